@@ -1,0 +1,1 @@
+../../magvit2_pytorch/__init__.py

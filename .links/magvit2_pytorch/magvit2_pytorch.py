@@ -1,0 +1,1 @@
+../../magvit2_pytorch/magvit2_pytorch.py

@@ -1,0 +1,8 @@
+"""The masked transformer: codes with hidden places to predictions of what is hidden."""
+
+from .config import MaskGitConfig
+from .model import MaskGit
+from .objective import MaskGitObjective
+from .sampling import guide, iterative_decode
+
+__all__ = ["MaskGit", "MaskGitConfig", "MaskGitObjective", "guide", "iterative_decode"]

@@ -1,0 +1,84 @@
+"""Pictures for people: clips side by side, enlarged, with captions."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from .video_files import STILLS, check_ending, write_frames
+
+MIN_WIDTH = 512  # pixels; smaller pictures are enlarged by whole factors
+GAP = 2  # pixels between clips, after enlarging
+BACKGROUND = 255
+
+
+def save_videos(
+    path: str | Path,
+    videos: Float[Tensor, "b 3 T H W"],
+    *,
+    captions: Sequence[str] | None = None,
+    fps: float = 12,
+    columns: int | None = None,
+    min_width: int = MIN_WIDTH,
+) -> None:
+    """Videos in [0, 1] as one file: side by side in an animation, or in a still a row of frames for each.
+
+    Args:
+        captions: one line for each video.
+        columns: videos in a row of an animation; about a square by default.
+        min_width: the result is enlarged to at least so many pixels; 0 leaves the pixels as they are.
+
+    Raises:
+        ValueError: an ending that cannot be written, or captions that do not match.
+    """
+    path = check_ending(path)
+    if captions is not None and len(captions) != len(videos):
+        raise ValueError(f"there must be one caption for each of {len(videos)} videos, got {len(captions)}")
+    if path.suffix.lower() in STILLS and videos.shape[2] > 1:
+        rows, num_frames = len(videos), videos.shape[2]
+        videos = rearrange(videos, "b c T H W -> (b T) c 1 H W")
+        captions = [text for caption in captions or [""] * rows for text in (caption, *[""] * (num_frames - 1))]
+        columns = num_frames
+    write_frames(path, tile(videos, captions=captions, columns=columns, min_width=min_width), fps=fps)
+
+
+def tile(
+    videos: Float[Tensor, "b 3 T H W"],
+    *,
+    captions: Sequence[str] | None = None,
+    columns: int | None = None,
+    min_width: int = MIN_WIDTH,
+) -> UInt8[np.ndarray, "T height width 3"]:
+    """Videos in [0, 1] side by side, each enlarged by the same whole factor and with its caption above it."""
+    columns = columns or math.ceil(math.sqrt(len(videos)))
+    columns = min(columns, len(videos))
+    factor = max(1, math.ceil((min_width - GAP * (columns - 1)) / (columns * videos.shape[-1])))
+    pixels = (videos.detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
+    pixels = repeat(pixels, "b c T H W -> b T (H p) (W q) c", p=factor, q=factor).numpy()
+    if captions is not None and any(captions):
+        heads = np.stack([caption_strip(caption, pixels.shape[3]) for caption in captions])
+        heads = repeat(heads, "b h w c -> b T h w c", T=pixels.shape[1])
+        pixels = np.concatenate([heads, pixels], axis=2)
+
+    num_videos, num_frames, height, width, _ = pixels.shape
+    rows = math.ceil(num_videos / columns)
+    shape = (num_frames, rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3)
+    canvas = np.full(shape, BACKGROUND, dtype=np.uint8)
+    for index, clip in enumerate(pixels):
+        top, left = index // columns * (height + GAP), index % columns * (width + GAP)
+        canvas[:, top : top + height, left : left + width] = clip
+    return canvas
+
+
+def caption_strip(text: str, width: int) -> UInt8[np.ndarray, "h w 3"]:
+    """One line of text, as wide as a clip; what does not fit is cut."""
+    font = ImageFont.load_default(size=14)
+    strip = Image.new("RGB", (width, 20), (BACKGROUND,) * 3)
+    ImageDraw.Draw(strip).text((2, 1), text, fill=(0, 0, 0), font=font)
+    return np.asarray(strip)

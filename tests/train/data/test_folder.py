@@ -1,0 +1,66 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from magvit2_pytorch.train.data.folder import VIDEO_ENDINGS, find_videos
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_the_first_folder_is_the_label(tmp_path: Path) -> None:
+    root = tmp_path / "UCF-101"
+    touch(
+        root,
+        "Archery/v_Archery_g01_c01.avi",
+        "Archery/more/deep.mp4",
+        "Basketball/v_Basketball_g01_c01.avi",
+        "loose.mp4",
+    )
+
+    labels = {video.name: video.label for video in find_videos(root)}
+
+    assert labels == {
+        "Archery/v_Archery_g01_c01.avi": "Archery",
+        "Archery/more/deep.mp4": "Archery",
+        "Basketball/v_Basketball_g01_c01.avi": "Basketball",
+        "loose.mp4": "UCF-101",
+    }
+
+
+def test_every_ending_counts_in_any_case_and_nothing_else_does(tmp_path: Path) -> None:
+    wanted = [f"{number}{ending}" for number, ending in enumerate(VIDEO_ENDINGS)]
+    touch(tmp_path, *wanted, "loud.MP4", "notes.txt", "sound.wav", "mp4")
+
+    assert sorted(video.name for video in find_videos(tmp_path)) == sorted([*wanted, "loud.MP4"])
+
+
+def test_hidden_files_and_folders_are_skipped(tmp_path: Path) -> None:
+    touch(tmp_path / ".hidden root", "a.mp4", "._a.mp4", ".trash/b.mp4", "label/.git/c.mp4")
+
+    assert [video.name for video in find_videos(tmp_path / ".hidden root")] == ["a.mp4"]
+
+
+def test_links_to_folders_are_followed_even_in_a_circle(tmp_path: Path) -> None:
+    touch(tmp_path, "elsewhere/a.mp4", "root/b.mp4")
+    (tmp_path / "root/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/back").symlink_to(tmp_path / "root")
+
+    assert [video.name for video in find_videos(tmp_path / "root")] == ["b.mp4", "linked/a.mp4"]
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / "missing"))):
+        find_videos(tmp_path / "missing")
+
+
+def test_an_empty_folder_is_told_what_was_looked_for(tmp_path: Path) -> None:
+    touch(tmp_path, "notes.txt")
+
+    with pytest.raises(FileNotFoundError, match=r"\.mp4 .*\.gif"):
+        find_videos(tmp_path)

@@ -1,0 +1,168 @@
+import json
+import logging
+import os
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from magvit2_pytorch.train.data import frame_cache
+from magvit2_pytorch.train.data.folder import find_videos
+from magvit2_pytorch.train.data.frame_cache import find_stored, store_video, store_videos
+
+
+def store(videos: Path, cache: Path, resolution: int = 12) -> dict[str, frame_cache.StoredVideo]:
+    return store_videos(find_videos(videos), resolution, cache, progress=False)
+
+
+def times_of_change(cache: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in sorted(cache.rglob("*")) if path.is_file()}
+
+
+def test_any_frames_are_read_back_as_they_were(tmp_path: Path, write_video, noise, monkeypatch) -> None:
+    monkeypatch.setattr(frame_cache, "FRAMES_PER_SHARD", 4)
+    frames = noise(14)
+    write_video(tmp_path / "in/a.mkv", frames)
+
+    video = store(tmp_path / "in", tmp_path / "cache")["a.mkv"]
+
+    assert sorted(path.name for path in video.folder.glob("frames-*")) == [
+        f"frames-000{shard}.npy" for shard in range(4)
+    ]
+    for first, num_frames, stride in [(0, 14, 1), (3, 2, 1), (2, 4, 3), (0, 2, 13), (13, 1, 1), (1, 3, 5)]:
+        expected = frames[first : first + num_frames * stride : stride]
+        assert np.array_equal(video.frames(first, num_frames, stride), expected)
+    assert np.array_equal(video.moments[:, 1], np.square(frames.astype(np.int64)).sum(axis=(1, 2, 3)))
+
+
+def test_frames_are_read_from_the_disk_and_not_carried_to_workers(tmp_path: Path, write_video, noise) -> None:
+    write_video(tmp_path / "in/a.mkv", noise(200))
+    video = store(tmp_path / "in", tmp_path / "cache")["a.mkv"]
+
+    carried = pickle.dumps(video)
+
+    assert len(carried) < 2000
+    assert np.array_equal(pickle.loads(carried).frames(7, 3, 1), video.frames(7, 3, 1))
+    assert isinstance(frame_cache.open_shard(video.folder / "frames-0000.npy"), np.memmap)
+
+
+def test_decoded_frames_are_used_again(tmp_path: Path, write_video, noise) -> None:
+    write_video(tmp_path / "in/a.mkv", noise(6))
+    store(tmp_path / "in", tmp_path / "cache")
+    before = times_of_change(tmp_path / "cache")
+
+    store(tmp_path / "in", tmp_path / "cache")
+
+    assert len(before) == 3
+    assert times_of_change(tmp_path / "cache") == before
+
+
+def test_a_changed_file_is_decoded_again_and_the_others_are_not(tmp_path: Path, write_video, noise) -> None:
+    for name in "ab":
+        write_video(tmp_path / f"in/{name}.mkv", noise(6))
+    first = store(tmp_path / "in", tmp_path / "cache")
+
+    write_video(tmp_path / "in/a.mkv", noise(9, seed=1))
+    second = store(tmp_path / "in", tmp_path / "cache")
+
+    assert second["b.mkv"] == first["b.mkv"]
+    assert np.array_equal(second["a.mkv"].frames(0, 9, 1), noise(9, seed=1))
+
+
+def test_a_file_of_the_same_size_with_another_time_is_decoded_again(tmp_path: Path, write_video, noise) -> None:
+    path = write_video(tmp_path / "in/a.mkv", noise(6))
+    first = store(tmp_path / "in", tmp_path / "cache")
+
+    os.utime(path, ns=(1, 1))
+
+    assert store(tmp_path / "in", tmp_path / "cache")["a.mkv"].folder != first["a.mkv"].folder
+
+
+def test_another_resolution_or_format_is_stored_apart(tmp_path: Path, write_video, noise, monkeypatch) -> None:
+    write_video(tmp_path / "in/a.mkv", noise(6))
+    folders = [store(tmp_path / "in", tmp_path / "cache", resolution)["a.mkv"].folder for resolution in (12, 8)]
+    monkeypatch.setattr(frame_cache, "FORMAT_VERSION", frame_cache.FORMAT_VERSION + 1)
+    folders.append(store(tmp_path / "in", tmp_path / "cache")["a.mkv"].folder)
+
+    assert len(set(folders)) == 3
+
+
+@pytest.mark.parametrize("part", ["meta.json", "moments.npy", "frames-0000.npy"])
+def test_an_incomplete_entry_is_built_again(tmp_path: Path, write_video, noise, part: str) -> None:
+    write_video(tmp_path / "in/a.mkv", noise(6))
+    video = store(tmp_path / "in", tmp_path / "cache")["a.mkv"]
+    (video.folder / part).unlink()
+
+    assert store(tmp_path / "in", tmp_path / "cache") == {"a.mkv": video}
+    assert (video.folder / part).is_file()
+
+
+def test_several_builders_at_once_leave_one_whole_entry(tmp_path: Path, write_video, noise) -> None:
+    path = write_video(tmp_path / "a.mkv", noise(40))
+    entry = tmp_path / "cache/entry"
+
+    with ThreadPoolExecutor(4) as executor:
+        list(executor.map(lambda _: store_video(path, entry, 12), range(8)))
+
+    assert [folder.name for folder in entry.parent.iterdir()] == ["entry"]
+    stored = find_stored(entry)
+    assert stored is not None
+    assert np.array_equal(stored.frames(0, 40, 1), noise(40))
+
+
+def test_an_interrupted_build_leaves_nothing(tmp_path: Path, write_video, noise, monkeypatch) -> None:
+    path = write_video(tmp_path / "a.mkv", noise(6))
+
+    def interrupt(thumbnails: np.ndarray) -> list[int]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(frame_cache, "find_cuts", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        store_video(path, tmp_path / "cache/entry", 12)
+
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_what_cannot_be_decoded_is_named_and_skipped(tmp_path: Path, write_video, noise, caplog) -> None:
+    write_video(tmp_path / "in/good.mkv", noise(6))
+    (tmp_path / "in/broken.mp4").write_bytes(b"broken" * 100)
+    (tmp_path / "in/nowhere.mp4").symlink_to(tmp_path / "deleted.mp4")
+
+    with caplog.at_level(logging.WARNING):
+        stored = store(tmp_path / "in", tmp_path / "cache")
+
+    assert list(stored) == ["good.mkv"]
+    assert [record.args[0].name for record in caplog.records] == ["broken.mp4", "nowhere.mp4"]
+
+
+def test_what_came_before_the_damage_is_kept_and_said_at_every_start(
+    tmp_path: Path, write_video, noise, caplog
+) -> None:
+    path = write_video(tmp_path / "in/a.mov", noise(10), "png", "rgb24")
+    content = path.read_bytes()
+    last_picture = content.rindex(b"IHDR")
+    path.write_bytes(content[:last_picture] + bytes(12) + content[last_picture + 12 :])
+
+    for _ in range(2):
+        caplog.clear()
+        stored = store(tmp_path / "in", tmp_path / "cache")
+
+        assert np.array_equal(stored["a.mov"].frames(0, 9, 1), noise(10)[:9])
+        assert "kept only its first 9 frames" in caplog.text
+        assert json.loads((stored["a.mov"].folder / "meta.json").read_text())["num_frames"] == 9
+
+
+def test_the_bar_can_be_turned_off(tmp_path: Path, write_video, noise, capfd) -> None:
+    write_video(tmp_path / "in/a.mkv", noise(6))
+    videos = find_videos(tmp_path / "in")
+
+    store_videos(videos, 12, tmp_path / "quiet", progress=False)
+    assert capfd.readouterr().err == ""
+
+    store_videos(videos, 12, tmp_path / "cache", progress=True)
+    assert "frames=6" in capfd.readouterr().err
+
+    store_videos(videos, 12, tmp_path / "cache", progress=True)
+    assert capfd.readouterr().err == ""

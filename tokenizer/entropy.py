@@ -1,0 +1,126 @@
+"""The two entropies of lookup-free quantization, exact at any codebook size (MAGVIT-v2, section 3.1).
+
+With p(code | z) proportional to exp(2 t <z, corner>), corners in {-1, +1}^k and t the inverse temperature
+(the convention of vector-quantize-pytorch), the k bits are independent and bit i is set with probability
+sigmoid(4 t z_i). So the entropy of one assignment is a sum over bits, and the mean assignment over N latents
+is a matrix product of two factors, one for each half of the bits: no N x 2^k table is ever built.
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+LATENTS_AT_A_TIME = 512  # both factors of so many latents stay in the cache; they are built again in the backward pass
+
+
+def sample_entropy(latents: Float[Tensor, "b k *grid"], inverse_temperature: float) -> Float[Tensor, ""]:
+    """Mean entropy of p(code | latent) in nats, the uncertainty of a single assignment: to be low."""
+    with torch.autocast(latents.device.type, enabled=False):
+        logits = (4 * inverse_temperature * at_least_float32(latents)).abs()  # a bit and its opposite are equally sure
+        bit_entropy = F.softplus(-logits) + logits * (-logits).sigmoid()
+        return bit_entropy.sum(dim=1).mean()
+
+
+def codebook_entropy(latents: Float[Tensor, "b k *grid"], inverse_temperature: float) -> Float[Tensor, ""]:
+    """Entropy of the mean of p(code | latent) in nats, the evenness of the codebook's use: to be high.
+
+    The mean runs over the latents of all processes before the entropy is taken.
+    """
+    with torch.autocast(latents.device.type, enabled=False):
+        logits = rearrange(4 * inverse_temperature * at_least_float32(latents), "b k ... -> (b ...) k")
+        probability = mean_over_processes(mean_assignment(logits))
+        tiny = torch.finfo(probability.dtype).tiny
+        return -(probability * probability.clamp_min(tiny).log()).sum()
+
+
+def mean_assignment(logits: Float[Tensor, "n k"]) -> Float[Tensor, "first second"]:
+    """Mean probability of each code: row and column spell its higher and its lower bits."""
+    return MeanAssignment.apply(logits)  # type: ignore[no-any-return]
+
+
+class MeanAssignment(torch.autograd.Function):
+    """A^T B / N, where a row of A and of B holds the probabilities of each word of one half of the bits."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor) -> Tensor:
+        ctx.save_for_backward(logits)
+        first_bits = logits.shape[1] // 2
+        second_bits = logits.shape[1] - first_bits
+        total = logits.new_zeros(2**first_bits, 2**second_bits)
+        for chunk in logits.split(LATENTS_AT_A_TIME):
+            first, second = chunk.split([first_bits, second_bits], dim=1)
+            total.addmm_(word_probabilities(first).T, word_probabilities(second))
+        return total / len(logits)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        (logits,) = ctx.saved_tensors
+        # The probabilities sum to one, so a constant has no gradient; without it float32 keeps more digits.
+        grad = (grad - grad.mean()) / len(logits)
+        sizes = [int(size).bit_length() - 1 for size in grad.shape]
+        grad_logits = torch.empty_like(logits)
+        chunks = zip(logits.split(LATENTS_AT_A_TIME), grad_logits.split(LATENTS_AT_A_TIME), strict=True)
+        for chunk, grad_chunk in chunks:
+            first, second = chunk.split(sizes, dim=1)
+            words_first, words_second = word_probabilities(first), word_probabilities(second)
+            grad_first = words_first * (words_second @ grad.T)
+            grad_second = words_second * (words_first @ grad)
+            grad_chunk.copy_(torch.cat([bit_gradient(first, grad_first), bit_gradient(second, grad_second)], dim=1))
+        return grad_logits
+
+
+def word_probabilities(logits: Float[Tensor, "n k"]) -> Float[Tensor, "n words"]:
+    """Probability of each of the 2^k words of independent bits, the first bit being the highest."""
+    words = logits.new_ones(len(logits), 1)
+    for bit in logits.unbind(dim=1):
+        pair = torch.stack([(-bit).sigmoid(), bit.sigmoid()], dim=1)
+        words = rearrange(words[:, :, None] * pair[:, None, :], "n words two -> n (words two)")
+    return words
+
+
+def bit_gradient(logits: Float[Tensor, "n k"], weighted: Float[Tensor, "n words"]) -> Float[Tensor, "n k"]:
+    """Gradient of the logits, given the words' gradients times their probabilities.
+
+    d log p(word) / d logit is 1 - p(bit) where the word has the bit, and -p(bit) where it has not.
+    """
+    num_bits = logits.shape[1]
+    places = torch.arange(num_bits - 1, -1, -1, device=logits.device)
+    is_set = (torch.arange(2**num_bits, device=logits.device)[:, None] >> places & 1).to(logits.dtype)
+    return (weighted @ is_set) * (-logits).sigmoid() - (weighted @ (1 - is_set)) * logits.sigmoid()
+
+
+class MeanOverProcesses(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return reduced_mean(value)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        # Every process holds the loss of the same mean, and data-parallel training averages their gradients:
+        # the gradient of their sum, over their number, cancels against the mean's own 1 / number.
+        return reduced_mean(grad)
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of `value` over all processes, with the gradient that data-parallel averaging expects."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return MeanOverProcesses.apply(value)  # type: ignore[no-any-return]
+    return value
+
+
+def reduced_mean(value: Tensor) -> Tensor:
+    total = value.clone()
+    torch.distributed.all_reduce(total)
+    return total / torch.distributed.get_world_size()
+
+
+def at_least_float32(latents: Tensor) -> Tensor:
+    return latents if latents.dtype == torch.float64 else latents.float()

@@ -1,0 +1,8 @@
+"""Video data: the shipped clips, moving shapes, or a folder of the user's own videos."""
+
+from .batches import TrainingBatches
+from .config import DataConfig
+from .loading import load_data
+from .video_data import Clips, VideoData
+
+__all__ = ["Clips", "DataConfig", "TrainingBatches", "VideoData", "load_data"]

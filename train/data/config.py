@@ -1,0 +1,51 @@
+"""What the data is: which videos, at which size, how long the clips are."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+SHIPPED_CLIPS = "clips"
+MOVING_SHAPES = "shapes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where clips come from and what is cut from it."""
+
+    path: str = SHIPPED_CLIPS  # "clips": the four shipped clips; "shapes": moving shapes; else a folder of videos
+    resolution: int = 64  # the short side is resized to it by area averaging, then a square is cropped
+    num_frames: int = 17
+    frame_stride: int = 1  # a clip shows every so many-th frame
+    heldout_fraction: float = 0.05  # of the windows of a folder; the other sources have a fixed hold-out
+    seed: int = 0  # chooses the held-out blocks of a folder, and the shapes
+    flip: bool = True  # half of the training clips mirrored, where the source allows it
+    cache_dir: str | None = None  # for decoded frames; without one $MAGVIT2_CACHE or ~/.cache/magvit2-pytorch
+
+    def __post_init__(self) -> None:
+        for name, least in (("resolution", 8), ("num_frames", 1), ("frame_stride", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if not 0 < self.heldout_fraction < 0.5:
+            raise ValueError(f"heldout_fraction must be between 0 and 0.5, got {self.heldout_fraction}")
+        if not self.path:
+            raise ValueError(f"path must be {SHIPPED_CLIPS!r}, {MOVING_SHAPES!r} or a folder of videos, got ''")
+
+    @property
+    def span(self) -> int:
+        """Frames of the source from a window's first to its last, both counted."""
+        return (self.num_frames - 1) * self.frame_stride + 1
+
+    @property
+    def frames_dir(self) -> Path:
+        """Where decoded frames are kept. They can be deleted at any time between runs."""
+        return self._cache_root / "frames"
+
+    @property
+    def codes_dir(self) -> Path:
+        """Where tables of codes are kept. They can be deleted at any time between runs."""
+        return self._cache_root / "codes"
+
+    @property
+    def _cache_root(self) -> Path:
+        root = self.cache_dir or os.environ.get("MAGVIT2_CACHE") or "~/.cache/magvit2-pytorch"
+        return Path(root).expanduser()

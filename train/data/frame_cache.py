@@ -1,0 +1,211 @@
+"""Decoded frames on disk: each file is decoded once, into memory-mapped shards that later runs find again."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from tqdm import tqdm
+
+from .cuts import find_cuts, thumbnail
+from .decoding import DecodingError, decode_frames
+from .resizing import resize, stored_size
+from .windows import Timeline
+
+FORMAT_VERSION = 1  # part of every key: raise it when the same file would be stored differently
+FRAMES_PER_SHARD = 1024
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class VideoFile:
+    path: Path
+    name: str  # in tables and messages
+    label: str
+    identity: str  # changes whenever the content may have changed
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What is known of a file after decoding it. Headers are not asked: they lie about frame counts."""
+
+    num_frames: int
+    height: int
+    width: int
+    cuts: tuple[int, ...]
+    damage: str | None = None  # why decoding ended before the file did
+
+
+@dataclass(frozen=True)
+class StoredVideo:
+    """One decoded file and the folder of its shards."""
+
+    folder: Path
+    decoded: Decoded
+
+    @property
+    def timeline(self) -> Timeline:
+        return Timeline(self.decoded.num_frames, self.decoded.cuts)
+
+    @property
+    def values_per_frame(self) -> int:
+        return self.decoded.height * self.decoded.width * 3
+
+    @property
+    def moments(self) -> Int[np.ndarray, "T 2"]:
+        """Sum and sum of squares of each frame's values."""
+        return np.load(self.folder / "moments.npy")
+
+    def frames(self, first_frame: int, num_frames: int, stride: int) -> UInt8[np.ndarray, "T h w 3"]:
+        indexes = range(first_frame, first_frame + num_frames * stride, stride)
+        pieces = []
+        for shard, group in groupby(indexes, key=lambda index: index // FRAMES_PER_SHARD):
+            places = [index % FRAMES_PER_SHARD for index in group]
+            pieces.append(open_shard(self.folder / shard_name(shard))[places[0] : places[-1] + 1 : stride])
+        return np.concatenate(pieces)
+
+
+@lru_cache(maxsize=128)  # each open map holds a file descriptor
+def open_shard(path: Path) -> UInt8[np.ndarray, "T h w 3"]:
+    return np.load(path, mmap_mode="r")
+
+
+def shard_name(shard: int) -> str:
+    return f"frames-{shard:04d}.npy"
+
+
+def cache_key(file: VideoFile, resolution: int) -> str:
+    return hashlib.sha256(f"{FORMAT_VERSION}/{resolution}/{file.identity}".encode()).hexdigest()[:32]
+
+
+def store_videos(
+    files: Sequence[VideoFile], resolution: int, frames_dir: Path, *, progress: bool
+) -> dict[str, StoredVideo]:
+    """The decoded frames of all files that have any, by name; what is not in the cache yet is decoded."""
+    folders = {file.name: frames_dir / cache_key(file, resolution) for file in files}
+    missing = [file for file in files if find_stored(folders[file.name]) is None]
+    problems = decode_all(missing, folders, resolution, progress=progress)
+
+    stored = {}
+    for file in files:
+        if file.name in problems:
+            logger.warning("skipped %s: %s", file.path, problems[file.name])
+            continue
+        video = find_stored(folders[file.name])
+        if video is None:
+            raise RuntimeError(f"{folders[file.name]} was removed while it was being used")
+        if video.decoded.damage is not None:
+            frames = f"its first {video.decoded.num_frames} frames"
+            logger.warning("kept only %s of %s: %s", frames, file.path, video.decoded.damage)
+        stored[file.name] = video
+    return stored
+
+
+def find_stored(folder: Path) -> StoredVideo | None:
+    """What lies in the cache, if it is whole."""
+    try:
+        fields = json.loads((folder / "meta.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    decoded = Decoded(**(fields | {"cuts": tuple(fields["cuts"])}))
+    num_shards = -(-decoded.num_frames // FRAMES_PER_SHARD)
+    parts = ["moments.npy", *(shard_name(shard) for shard in range(num_shards))]
+    return StoredVideo(folder, decoded) if all((folder / part).is_file() for part in parts) else None
+
+
+def decode_all(
+    files: Sequence[VideoFile], folders: dict[str, Path], resolution: int, *, progress: bool
+) -> dict[str, str]:
+    """Decode files into their folders, some at a time; returns what was wrong with those that gave no frame."""
+    problems: dict[str, str] = {}
+    num_frames = 0
+    executor = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
+    bar = tqdm(total=len(files), desc="decoding", unit="file", disable=not (progress and files))
+    try:
+        running = {executor.submit(store_video, file.path, folders[file.name], resolution): file for file in files}
+        for done in as_completed(running):
+            try:
+                num_frames += done.result().num_frames
+            except DecodingError as error:
+                problems[running[done].name] = str(error)
+            bar.update()
+            bar.set_postfix(frames=num_frames, skipped=len(problems))
+    finally:
+        bar.close()
+        executor.shutdown(cancel_futures=True)
+    return problems
+
+
+def store_video(path: Path, folder: Path, resolution: int) -> Decoded:
+    """Decode one file into a folder that appears when it is whole.
+
+    Raises:
+        DecodingError: not even one frame could be decoded.
+    """
+    with whole_or_nothing(folder) as unfinished:
+        decoded = write_frames(path, unfinished, resolution)
+        (unfinished / "meta.json").write_text(json.dumps(asdict(decoded)))
+    return decoded
+
+
+@contextmanager
+def whole_or_nothing(folder: Path) -> Iterator[Path]:
+    """A temporary neighbour of `folder` that takes its place at the end, unless another process was quicker."""
+    unfinished = folder.with_name(f"unfinished-{uuid.uuid4().hex}")
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        if find_stored(folder) is None:
+            shutil.rmtree(folder, ignore_errors=True)  # remains of one that somebody damaged
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            if find_stored(folder) is None:
+                raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def write_frames(path: Path, folder: Path, resolution: int) -> Decoded:
+    """Shards, moments and cuts of the frames of a file, up to its end or to where it is damaged."""
+    shard: list[UInt8[np.ndarray, "h w 3"]] = []
+    thumbnails, moments = [], []
+    size: tuple[int, int] | None = None
+    damage: str | None = None
+
+    def write_shard() -> None:
+        np.save(folder / shard_name((len(thumbnails) - 1) // FRAMES_PER_SHARD), np.stack(shard))
+        shard.clear()
+
+    try:
+        for picture in decode_frames(path):
+            size = size or stored_size(
+                picture.shape[0], picture.shape[1], resolution
+            )  # later frames may have another shape
+            frame = resize(picture, size[0], size[1])
+            shard.append(frame)
+            thumbnails.append(thumbnail(frame))
+            values = frame.astype(np.int64)
+            moments.append((values.sum(), np.square(values).sum()))
+            if len(shard) == FRAMES_PER_SHARD:
+                write_shard()
+    except DecodingError as error:
+        damage = str(error)
+    if size is None:
+        raise DecodingError(damage or "no frames")
+    if shard:
+        write_shard()
+    np.save(folder / "moments.npy", np.array(moments))
+    return Decoded(len(thumbnails), size[0], size[1], tuple(find_cuts(np.stack(thumbnails))), damage)

@@ -1,0 +1,140 @@
+"""Moving shapes: an endless labelled source that needs no files. The label is the motion."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+Numbers = np.random.Generator
+
+SMALLEST, LARGEST = 0.1, 0.34  # radius of a shape that grows or shrinks, in widths of the frame
+FASTEST_STEP = 0.25  # per frame of the clip; half a frame and more would look like the opposite motion
+FASTEST_TURN = math.radians(60)
+CORNERS = (0, 4, 3)  # circle, square, triangle
+
+
+class Track(NamedTuple):
+    """Where a shape is and how large, in widths of the frame; what leaves on one side enters on the other."""
+
+    x: Float[np.ndarray, " T"]
+    y: Float[np.ndarray, " T"]  # downwards
+    radius: Float[np.ndarray, " T"]  # of the circle around it
+
+
+def slide(numbers: Numbers, num_frames: int, speed: float) -> tuple[Float[np.ndarray, " T"], ...]:
+    """Place along the motion, place across it, radius. Stays inside the frame where the way is short enough."""
+    step = min(speed * numbers.uniform(0.02, 0.04), FASTEST_STEP)
+    radius = numbers.uniform(0.12, 0.2)
+    room = max(0.0, 1 - 2 * radius - step * (num_frames - 1))
+    along = radius + room * numbers.random() + step * np.arange(num_frames)
+    across = numbers.uniform(radius, 1 - radius)
+    return along, np.full(num_frames, across), np.full(num_frames, radius)
+
+
+def left(numbers: Numbers, num_frames: int, speed: float) -> Track:
+    along, across, radius = slide(numbers, num_frames, speed)
+    return Track(1 - along, across, radius)
+
+
+def right(numbers: Numbers, num_frames: int, speed: float) -> Track:
+    along, across, radius = slide(numbers, num_frames, speed)
+    return Track(along, across, radius)
+
+
+def up(numbers: Numbers, num_frames: int, speed: float) -> Track:
+    along, across, radius = slide(numbers, num_frames, speed)
+    return Track(across, 1 - along, radius)
+
+
+def down(numbers: Numbers, num_frames: int, speed: float) -> Track:
+    along, across, radius = slide(numbers, num_frames, speed)
+    return Track(across, along, radius)
+
+
+def clockwise(numbers: Numbers, num_frames: int, speed: float) -> Track:
+    """Around a point near the middle, without turning itself."""
+    turn = min(speed * math.radians(numbers.uniform(10, 18)), FASTEST_TURN)
+    angle = numbers.uniform(0, 2 * math.pi) + turn * np.arange(num_frames)
+    radius, distance = numbers.uniform(0.12, 0.2), numbers.uniform(0.18, 0.26)
+    x, y = numbers.uniform(radius + distance, 1 - radius - distance, size=2)
+    return Track(x + distance * np.cos(angle), y + distance * np.sin(angle), np.full(num_frames, radius))
+
+
+def anticlockwise(numbers: Numbers, num_frames: int, speed: float) -> Track:
+    track = clockwise(numbers, num_frames, speed)
+    return track._replace(x=1 - track.x)
+
+
+def grow(numbers: Numbers, num_frames: int, speed: float) -> Track:
+    """By the same factor in each frame, in all as far as there is room."""
+    room = math.log(LARGEST / SMALLEST)
+    factor = min(room, speed * numbers.uniform(0.03, 0.06) * (num_frames - 1))
+    start = math.log(SMALLEST) + (room - factor) * numbers.random()
+    radius = np.exp(start + factor * np.linspace(0, 1, num_frames))
+    x, y = numbers.uniform(LARGEST, 1 - LARGEST, size=2)
+    return Track(np.full(num_frames, x), np.full(num_frames, y), radius)
+
+
+def shrink(numbers: Numbers, num_frames: int, speed: float) -> Track:
+    track = grow(numbers, num_frames, speed)
+    return track._replace(radius=np.flip(track.radius))
+
+
+MOTIONS: dict[str, Callable[[Numbers, int, float], Track]] = {
+    motion.__name__: motion for motion in (left, right, up, down, clockwise, anticlockwise, grow, shrink)
+}
+
+
+def motion_of(index: int) -> int:
+    """Label of a clip: all motions are equally frequent."""
+    return index % len(MOTIONS)
+
+
+def render_clip(
+    seed: tuple[int, ...], index: int, *, num_frames: int, speed: float, resolution: int
+) -> UInt8[np.ndarray, "T H W 3"]:
+    """Clip number `index`; the same numbers give the same clip, whatever was rendered before."""
+    numbers = np.random.default_rng((*seed, index))
+    track = list(MOTIONS.values())[motion_of(index)](numbers, num_frames, speed)
+    num_corners = CORNERS[numbers.integers(len(CORNERS))]
+    coverage = draw_shape(track, num_corners, numbers.uniform(0, 2 * math.pi), resolution)[..., None]
+
+    dark_ends, bright = numbers.uniform(0, 0.4, size=(2, 3)), numbers.uniform(0.65, 1, size=3)
+    background = gradient(dark_ends, numbers.uniform(0, 2 * math.pi), resolution)
+    picture = background + coverage * (bright.astype(np.float32) - background)
+    if numbers.random() < 0.5:  # a dark shape before something bright
+        picture = 1 - picture
+    return np.rint(picture * 255).astype(np.uint8)
+
+
+def draw_shape(
+    track: Track, num_corners: int, rotation: float, resolution: int
+) -> Float[np.ndarray, "T resolution resolution"]:
+    """Share of each pixel that the shape covers, from its distance to the nearest edge."""
+    middles = (np.arange(resolution) + 0.5) / resolution
+    dx = wrapped(middles - track.x[:, None])[:, None, :]
+    dy = wrapped(middles - track.y[:, None])[:, :, None]
+    radius = track.radius[:, None, None].astype(np.float32)
+    if num_corners == 0:
+        distance = np.sqrt(dx**2 + dy**2) - radius
+    else:
+        angles = rotation + 2 * math.pi * np.arange(num_corners) / num_corners
+        edges = [dx * np.float32(math.cos(angle)) + dy * np.float32(math.sin(angle)) for angle in angles]
+        distance = np.maximum.reduce(edges) - radius * np.float32(math.cos(math.pi / num_corners))
+    return (0.5 - distance * np.float32(resolution)).clip(0, 1)
+
+
+def wrapped(distance: Float[np.ndarray, "T places"]) -> Float[np.ndarray, "T places"]:
+    """The shorter way around a frame whose opposite sides touch."""
+    return ((distance + 0.5) % 1 - 0.5).astype(np.float32)
+
+
+def gradient(
+    ends: Float[np.ndarray, "2 3"], direction: float, resolution: int
+) -> Float[np.ndarray, "resolution resolution 3"]:
+    """From one colour to another across the frame."""
+    places = np.linspace(-0.5, 0.5, resolution)
+    progress = 0.5 + (places[:, None] * math.sin(direction) + places * math.cos(direction)) / math.sqrt(2)
+    return (ends[0] + progress[..., None] * (ends[1] - ends[0])).astype(np.float32)

@@ -1,0 +1,111 @@
+"""Clips with labels: a table of windows, and the videos that its rows stand for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import datasets
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from ...tokenizer.pixels import to_model_range
+from .frame_cache import StoredVideo
+from .shapes import render_clip
+
+
+@runtime_checkable
+class FrameSource(Protocol):
+    """Turns a row of the table into frames whose short side is the resolution."""
+
+    def frames(self, row: Mapping[str, Any]) -> UInt8[np.ndarray, "T H W 3"]: ...
+
+
+@dataclass(frozen=True)
+class StoredFrames:
+    """Windows of decoded files."""
+
+    videos: Mapping[str, StoredVideo]
+    num_frames: int
+    stride: int
+
+    def frames(self, row: Mapping[str, Any]) -> UInt8[np.ndarray, "T H W 3"]:
+        return self.videos[row["file"]].frames(row["first_frame"], self.num_frames, self.stride)
+
+
+@dataclass(frozen=True)
+class RenderedShapes:
+    """Moving shapes, drawn when they are asked for."""
+
+    seed: tuple[int, ...]
+    num_frames: int
+    speed: float
+    resolution: int
+
+    def frames(self, row: Mapping[str, Any]) -> UInt8[np.ndarray, "T H W 3"]:
+        return render_clip(
+            self.seed, row["shape"], num_frames=self.num_frames, speed=self.speed, resolution=self.resolution
+        )
+
+
+class Clips(torch.utils.data.Dataset[dict[str, Tensor]]):
+    """The windows of a table as videos. Its items are for evaluation: the middle of the picture, never mirrored."""
+
+    def __init__(self, table: datasets.Dataset, source: FrameSource, resolution: int) -> None:
+        self.table = table
+        self.source = source
+        self.resolution = resolution
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def video(
+        self, index: int, *, offset: tuple[float, float] = (0.5, 0.5), flip: bool = False
+    ) -> Float[Tensor, "3 T H W"]:
+        """Clip in [-1, 1], cropped to a square.
+
+        Args:
+            offset: place of the crop from top to bottom and from left to right, each in [0, 1].
+        """
+        pixels, _ = self.pixels_and_label(index, offset=offset, flip=flip)
+        return to_video(pixels)
+
+    def __getitem__(self, key: int) -> dict[str, Tensor]:
+        pixels, label = self.pixels_and_label(key)
+        return {"video": to_video(pixels), "label": torch.tensor(label)}
+
+    def pixels_and_label(
+        self, index: int, *, offset: tuple[float, float] = (0.5, 0.5), flip: bool = False
+    ) -> tuple[UInt8[np.ndarray, "3 T H W"], int]:
+        """What `video` gives, before it is converted."""
+        row = self.table[index]
+        frames = self.source.frames(row)
+        top, left = (
+            round(share * (length - self.resolution)) for share, length in zip(offset, frames.shape[1:3], strict=True)
+        )
+        square = frames[:, top : top + self.resolution, left : left + self.resolution]
+        if flip:
+            square = square[:, :, ::-1]
+        return np.ascontiguousarray(rearrange(square, "T H W c -> c T H W")), row["label"]
+
+    def select(self, indexes: Sequence[int] | Int[np.ndarray, " rows"]) -> "Clips":
+        """The same clips with these rows of the table only."""
+        return Clips(self.table.select(indexes), self.source, self.resolution)
+
+
+def to_video(pixels: UInt8[np.ndarray, "*axes"]) -> Float[Tensor, "*axes"]:
+    """0...255 to [-1, 1]."""
+    return to_model_range(torch.from_numpy(pixels).float().div_(255))
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoData:
+    """What a run trains on and what it is judged by."""
+
+    labels: tuple[str, ...]  # a label is an index into these names
+    train: Clips
+    heldout: Clips
+    allows_flip: bool  # mirrored clips are as good as the others
+    fingerprint: str  # changes with the content of the source and with every setting that changes a clip

@@ -1,0 +1,136 @@
+"""The demo: both stages on the shipped clips at a size for a two-core laptop, then generation."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from ..pipelines import VideoGenerationPipeline
+from ..pipelines.pictures import save_videos
+from ..pretrained import written_whole, write_json
+from ..tokenizer import VideoTokenizer
+from ..tokenizer.pixels import to_unit_range
+from . import maskgit, tokenizer
+from .codes import encoded
+from .data import VideoData, load_data
+from .metrics import bits_per_pixel, codebook_perplexity, evaluate_tokenizer, psnr_first_frame, psnr_mean_colour
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+METRICS_NAME = "metrics.json"
+PICTURED_PAIRS = 8
+SAMPLES_PER_LABEL = 4
+PICTURE_WIDTH = 768  # pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """What `magvit2 demo` does."""
+
+    output_dir: Path = Path("outputs/demo")
+    seed: int = 0
+    tokenizer_steps: int = tokenizer.DEMO.num_steps
+    maskgit_steps: int = maskgit.DEMO.num_steps
+
+
+def run_demo(config: DemoConfig) -> None:
+    """Train both stages, generate, measure, and name the files made. Interrupted, it goes on where it was.
+
+    Raises:
+        ValueError: the folder holds a finished demo, or something else.
+    """
+    folder = config.output_dir
+    if (folder / METRICS_NAME).is_file():
+        raise ValueError(f"{folder} holds a finished demo: look at its pictures, or give another --output-dir")
+    started = time.monotonic()
+    seconds: dict[str, float] = {}
+    tokenizer_run = replace(
+        tokenizer.DEMO,
+        output_dir=folder / "runs" / "tokenizer",
+        seed=config.seed,
+        num_steps=config.tokenizer_steps,
+        resume=True,
+    )
+    maskgit_run = replace(
+        maskgit.DEMO,
+        output_dir=folder / "runs" / "maskgit",
+        tokenizer=tokenizer_run.output_dir,
+        seed=config.seed,
+        num_steps=config.maskgit_steps,
+        resume=True,
+    )
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logger.info("magvit2 demo: from real video to generated video, about 9 minutes on two cores.")
+    logger.info("1/3 The tokenizer learns to turn video into codes and back (about 4 minutes).")
+    timed(seconds, "tokenizer", lambda: tokenizer.train(tokenizer_run))
+    logger.info("2/3 The transformer learns to write codes (about 4 minutes).")
+    pipeline_folder = timed(seconds, "maskgit", lambda: maskgit.train(maskgit_run))
+    logger.info("3/3 Generating and measuring.")
+    data = load_data(tokenizer_run.data)
+    pipeline = VideoGenerationPipeline.from_pretrained(pipeline_folder)
+    timed(seconds, "generation", lambda: generate(pipeline, config))
+    draw_reconstructions(pipeline.tokenizer, data, folder / "reconstruction.gif")
+    metrics = {"tokenizer": measure(pipeline.tokenizer, data, tokenizer_run)}
+    pipeline.save_pretrained(folder / "pipeline")
+    seconds["total"] = time.monotonic() - started
+    write_json(folder / METRICS_NAME, {**metrics, "seed": config.seed, "seconds": seconds})
+
+    scores = metrics["tokenizer"]
+    logger.info(
+        "Held-out clips: %.2f dB at %.4f bits a pixel (their mean colour %.2f dB, their first frame %.2f dB).",
+        *(scores[name] for name in ("psnr", "bits_per_pixel", "psnr_mean_colour", "psnr_first_frame")),
+    )
+    logger.info("Done in %.0f seconds. Look at:", seconds["total"])
+    for name in ("reconstruction.gif", "samples.gif", "samples.mp4", METRICS_NAME, "pipeline"):
+        logger.info("  %s", folder / name)
+    logger.info("More: magvit2 generate %s --seed 1 --output sample.mp4", folder / "pipeline")
+
+
+def timed(seconds: dict[str, float], name: str, work: Callable[[], T]) -> T:
+    start = time.monotonic()
+    result = work()
+    seconds[name] = time.monotonic() - start
+    return result
+
+
+def generate(pipeline: VideoGenerationPipeline, config: DemoConfig) -> None:
+    """Some samples of each label, as pictures and as codes."""
+    labels = [label for label in pipeline.labels for _ in range(SAMPLES_PER_LABEL)]
+    samples = pipeline.generate(labels=labels, seed=config.seed)
+    for name in ("samples.gif", "samples.mp4"):
+        samples.save(config.output_dir / name, min_width=PICTURE_WIDTH)
+    with written_whole(config.output_dir / "samples.npy") as aside:
+        np.save(aside, samples.codes.numpy())
+
+
+@torch.inference_mode()
+def draw_reconstructions(tokenizer: VideoTokenizer, data: VideoData, path: Path) -> None:
+    """Held-out originals beside their reconstructions."""
+    chosen = np.linspace(0, len(data.heldout) - 1, PICTURED_PAIRS).round().astype(int).tolist()
+    originals = torch.stack([data.heldout.video(index) for index in chosen])
+    pairs = torch.stack([originals, tokenizer(originals)], dim=1).flatten(0, 1)
+    captions = ["original", "reconstruction"] * len(chosen)
+    save_videos(path, to_unit_range(pairs), captions=captions, columns=4, min_width=PICTURE_WIDTH)
+
+
+def measure(tokenizer: VideoTokenizer, data: VideoData, run: tokenizer.TokenizerRun) -> dict[str, float]:
+    """Every figure of the tokenizer, on the held-out clips and on all training windows."""
+    table = encoded(tokenizer, data, run.data.codes_dir).filter(lambda flip: not flip, input_columns="flip")
+    codes = torch.from_numpy(np.stack(table.with_format("numpy")["codes"][:]))
+    size = run.data.resolution
+    return {
+        "psnr": evaluate_tokenizer(tokenizer, data.heldout).psnr,
+        "psnr_mean_colour": psnr_mean_colour(data.heldout),
+        "psnr_first_frame": psnr_first_frame(data.heldout),
+        "bits_per_pixel": bits_per_pixel(tokenizer, run.data.num_frames, size, size),
+        "codebook_perplexity": codebook_perplexity(codes, tokenizer.codebook_size),
+        "codebook_size": tokenizer.codebook_size,
+    }

@@ -1,0 +1,224 @@
+"""Stage two: train the masked transformer on the codes of a frozen tokenizer.
+
+    accelerate launch train/maskgit.py                                           # after `train/tokenizer.py`
+    accelerate launch train/maskgit.py demo --tokenizer RUN --data.path my_videos
+    accelerate launch train/maskgit.py --help
+"""
+
+if __name__ == "__main__":  # started by path, this file's folder leads the search for modules
+    from check_installation import check_installation
+
+    check_installation()
+
+import logging
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch.utils.data import DataLoader
+
+from magvit2_pytorch.maskgit import MaskGit, MaskGitConfig, MaskGitObjective
+from magvit2_pytorch.pipelines import VideoGenerationPipeline
+from magvit2_pytorch.pipelines.generation import seeded_generator
+from magvit2_pytorch.pretrained import CONFIG_NAME
+from magvit2_pytorch.tokenizer import VideoTokenizer
+from magvit2_pytorch.train.codes import CodeBatches, encoded
+from magvit2_pytorch.train.command_line import parse_run
+from magvit2_pytorch.train.data import DataConfig, load_data
+from magvit2_pytorch.train.optimization import ExponentialMovingAverage, OptimizerConfig, adamw, set_learning_rate
+from magvit2_pytorch.train.run_folder import RunFolder
+from magvit2_pytorch.train.session import RunConfig, errors_in_words, finish, interruptible, start, steps, track
+
+logger = logging.getLogger(__name__)
+
+PIPELINE_FOLDER = "pipeline"  # in a run's folder: the complete pipeline
+PICTURED_LABELS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """The free choices in a `MaskGitConfig`; the rest follows from the tokenizer and the data."""
+
+    width: int = MaskGitConfig.width
+    depth: int = MaskGitConfig.depth
+    num_heads: int = MaskGitConfig.num_heads
+    num_groups: int = MaskGitConfig.num_groups
+    """Sub-codes that a code is predicted in."""
+    mlp_ratio: float = MaskGitConfig.mlp_ratio
+    dropout: float = MaskGitConfig.dropout
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskGitRun(RunConfig):
+    """One run of `accelerate launch train/maskgit.py`."""
+
+    output_dir: Path = Path("outputs/maskgit")
+    tokenizer: Path = Path("outputs/tokenizer")
+    """A run of stage one, a pipeline, or the folder of a saved tokenizer."""
+    num_steps: int = 100_000
+    batch_size: int = 16
+    data: DataConfig = field(default_factory=DataConfig)
+    model: TransformerConfig = field(default_factory=TransformerConfig)
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(betas=(0.9, 0.96), weight_decay=0.045))
+    label_dropout: float = 0.1
+    """Probability of training on the null label, which guidance needs."""
+    label_smoothing: float = 1e-4
+    """Share of each target that is spread over the whole vocabulary."""
+    guidance_scale: float = 2.0
+    """For the samples that are drawn at intervals."""
+
+
+DEMO = MaskGitRun(
+    num_steps=900,
+    batch_size=16,
+    evaluate_every=300,
+    save_every=300,
+    model=TransformerConfig(width=256, depth=4, num_heads=8),
+    optimizer=OptimizerConfig(
+        learning_rate=1e-3, warmup_steps=40, betas=(0.9, 0.96), weight_decay=0.045, ema_decay=0.99
+    ),
+)
+PRESETS = {
+    "demo": DEMO,
+    "shapes": replace(
+        DEMO,
+        output_dir=Path("outputs/maskgit-shapes"),
+        tokenizer=Path("outputs/tokenizer-shapes"),
+        data=DataConfig(path="shapes"),
+    ),
+    "base": MaskGitRun(
+        output_dir=Path("outputs/maskgit-base"),
+        tokenizer=Path("outputs/tokenizer-base"),
+        data=DataConfig(resolution=128),
+        model=TransformerConfig(width=768, depth=12, num_heads=12, dropout=0.1),
+    ),
+}
+
+
+def train(run: MaskGitRun) -> Path:
+    """Encode the data once, train, sample and export.
+
+    Returns:
+        The folder of the complete pipeline (with the averaged weights).
+
+    Raises:
+        ValueError, FileNotFoundError: an output folder in use, no tokenizer, or data that cannot be read.
+    """
+    folder = RunFolder(run.output_dir, run)
+    tokenizer = load_tokenizer(run.tokenizer)
+    accelerator = start(run)
+    tokenizer.to(accelerator.device).requires_grad_(False)
+    is_main, show = accelerator.is_main_process, run.progress and accelerator.is_main_process
+    data = load_data(run.data, progress=show)
+    grid = tokenizer.code_shape(run.data.num_frames, run.data.resolution, run.data.resolution)
+    if tokenizer.config.height_width != (run.data.resolution, run.data.resolution):
+        raise ValueError(
+            f"the tokenizer was trained for {tokenizer.config.height_width} pixels, "
+            f"but --data.resolution is {run.data.resolution}"
+        )
+    with accelerator.main_process_first():
+        table = encoded(tokenizer, data, run.data.codes_dir, progress=show)
+    if is_main:
+        folder.write_config()
+    track(accelerator, folder.config)
+
+    torch.manual_seed(run.seed)
+    config = MaskGitConfig(
+        codebook_size=tokenizer.codebook_size, grid=grid, num_labels=len(data.labels), **vars(run.model)
+    )
+    objective = MaskGitObjective(
+        MaskGit(config), label_dropout=run.label_dropout, label_smoothing=run.label_smoothing
+    )
+    ema = ExponentialMovingAverage(objective.maskgit, run.optimizer.ema_decay)
+    ema.model.to(accelerator.device)
+    pipeline = VideoGenerationPipeline(tokenizer, ema.model, labels=data.labels, num_frames=run.data.num_frames)
+    objective, optimizer = accelerator.prepare(objective, adamw(objective, run.optimizer))
+    first_step = folder.load(accelerator, ema.model)
+
+    batches = CodeBatches(
+        table,
+        grid,
+        batch_size=run.batch_size,
+        seed=run.seed,
+        start=first_step * run.gradient_accumulation,
+        process_index=accelerator.process_index,
+        num_processes=accelerator.num_processes,
+    )
+    stream = iter(DataLoader(batches, batch_size=None, num_workers=run.num_workers))
+    logger.info(
+        "transformer of %.2f M parameters, %d rows of %s codes, %d labels, steps %d to %d, on %s",
+        sum(parameter.numel() for parameter in ema.model.parameters()) / 1e6,
+        len(batches.table),
+        "x".join(str(size) for size in grid),
+        len(data.labels),
+        first_step,
+        run.num_steps,
+        accelerator.device,
+    )
+
+    started = time.monotonic()
+    bar = steps(run, first_step, description="MaskGIT", is_main=is_main)
+    with interruptible() as interruption, bar:
+        for step in bar:
+            set_learning_rate(optimizer, run.optimizer.learning_rate_at(step, run.num_steps))
+            torch.manual_seed(int(seeded_generator(run.seed, step, accelerator.process_index).initial_seed()))  # dropout
+            for micro_step in range(run.gradient_accumulation):
+                batch = {name: value.to(accelerator.device) for name, value in next(stream).items()}
+                noise = seeded_generator(run.seed, step, accelerator.process_index, 1 + micro_step)
+                with accelerator.accumulate(objective):
+                    losses = objective(batch["codes"], batch["label"], noise)
+                    accelerator.backward(losses["masked_code"])
+                    if accelerator.sync_gradients:
+                        accelerator.clip_grad_norm_(objective.parameters(), run.optimizer.max_grad_norm)
+                    optimizer.step()
+                    optimizer.zero_grad()
+            ema.update(accelerator.unwrap_model(objective).maskgit, step)
+
+            done = step + 1
+            if done % run.log_every == 0:
+                means = {name: accelerator.reduce(loss.detach(), "mean").item() for name, loss in losses.items()}
+                accelerator.log({f"train/{name}": value for name, value in means.items()}, step=done)
+                bar.set_postfix({name: f"{value:.3f}" for name, value in means.items()}, refresh=False)
+            if is_main and done % run.evaluate_every == 0:
+                sample(pipeline, run, done)
+            stop = interruption.agreed(accelerator) or done == run.stop_after
+            if stop or done % run.save_every == 0 or done == run.num_steps:
+                folder.save(accelerator, ema.model, done)
+            if stop and done < run.num_steps:
+                finish(accelerator)
+                raise SystemExit(f"stopped after {done} of {run.num_steps} steps; --resume goes on")
+
+    result = run.output_dir / PIPELINE_FOLDER
+    if is_main:
+        pipeline.save_pretrained(result)
+    finish(accelerator)
+    logger.info("trained for %.0f seconds; the pipeline is in %s", time.monotonic() - started, result)
+    return result
+
+
+def load_tokenizer(folder: Path) -> VideoTokenizer:
+    """The tokenizer in its own folder, or in that of a run or a pipeline.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    inner = folder / "tokenizer"
+    if not (inner / CONFIG_NAME).is_file() and not (folder / CONFIG_NAME).is_file():
+        raise FileNotFoundError(f"there is no trained tokenizer in {folder}: run train/tokenizer.py, or give --tokenizer")
+    return VideoTokenizer.from_pretrained(inner if (inner / CONFIG_NAME).is_file() else folder)
+
+
+def sample(pipeline: VideoGenerationPipeline, run: MaskGitRun, step: int) -> None:
+    """Draw one sample for each of the first labels, always from the same seed."""
+    videos = pipeline.generate(
+        labels=list(pipeline.labels[:PICTURED_LABELS]), guidance_scale=run.guidance_scale, seed=run.seed, progress=False
+    )
+    videos.save(run.output_dir / "pictures" / f"samples-{step:08d}.gif")
+    logger.info("step %d: samples drawn", step)
+
+
+if __name__ == "__main__":
+    with errors_in_words():
+        train(parse_run(PRESETS, description="Train the masked transformer (stage two)."))

@@ -1,0 +1,106 @@
+"""How well a tokenizer gives clips back, and what that costs in bits."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from einops import reduce
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ...tokenizer import VideoTokenizer
+from ...tokenizer.pixels import to_model_range, to_unit_range
+from ..data import Clips
+
+BATCH_SIZE = 7  # clips at a time; no figure depends on it
+
+
+class ReconstructionScores(NamedTuple):
+    psnr: float
+    """In dB, pooled over all clips."""
+    codes: Int[Tensor, "b t h w"]
+    """On the CPU, in the order of the clips."""
+
+
+@torch.inference_mode()
+def evaluate_tokenizer(tokenizer: VideoTokenizer, clips: Clips, *, batch_size: int = BATCH_SIZE) -> ReconstructionScores:
+    """Send every clip through codes and back."""
+    error, codes = PooledError(), []
+    for videos in batches(clips, batch_size):
+        codes.append(encode(tokenizer, videos))
+        error.add(videos, decode(tokenizer, codes[-1], videos.shape[2:]))
+    return ReconstructionScores(error.psnr, torch.cat(codes))
+
+
+def psnr(reference: Float[Tensor, "*shape"], video: Float[Tensor, "*shape"]) -> float:
+    """Peak signal-to-noise ratio in dB of pixels in [0, 1], the squared error pooled over everything given.
+
+    Pooling lets hard clips count for what they are; a mean of the clips' own ratios would be higher.
+    """
+    error = PooledError()
+    error.add(reference, video)
+    return error.psnr
+
+
+def psnr_mean_colour(clips: Clips) -> float:
+    """The PSNR of painting each clip in its mean colour, over time and space: what knowing nothing else is worth."""
+    return _psnr_of(lambda videos: reduce(videos, "b c T H W -> b c 1 1 1", "mean").expand_as(videos), clips)
+
+
+def psnr_first_frame(clips: Clips) -> float:
+    """The PSNR of repeating each clip's true first frame: what a perfect image without any motion is worth."""
+    return _psnr_of(lambda videos: videos[:, :, :1].expand_as(videos), clips)
+
+
+def bits_per_pixel(tokenizer: VideoTokenizer, num_frames: int, height: int, width: int) -> float:
+    """Bits of all codes of a clip over its frames x height x width. Uncompressed RGB has 24."""
+    bits = math.prod(tokenizer.code_shape(num_frames, height, width)) * tokenizer.config.code_bits
+    return bits / (num_frames * height * width)
+
+
+class PooledError:
+    """Squared error, added up in double precision."""
+
+    def __init__(self) -> None:
+        self.total = 0.0
+        self.num_values = 0
+
+    def add(self, reference: Float[Tensor, "*shape"], video: Float[Tensor, "*shape"]) -> None:
+        self.total += (reference.double() - video.double()).square().sum().item()
+        self.num_values += video.numel()
+
+    @property
+    def psnr(self) -> float:
+        """Infinite where there is no error."""
+        return 10 * math.log10(self.num_values / self.total) if self.total else math.inf
+
+
+def batches(clips: Clips, batch_size: int = BATCH_SIZE) -> Iterator[Float[Tensor, "b 3 T H W"]]:
+    """The clips in order, in [0, 1]."""
+    for indexes in torch.arange(len(clips)).split(batch_size):
+        yield to_unit_range(torch.stack([clips.video(index) for index in indexes.tolist()]))
+
+
+def encode(tokenizer: VideoTokenizer, videos: Float[Tensor, "b 3 T H W"]) -> Int[Tensor, "b t h w"]:
+    """The codes of videos in [0, 1], on the CPU."""
+    return tokenizer.encode(to_model_range(videos).to(next(tokenizer.parameters()))).cpu()
+
+
+def decode(
+    tokenizer: VideoTokenizer, codes: Int[Tensor, "b t h w"], sizes: tuple[int, int, int]
+) -> Float[Tensor, "b 3 T H W"]:
+    """The videos of codes, in [0, 1], on the CPU.
+
+    Args:
+        sizes: frames, height and width, which codes do not know.
+    """
+    device = next(tokenizer.parameters()).device
+    return to_unit_range(tokenizer.decode(codes.to(device), *sizes).float()).cpu()
+
+
+def _psnr_of(guess: Callable[[Float[Tensor, "b c T H W"]], Float[Tensor, "b c T H W"]], clips: Clips) -> float:
+    error = PooledError()
+    for videos in batches(clips):
+        error.add(videos, guess(videos))
+    return error.psnr

@@ -1,0 +1,113 @@
+"""The folder of a run: its config, its checkpoints, and who may write into it."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from accelerate import Accelerator
+from torch import nn
+
+from ..pretrained import config_to_dict, read_json, write_json
+
+logger = logging.getLogger(__name__)
+
+CONFIG_NAME = "config.json"
+CHECKPOINTS_KEPT = 2
+# What may differ between a run and its continuation: how it is watched and kept, not what it computes.
+MAY_CHANGE = {"resume", "stop_after", "log_every", "evaluate_every", "save_every", "output_dir", "cache_dir", "progress"}
+
+
+class RunFolder:
+    """One run's output folder.
+
+    `config.json` is the resolved config, `checkpoints/step-N/` the state after N optimizer steps. Checkpoints are
+    for resuming only, on a machine that trusts them: PyTorch reads parts of them with pickle.
+    """
+
+    def __init__(self, folder: Path, run: Any) -> None:
+        """Claim the folder.
+
+        Raises:
+            ValueError: it holds another run, or this one and `run.resume` is not set, or files of something else.
+        """
+        self.folder = folder
+        self.checkpoints = folder / "checkpoints"
+        config = config_to_dict(run)
+        path = folder / CONFIG_NAME
+        if path.is_file():
+            changed = differences(read_json(path), config)
+            if not run.resume:
+                raise ValueError(
+                    f"{folder} holds a run already ({self.progress()}): give --resume to go on with it, "
+                    "or another --output-dir"
+                )
+            if changed:
+                raise ValueError(f"{folder} holds a run with other settings, it cannot go on: {'; '.join(changed)}")
+        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ValueError(f"{folder} is not empty and holds no run: give another --output-dir")
+        self.config = config
+
+    def write_config(self) -> None:
+        """Make the folder this run's."""
+        write_json(self.folder / CONFIG_NAME, self.config)
+
+    def progress(self) -> str:
+        """How far the run in this folder has come, in words."""
+        latest = self.latest()
+        return f"{step_of(latest)} steps are saved" if latest else "nothing is saved yet"
+
+    def latest(self) -> Path | None:
+        """The newest checkpoint."""
+        return max(self.checkpoints.glob("step-*"), key=step_of, default=None)
+
+    def save(self, accelerator: Accelerator, ema: nn.Module, step: int) -> None:
+        """Write the state after `step` optimizer steps, whole or not at all, and drop the oldest. On all processes."""
+        final = self.checkpoints / f"step-{step:08d}"
+        if final.exists():
+            return
+        aside = self.checkpoints / f".{final.name}"
+        if accelerator.is_main_process:
+            shutil.rmtree(aside, ignore_errors=True)
+        accelerator.wait_for_everyone()
+        accelerator.save_state(str(aside))
+        if accelerator.is_main_process:
+            safetensors.torch.save_model(ema, str(aside / "ema.safetensors"))
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            aside.rename(final)
+            for old in sorted(self.checkpoints.glob("step-*"), key=step_of)[:-CHECKPOINTS_KEPT]:
+                shutil.rmtree(old)
+        accelerator.wait_for_everyone()
+
+    def load(self, accelerator: Accelerator, ema: nn.Module) -> int:
+        """Restore the newest checkpoint, if there is one.
+
+        Returns:
+            The number of optimizer steps taken by then.
+        """
+        latest = self.latest()
+        if latest is None:
+            return 0
+        accelerator.load_state(str(latest))
+        safetensors.torch.load_model(ema, str(latest / "ema.safetensors"))
+        logger.info("going on after step %d, from %s", step_of(latest), latest)
+        return step_of(latest)
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    """The settings in which two resolved configs differ, in words, apart from those that may change."""
+    found = []
+    for name in sorted({*before, *now} - MAY_CHANGE):
+        was, is_now = before.get(name), now.get(name)
+        if isinstance(was, dict) and isinstance(is_now, dict):
+            found += differences(was, is_now, f"{prefix}{name}.")
+        elif was != is_now:
+            found.append(f"{prefix}{name} was {json.dumps(was)} and is now {json.dumps(is_now)}")
+    return found

@@ -1,0 +1,190 @@
+"""Stage one: train the video tokenizer.
+
+    accelerate launch train/tokenizer.py                              # the shipped clips, minutes on a laptop
+    accelerate launch train/tokenizer.py demo --data.path my_videos   # a folder of videos, sub-folder = label
+    accelerate launch train/tokenizer.py --help
+"""
+
+if __name__ == "__main__":  # started by path, this file's folder leads the search for modules
+    from check_installation import check_installation
+
+    check_installation()
+
+import logging
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch.utils.data import DataLoader
+
+from magvit2_pytorch.pipelines.pictures import save_videos
+from magvit2_pytorch.pretrained import write_json
+from magvit2_pytorch.tokenizer import TokenizerConfig, TokenizerLossWeights, TokenizerObjective, VideoTokenizer
+from magvit2_pytorch.tokenizer.losses import weighted_sum
+from magvit2_pytorch.tokenizer.pixels import to_unit_range
+from magvit2_pytorch.train.command_line import parse_run
+from magvit2_pytorch.train.data import Clips, DataConfig, TrainingBatches, load_data
+from magvit2_pytorch.train.metrics import bit_balance, codebook_perplexity, dead_bits, evaluate_tokenizer, num_used_codes
+from magvit2_pytorch.train.optimization import ExponentialMovingAverage, OptimizerConfig, adamw, set_learning_rate
+from magvit2_pytorch.train.run_folder import RunFolder
+from magvit2_pytorch.train.session import RunConfig, errors_in_words, finish, interruptible, start, steps, track
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS_FOLDER = "tokenizer"  # in a run's folder: the exported model
+PICTURED_CLIPS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerRun(RunConfig):
+    """One run of `accelerate launch train/tokenizer.py`."""
+
+    output_dir: Path = Path("outputs/tokenizer")
+    num_steps: int = 100_000
+    batch_size: int = 8
+    data: DataConfig = field(default_factory=DataConfig)
+    model: TokenizerConfig = field(default_factory=TokenizerConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # One fact in one place: the model is trained for the size that the data has.
+        object.__setattr__(self, "model", replace(self.model, image_size=self.data.resolution))
+
+
+DEMO_MODEL = TokenizerConfig(
+    init_dim=48,
+    patch_size=(4, 4, 4),
+    layers=("residual", ("compress_space", 96), "residual", ("compress_space", 192), "residual"),
+    codebook_size=2**16,
+    loss_weights=TokenizerLossWeights(reconstruction=4.0, commitment=0.05, sample_entropy=0.02, codebook_entropy=-0.02),
+)
+DEMO_OPTIMIZER = OptimizerConfig(learning_rate=3e-3, warmup_steps=40, ema_decay=0.99)
+DEMO = TokenizerRun(
+    num_steps=2200, batch_size=4, evaluate_every=550, save_every=550, model=DEMO_MODEL, optimizer=DEMO_OPTIMIZER
+)
+PRESETS = {
+    "demo": DEMO,
+    "shapes": replace(DEMO, output_dir=Path("outputs/tokenizer-shapes"), data=DataConfig(path="shapes")),
+    "base": TokenizerRun(output_dir=Path("outputs/tokenizer-base"), data=DataConfig(resolution=128)),
+}
+
+
+def train(run: TokenizerRun) -> Path:
+    """Train, evaluate and export.
+
+    Returns:
+        The folder of the exported tokenizer (with the averaged weights).
+
+    Raises:
+        ValueError, FileNotFoundError: an output folder in use, or data that cannot be read.
+    """
+    folder = RunFolder(run.output_dir, run)
+    accelerator = start(run)
+    data = load_data(run.data, progress=run.progress and accelerator.is_main_process)
+    if accelerator.is_main_process:
+        folder.write_config()
+    track(accelerator, folder.config)
+
+    torch.manual_seed(run.seed)
+    objective = TokenizerObjective(VideoTokenizer.from_config(run.model))
+    ema = ExponentialMovingAverage(objective.tokenizer, run.optimizer.ema_decay)
+    ema.model.to(accelerator.device)
+    objective, optimizer = accelerator.prepare(objective, adamw(objective, run.optimizer))
+    first_step = folder.load(accelerator, ema.model)
+
+    batches = TrainingBatches(
+        data,
+        batch_size=run.batch_size,
+        seed=run.seed,
+        start=first_step * run.gradient_accumulation,
+        process_index=accelerator.process_index,
+        num_processes=accelerator.num_processes,
+    )
+    videos = (batch["video"] for batch in DataLoader(batches, batch_size=None, num_workers=run.num_workers))
+    logger.info(
+        "tokenizer of %.2f M parameters, %d windows of %d labels, steps %d to %d, on %s",
+        sum(parameter.numel() for parameter in ema.model.parameters()) / 1e6,
+        len(data.train),
+        len(data.labels),
+        first_step,
+        run.num_steps,
+        accelerator.device,
+    )
+
+    started = time.monotonic()
+    bar = steps(run, first_step, description="Tokenizer", is_main=accelerator.is_main_process)
+    with interruptible() as interruption, bar:
+        for step in bar:
+            set_learning_rate(optimizer, run.optimizer.learning_rate_at(step, run.num_steps))
+            for _ in range(run.gradient_accumulation):
+                video = next(videos).to(accelerator.device)
+                with accelerator.accumulate(objective):
+                    losses = objective(video)
+                    accelerator.backward(weighted_sum(losses, run.model.loss_weights))
+                    if accelerator.sync_gradients:
+                        accelerator.clip_grad_norm_(objective.parameters(), run.optimizer.max_grad_norm)
+                    optimizer.step()
+                    optimizer.zero_grad()
+            ema.update(accelerator.unwrap_model(objective).tokenizer, step)
+
+            done = step + 1
+            if done % run.log_every == 0:
+                means = {name: accelerator.reduce(loss.detach(), "mean").item() for name, loss in losses.items()}
+                accelerator.log({f"loss/{name}": value for name, value in means.items()}, step=done)
+                bar.set_postfix({name: f"{value:.3f}" for name, value in means.items()}, refresh=False)
+            if done % run.evaluate_every == 0 and done < run.num_steps:
+                evaluate(accelerator, ema.model, data.heldout, run.output_dir, done)
+            stop = interruption.agreed(accelerator) or done == run.stop_after
+            if stop or done % run.save_every == 0 or done == run.num_steps:
+                folder.save(accelerator, ema.model, done)
+            if stop and done < run.num_steps:
+                finish(accelerator)
+                raise SystemExit(f"stopped after {done} of {run.num_steps} steps; --resume goes on")
+
+    scores = evaluate(accelerator, ema.model, data.heldout, run.output_dir, run.num_steps)
+    weights = run.output_dir / WEIGHTS_FOLDER
+    if accelerator.is_main_process:
+        ema.model.save_pretrained(weights)
+        write_json(run.output_dir / "metrics.json", scores)
+    finish(accelerator)
+    logger.info("trained for %.0f seconds; the tokenizer is in %s", time.monotonic() - started, weights)
+    return weights
+
+
+def evaluate(
+    accelerator: Accelerator, tokenizer: VideoTokenizer, heldout: Clips, output_dir: Path, step: int
+) -> dict[str, float]:
+    """Measure the averaged weights on the held-out clips, log it, and draw originals above reconstructions."""
+    if not accelerator.is_main_process:
+        return {}
+    psnr, codes = evaluate_tokenizer(tokenizer, heldout)
+    scores = {
+        "psnr": psnr,
+        "codes_used": num_used_codes(codes),
+        "codebook_perplexity": codebook_perplexity(codes, tokenizer.codebook_size),
+    }
+    accelerator.log({f"heldout/{name}": value for name, value in scores.items()}, step=step)
+    logger.info("step %d, held out: %s", step, ", ".join(f"{name} {value:.4g}" for name, value in scores.items()))
+    if dead := dead_bits(bit_balance(codes, tokenizer.codebook_size)):
+        logger.warning("step %d: these bits of the codes never change, counted from the highest: %s", step, dead)
+    draw(tokenizer, heldout, output_dir / "pictures" / f"reconstruction-{step:08d}.png")
+    return scores
+
+
+@torch.inference_mode()
+def draw(tokenizer: VideoTokenizer, clips: Clips, path: Path) -> None:
+    """Middle frames of evenly chosen clips: originals above, reconstructions below."""
+    chosen = torch.linspace(0, len(clips) - 1, min(PICTURED_CLIPS, len(clips))).round().long().unique().tolist()
+    parameter = next(tokenizer.parameters())
+    originals = torch.stack([clips.video(index) for index in chosen]).to(parameter)
+    pairs = torch.cat([originals, tokenizer(originals)])
+    middle = pairs.shape[2] // 2
+    save_videos(path, to_unit_range(pairs[:, :, middle : middle + 1].float()), columns=len(chosen))
+
+
+if __name__ == "__main__":
+    with errors_in_words():
+        train(parse_run(PRESETS, description="Train the video tokenizer (stage one)."))
