@@ -28,11 +28,11 @@ demo: .venv/.runtime
 test: .venv/.dev
 	OMP_NUM_THREADS=1 .venv/bin/pytest -n 2 $(ARGS)
 
-# import-linter reads the folders as sub-packages through the symlinks in .links.
+# pyright and import-linter see the folders as sub-packages through the symlinks in .links.
 check: .venv/.dev
 	.venv/bin/ruff format --check
 	.venv/bin/ruff check
-	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 .venv/bin/pyright
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 .venv/bin/pyright -p .links
 	cd .links && ../.venv/bin/lint-imports --config ../pyproject.toml --no-cache --no-logo
 
 clean:

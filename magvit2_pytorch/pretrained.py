@@ -69,8 +69,8 @@ def read_json(path: str | Path) -> dict[str, Any]:
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:
-    """A config dataclass as what JSON can hold (tuples become lists)."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    """A config dataclass as what JSON can hold: tuples become lists, paths become strings."""
+    return json.loads(json.dumps(dataclasses.asdict(config), default=os.fspath))
 
 
 def config_from_dict(config_class: type[T], values: dict[str, Any], *, where: str = "config") -> T:
@@ -211,6 +211,8 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
             return tuple(_typed(option, item, where) for option, item in zip(arguments, value, strict=True))
     elif hint is float and type(value) in (int, float):
         return float(value)
+    elif hint is Path and isinstance(value, str):
+        return Path(value)
     elif hint is type(None) and value is None:
         return None
     elif isinstance(hint, type) and type(value) is hint:

@@ -19,8 +19,6 @@ from .factorization import split_codes
 from .positions import NUM_POSITION_FEATURES, position_features, rotary_angles
 
 EMBEDDING_STD = 0.02  # small, since the heads use the same vectors: they start near uniform
-CONDITION_WIDTH = 64
-CONDITION_STD = 0.1
 
 
 class SubCodeEmbedding(nn.Module):
@@ -66,7 +64,6 @@ class MaskGit(Pretrained):
         self.mask_vector = nn.Parameter(torch.empty(width))
         self.position = nn.Linear(NUM_POSITION_FEATURES, width)
         self.label = nn.Embedding(config.num_labels + 1, width)
-        self.label_condition = nn.Embedding(config.num_labels + 1, CONDITION_WIDTH)
         self.encoder = Encoder(
             dim=width,
             depth=config.depth,
@@ -76,14 +73,11 @@ class MaskGit(Pretrained):
             attn_dropout=config.dropout,
             ff_mult=config.mlp_ratio,
             ff_dropout=config.dropout,
-            use_adaptive_layernorm=True,
-            dim_condition=CONDITION_WIDTH,
             zero_init_branch_output=True,
         )
         for weight in (self.mask_vector, self.position.weight, self.label.weight):
             nn.init.normal_(weight, std=EMBEDDING_STD)
         nn.init.zeros_(self.position.bias)
-        nn.init.normal_(self.label_condition.weight, std=CONDITION_STD)
 
     def forward(
         self, codes: Int[Tensor, "b t h w"], labels: Int[Tensor, " b"]
@@ -108,10 +102,11 @@ class MaskGit(Pretrained):
         x = torch.where(is_masked[..., None], self.mask_vector, torch.stack(embedded).sum(dim=0))
         features = position_features(grid, codes.device)
         x = x + self.position(features.to(x.dtype)) + self.label(labels)[:, None]
+        angles = rotary_angles(grid, self.config.head_size, codes.device)
         x = self.encoder(
             x * math.sqrt(self.config.width),
-            condition=self.label_condition(labels),
-            rotary_pos_emb=(rotary_angles(grid, self.config.head_size, codes.device), 1.0),
+            # The library turns queries and keys under an autocast that does not know the meta device.
+            rotary_pos_emb=None if codes.is_meta else (angles, 1.0),
         )
         return tuple(F.linear(x, table, group.bias) for table, group in zip(vectors, groups, strict=True))
 

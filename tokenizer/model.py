@@ -228,7 +228,7 @@ class VideoTokenizer(Pretrained):
             raise ValueError(f"a video must be floating point in [-1, 1], got {video.dtype}")
         return video if video.ndim == 5 else video[:, :, None]
 
-    def _pad(self, video: Float[Tensor, "b c T H W"]) -> Float[Tensor, "b c T H W"]:
+    def _pad(self, video: Float[Tensor, "b c T H W"]) -> Float[Tensor, "b c padded_T padded_H padded_W"]:
         """Repeat the last frame, row and column up to whole strides."""
         sizes = video.shape[2:]
         frames, rows, columns = (
@@ -240,7 +240,7 @@ class VideoTokenizer(Pretrained):
         return F.pad(video, (0, columns, 0, rows, 0, frames), mode="replicate")
 
     @staticmethod
-    def _trim(video: Float[Tensor, "b c T H W"], sizes: Sequence[int]) -> Float[Tensor, "b c T H W"]:
+    def _trim(video: Float[Tensor, "b c padded_T padded_H padded_W"], sizes: Sequence[int]) -> Float[Tensor, "b c T H W"]:
         num_frames, height, width = sizes
         return video[:, :, :num_frames, :height, :width]
 

@@ -13,8 +13,9 @@ def rotate(x: Float[Tensor, "*b n d"], grid: tuple[int, ...]) -> Float[Tensor, "
     Each axis turns its own share of the channels; channels that are left over stay as they are.
     """
     pairs_per_axis = x.shape[-1] // (2 * len(grid))
-    rates = LARGEST_WAVELENGTH ** (-torch.arange(pairs_per_axis, device=x.device) / max(pairs_per_axis, 1))
-    places = torch.meshgrid(*(torch.arange(size, device=x.device) for size in grid), indexing="ij")
+    exact = {"dtype": torch.promote_types(x.dtype, torch.float32), "device": x.device}
+    rates = LARGEST_WAVELENGTH ** (-torch.arange(pairs_per_axis, **exact) / max(pairs_per_axis, 1))
+    places = torch.meshgrid(*(torch.arange(size, **exact) for size in grid), indexing="ij")
     angles = torch.cat([axis.reshape(-1, 1) * rates for axis in places], dim=-1)
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     first, second, rest = x.split([angles.shape[-1], angles.shape[-1], x.shape[-1] - 2 * angles.shape[-1]], dim=-1)

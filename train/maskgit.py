@@ -5,7 +5,7 @@
     accelerate launch train/maskgit.py --help
 """
 
-if __name__ == "__main__":  # started by path, this file's folder leads the search for modules
+if __name__ == "__main__" and not __package__:  # started by path: this file's folder leads the search for modules
     from check_installation import check_installation
 
     check_installation()

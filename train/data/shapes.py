@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 
 Numbers = np.random.Generator
 
-SMALLEST, LARGEST = 0.1, 0.34  # radius of a shape that grows or shrinks, in widths of the frame
+SMALLEST, LARGEST = 0.12, 0.34  # radius of a shape that grows or shrinks, in widths of the frame
 FASTEST_STEP = 0.25  # per frame of the clip; half a frame and more would look like the opposite motion
 FASTEST_TURN = math.radians(60)
 CORNERS = (0, 4, 3)  # circle, square, triangle
@@ -23,66 +23,66 @@ class Track(NamedTuple):
     radius: Float[np.ndarray, " T"]  # of the circle around it
 
 
-def slide(numbers: Numbers, num_frames: int, speed: float) -> tuple[Float[np.ndarray, " T"], ...]:
+def slide(numbers: Numbers, num_frames: int, stride: int) -> tuple[Float[np.ndarray, " T"], ...]:
     """Place along the motion, place across it, radius. Stays inside the frame where the way is short enough."""
-    step = min(speed * numbers.uniform(0.02, 0.04), FASTEST_STEP)
-    radius = numbers.uniform(0.12, 0.2)
+    step = min(stride * numbers.uniform(0.02, 0.04), FASTEST_STEP)
+    radius = numbers.uniform(0.14, 0.22)
     room = max(0.0, 1 - 2 * radius - step * (num_frames - 1))
     along = radius + room * numbers.random() + step * np.arange(num_frames)
     across = numbers.uniform(radius, 1 - radius)
     return along, np.full(num_frames, across), np.full(num_frames, radius)
 
 
-def left(numbers: Numbers, num_frames: int, speed: float) -> Track:
-    along, across, radius = slide(numbers, num_frames, speed)
+def left(numbers: Numbers, num_frames: int, stride: int) -> Track:
+    along, across, radius = slide(numbers, num_frames, stride)
     return Track(1 - along, across, radius)
 
 
-def right(numbers: Numbers, num_frames: int, speed: float) -> Track:
-    along, across, radius = slide(numbers, num_frames, speed)
+def right(numbers: Numbers, num_frames: int, stride: int) -> Track:
+    along, across, radius = slide(numbers, num_frames, stride)
     return Track(along, across, radius)
 
 
-def up(numbers: Numbers, num_frames: int, speed: float) -> Track:
-    along, across, radius = slide(numbers, num_frames, speed)
+def up(numbers: Numbers, num_frames: int, stride: int) -> Track:
+    along, across, radius = slide(numbers, num_frames, stride)
     return Track(across, 1 - along, radius)
 
 
-def down(numbers: Numbers, num_frames: int, speed: float) -> Track:
-    along, across, radius = slide(numbers, num_frames, speed)
+def down(numbers: Numbers, num_frames: int, stride: int) -> Track:
+    along, across, radius = slide(numbers, num_frames, stride)
     return Track(across, along, radius)
 
 
-def clockwise(numbers: Numbers, num_frames: int, speed: float) -> Track:
+def clockwise(numbers: Numbers, num_frames: int, stride: int) -> Track:
     """Around a point near the middle, without turning itself."""
-    turn = min(speed * math.radians(numbers.uniform(10, 18)), FASTEST_TURN)
+    turn = min(stride * math.radians(numbers.uniform(10, 18)), FASTEST_TURN)
     angle = numbers.uniform(0, 2 * math.pi) + turn * np.arange(num_frames)
-    radius, distance = numbers.uniform(0.12, 0.2), numbers.uniform(0.18, 0.26)
+    radius, distance = numbers.uniform(0.14, 0.22), numbers.uniform(0.18, 0.26)
     x, y = numbers.uniform(radius + distance, 1 - radius - distance, size=2)
     return Track(x + distance * np.cos(angle), y + distance * np.sin(angle), np.full(num_frames, radius))
 
 
-def anticlockwise(numbers: Numbers, num_frames: int, speed: float) -> Track:
-    track = clockwise(numbers, num_frames, speed)
+def anticlockwise(numbers: Numbers, num_frames: int, stride: int) -> Track:
+    track = clockwise(numbers, num_frames, stride)
     return track._replace(x=1 - track.x)
 
 
-def grow(numbers: Numbers, num_frames: int, speed: float) -> Track:
+def grow(numbers: Numbers, num_frames: int, stride: int) -> Track:
     """By the same factor in each frame, in all as far as there is room."""
     room = math.log(LARGEST / SMALLEST)
-    factor = min(room, speed * numbers.uniform(0.03, 0.06) * (num_frames - 1))
+    factor = min(room, stride * numbers.uniform(0.03, 0.06) * (num_frames - 1))
     start = math.log(SMALLEST) + (room - factor) * numbers.random()
     radius = np.exp(start + factor * np.linspace(0, 1, num_frames))
     x, y = numbers.uniform(LARGEST, 1 - LARGEST, size=2)
     return Track(np.full(num_frames, x), np.full(num_frames, y), radius)
 
 
-def shrink(numbers: Numbers, num_frames: int, speed: float) -> Track:
-    track = grow(numbers, num_frames, speed)
+def shrink(numbers: Numbers, num_frames: int, stride: int) -> Track:
+    track = grow(numbers, num_frames, stride)
     return track._replace(radius=np.flip(track.radius))
 
 
-MOTIONS: dict[str, Callable[[Numbers, int, float], Track]] = {
+MOTIONS: dict[str, Callable[[Numbers, int, int], Track]] = {
     motion.__name__: motion for motion in (left, right, up, down, clockwise, anticlockwise, grow, shrink)
 }
 
@@ -93,11 +93,11 @@ def motion_of(index: int) -> int:
 
 
 def render_clip(
-    seed: tuple[int, ...], index: int, *, num_frames: int, speed: float, resolution: int
+    seed: tuple[int, ...], index: int, *, num_frames: int, stride: int, resolution: int
 ) -> UInt8[np.ndarray, "T H W 3"]:
     """Clip number `index`; the same numbers give the same clip, whatever was rendered before."""
     numbers = np.random.default_rng((*seed, index))
-    track = list(MOTIONS.values())[motion_of(index)](numbers, num_frames, speed)
+    track = list(MOTIONS.values())[motion_of(index)](numbers, num_frames, stride)
     num_corners = CORNERS[numbers.integers(len(CORNERS))]
     coverage = draw_shape(track, num_corners, numbers.uniform(0, 2 * math.pi), resolution)[..., None]
 

@@ -1,84 +1,176 @@
 """Two small classifiers that tell a clip's label, as judges of generated videos.
 
-One sees single frames, the other motion as well, so that a video can hardly fool both in the same way. They are
-trained within a minute on the clips that the generator was trained on: held-out clips show whether they can be trusted.
+One sees single frames, the other motion as well, so that no video can fool both in the same way. They learn from the
+training windows alone: held-out clips show whether they can be trusted.
 """
 
-from typing import Protocol, TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ...tokenizer.pixels import to_unit_range
+from ...tokenizer.pixels import to_model_range
 from ..data import Clips, VideoData
 
+WINDOWS_PER_LABEL = 128  # chosen by the seed; more of them overlap so much that they add nothing
+BATCH_SIZE = 16
+LEARNING_RATE = 3e-3
+WEIGHT_DECAY = 0.05
+
+BLURS = (1, 2, 4, 8)  # sides of the squares of pixels that are averaged
+LARGEST_TINT = 0.1  # of the colour channels' factors (around 1) and offsets
 LARGEST_NOISE = 0.08  # standard deviation
-LARGEST_TINT = 0.1  # of the colour channels' factors and offsets
-BLURS = (1, 1, 2, 4, 8)  # pixels that are averaged in training: reconstructions are blurred
+
+WIDTHS = (32, 64, 64)
+POOLED = 2  # rows and columns that the features keep apart
 
 
-class Classifier(Protocol):
-    """Videos are in [0, 1], of any size."""
+class VideoClassifier(nn.Module):
+    """Tells the label of videos in [0, 1]. Its features are what it tells it by."""
+
+    training_stride: ClassVar[int]  # every so many-th frame is enough to learn from
+    layers: nn.Sequential
+    head: nn.Linear
 
     def features(self, videos: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b f"]:
-        """What the label is told by: one vector for each video."""
-        ...
-
-    def __call__(self, videos: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b v"]:
-        """Logarithms of the labels' probabilities."""
-        ...
-
-
-class FrameClassifier(nn.Module):
-    """Judges each frame by itself and averages: blind to motion."""
-
-    def __init__(self, num_labels: int) -> None:
-        super().__init__()
-        self.convolutions = nn.Sequential(
-            nn.Conv2d(3, 32, 4, stride=4),
-            nn.ReLU(),
-            nn.Conv2d(32, 64, 3, stride=2, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(64, 64, 3, stride=2, padding=1),
-            nn.ReLU(),
-        )
-        self.head = nn.Linear(64, num_labels)
+        raise NotImplementedError
 
     def forward(self, videos: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b v"]:
-        log_probabilities = self.head(self._frame_features(videos)).log_softmax(dim=-1)
-        return reduce(log_probabilities, "(b T) v -> b v", "mean", b=len(videos))
-
-    def features(self, videos: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b f"]:
-        """The mean over all frames."""
-        return reduce(self._frame_features(videos), "(b T) f -> b f", "mean", b=len(videos))
-
-    def _frame_features(self, videos: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "frames f"]:
-        frames = rearrange(videos * 2 - 1, "b c T H W -> (b T) c H W")
-        return reduce(self.convolutions(frames), "frames f h w -> frames f", "mean")
+        """Logarithms of the labels' probabilities."""
+        raise NotImplementedError
 
 
-class SpaceTimeClassifier(nn.Module):
-    """Judges the clip as a whole."""
+class FrameClassifier(VideoClassifier):
+    """Judges each frame by itself and averages what it finds: blind to motion."""
+
+    training_stride = 4
 
     def __init__(self, num_labels: int) -> None:
         super().__init__()
-        self.convolutions = nn.Sequential(
-            nn.Conv3d(3, 32, (3, 4, 4), stride=(2, 4, 4), padding=(1, 0, 0)),
-            nn.ReLU(),
-            nn.Conv3d(32, 64, 3, stride=2, padding=1),
-            nn.ReLU(),
-            nn.Conv3d(64, 64, 3, stride=2, padding=1),
-            nn.ReLU(),
+        first, second, third = WIDTHS
+        self.layers = nn.Sequential(
+            *(nn.Conv2d(3, first, 4, stride=4), nn.BatchNorm2d(first), nn.ReLU()),
+            *(nn.Conv2d(first, second, 3, stride=2, padding=1), nn.BatchNorm2d(second), nn.ReLU()),
+            *(nn.Conv2d(second, third, 3, stride=2, padding=1), nn.BatchNorm2d(third), nn.ReLU()),
+            *(nn.AdaptiveAvgPool2d(POOLED), nn.Flatten()),
         )
-        self.head = nn.Linear(64, num_labels)
+        self.head = nn.Linear(third * POOLED**2, num_labels)
+
+    def features(self, videos: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b f"]:
+        return reduce(self._frame_features(videos), "(b T) f -> b f", "mean", b=len(videos))
+
+    def forward(self, videos: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b v"]:
+        logits = self.head(self._frame_features(videos))
+        return reduce(logits.log_softmax(dim=-1), "(b T) v -> b v", "mean", b=len(videos))
+
+    def _frame_features(self, videos: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "frames f"]:
+        return self.layers(rearrange(to_model_range(videos), "b c T H W -> (b T) c H W"))
+
+
+class SpaceTimeClassifier(VideoClassifier):
+    """Judges the clip as a whole."""
+
+    training_stride = 1
+
+    def __init__(self, num_labels: int) -> None:
+        super().__init__()
+        first, second, third = WIDTHS
+        self.layers = nn.Sequential(
+            *(nn.Conv3d(3, first, (3, 4, 4), stride=(2, 4, 4), padding=(1, 0, 0)), nn.BatchNorm3d(first), nn.ReLU()),
+            *(nn.Conv3d(first, second, 3, stride=2, padding=1), nn.BatchNorm3d(second), nn.ReLU()),
+            *(nn.Conv3d(second, third, 3, stride=2, padding=1), nn.BatchNorm3d(third), nn.ReLU()),
+            *(nn.AdaptiveAvgPool3d((1, POOLED, POOLED)), nn.Flatten()),
+        )
+        self.head = nn.Linear(third * POOLED**2, num_labels)
+
+    def features(self, videos: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b f"]:
+        return self.layers(to_model_range(videos))
 
     def forward(self, videos: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b v"]:
         return self.head(self.features(videos)).log_softmax(dim=-1)
 
-    def features(self, videos: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b f"]:
-        return reduce(self.convolutions(videos * 2 - 1), "b f t h w -> b f", "mean")
+
+C = TypeVar("C", bound=VideoClassifier)
+
+
+def train_classifier(
+    classifier_class: type[C], data: VideoData, *, seed: int = 0, num_steps: int = 200, progress: bool = True
+) -> C:
+    """A classifier in evaluation mode that has learned the labels of training windows that are not blank.
+
+    All labels are shown equally often. Blur, tint and noise keep it from telling labels by what a tokenizer loses.
+
+    Raises:
+        ValueError: a label has no such window.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    pixels = [read_pixels(data.train, choose_windows(data.train, label, seed)) for label in range(len(data.labels))]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        classifier = classifier_class(len(data.labels))
+    optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=num_steps)
+
+    for _ in tqdm(range(num_steps), desc=classifier_class.__name__, unit="step", disable=not progress):
+        labels = torch.randint(len(pixels), (BATCH_SIZE,), generator=generator)
+        rows = [int(torch.randint(len(pixels[label]), (), generator=generator)) for label in labels]
+        clips = torch.stack([pixels[label][row] for label, row in zip(labels, rows, strict=True)])
+        videos = disturb(clips[:, :, :: classifier.training_stride].float() / 255, generator, flip=data.allows_flip)
+        loss = F.nll_loss(classifier(videos), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return classifier.eval()
+
+
+@torch.inference_mode()
+def accuracy(classifier: VideoClassifier, videos: Float[Tensor, "b 3 T H W"], labels: Int[Tensor, " b"]) -> float:
+    """Share of the videos whose label the classifier tells."""
+    return (classifier(videos).argmax(dim=-1) == labels).double().mean().item()
+
+
+def choose_windows(clips: Clips, label: int, seed: int) -> Int[np.ndarray, " windows"]:
+    """Rows of up to `WINDOWS_PER_LABEL` windows of a label that are not blank."""
+    labels, is_blank = (np.asarray(clips.table[column][:]) for column in ("label", "is_blank"))
+    rows = np.flatnonzero((labels == label) & ~is_blank)
+    if not len(rows):
+        raise ValueError(f"every training window of label {label} is blank")
+    return np.random.default_rng((seed, label)).permutation(rows)[:WINDOWS_PER_LABEL]
+
+
+def disturb(
+    videos: Float[Tensor, "b 3 T H W"], generator: torch.Generator, *, flip: bool
+) -> Float[Tensor, "b 3 T H W"]:
+    """Each video as a careless copy: a share of them blurred to each degree, all tinted and noisy, half mirrored."""
+    parts = zip(videos.chunk(len(BLURS)), BLURS, strict=True)
+    videos = torch.cat([blur(part, size) for part, size in parts])  # not one degree a batch: batch norm would see it
+    if flip:
+        is_mirrored = torch.rand(len(videos), generator=generator) < 0.5
+        videos = torch.where(is_mirrored[:, None, None, None, None], videos.flip(-1), videos)
+
+    def uniform(*shape: int) -> Float[Tensor, "..."]:
+        return torch.rand(shape, generator=generator)
+
+    b = len(videos)
+    factors, offsets = (LARGEST_TINT * (2 * uniform(b, 3, 1, 1, 1) - 1) for _ in range(2))
+    noise = LARGEST_NOISE * uniform(b, 1, 1, 1, 1) * torch.randn(videos.shape, generator=generator)
+    return videos * (1 + factors) + offsets + noise
+
+
+def blur(videos: Float[Tensor, "b 3 T H W"], size: int) -> Float[Tensor, "b 3 T H W"]:
+    """Averages of squares of `size` pixels, blown up again."""
+    if size == 1:
+        return videos
+    small = F.avg_pool2d(videos.flatten(0, 1), min(size, *videos.shape[-2:]))
+    return F.interpolate(small, size=videos.shape[-2:], mode="bilinear").reshape(videos.shape)
+
+
+def read_pixels(clips: Clips, rows: Int[np.ndarray, " b"]) -> UInt8[Tensor, "b 3 T H W"]:
+    """These windows as they are stored."""
+    return torch.stack([torch.from_numpy(clips.pixels_and_label(row)[0]) for row in rows.tolist()])

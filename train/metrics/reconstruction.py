@@ -1,7 +1,7 @@
 """How well a tokenizer gives clips back, and what that costs in bits."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -24,7 +24,9 @@ class ReconstructionScores(NamedTuple):
 
 
 @torch.inference_mode()
-def evaluate_tokenizer(tokenizer: VideoTokenizer, clips: Clips, *, batch_size: int = BATCH_SIZE) -> ReconstructionScores:
+def evaluate_tokenizer(
+    tokenizer: VideoTokenizer, clips: Clips, *, batch_size: int = BATCH_SIZE
+) -> ReconstructionScores:
     """Send every clip through codes and back."""
     error, codes = PooledError(), []
     for videos in batches(clips, batch_size):
@@ -88,7 +90,7 @@ def encode(tokenizer: VideoTokenizer, videos: Float[Tensor, "b 3 T H W"]) -> Int
 
 
 def decode(
-    tokenizer: VideoTokenizer, codes: Int[Tensor, "b t h w"], sizes: tuple[int, int, int]
+    tokenizer: VideoTokenizer, codes: Int[Tensor, "b t h w"], sizes: Sequence[int]
 ) -> Float[Tensor, "b 3 T H W"]:
     """The videos of codes, in [0, 1], on the CPU.
 

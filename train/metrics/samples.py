@@ -1,4 +1,4 @@
-"""Statistics of generated videos that need no reference network: motion, variety, distances."""
+"""Statistics of generated videos: motion, variety, distances. Pixels are in [0, 1]."""
 
 from collections.abc import Iterable
 
@@ -45,13 +45,31 @@ def energy_distance(first: Float[Tensor, "n f"], second: Float[Tensor, "m f"]) -
     return (2 * between - _mean_within(first) - _mean_within(second)).item()
 
 
+def energy_distance_within_labels(
+    first: Float[Tensor, "b f"], second: Float[Tensor, "b f"], labels: Int[Tensor, " b"]
+) -> float:
+    """The energy distance between the vectors of the same label in both sets, averaged over the labels.
+
+    Over all labels at once the estimate would be below 0 for the same distribution, since sets with a fixed number of
+    each label have fewer pairs of one label within them than between them. Nor would it see labels that are mixed up.
+
+    Args:
+        labels: of both sets, row for row.
+    """
+    distances = [energy_distance(first[labels == label], second[labels == label]) for label in labels.unique()]
+    return sum(distances) / len(distances)
+
+
 def nearest_clip_distances(
-    videos: Float[Tensor, "b c T H W"], chunks: Iterable[Float[Tensor, "n c T H W"]]
+    videos: Float[Tensor, "b c T H W"], chunks: Iterable[Float[Tensor, "_ c T H W"]]
 ) -> Float[Tensor, " b"]:
     """The root mean square difference of pixels of each video from the clip that is nearest to it.
 
     Args:
         chunks: all clips, some at a time, so that they need not fit into memory together.
+
+    Raises:
+        ValueError: there are no clips, or values that are not finite.
     """
     queries = videos.flatten(1)
     smallest = torch.full((len(queries),), torch.inf)
@@ -64,6 +82,8 @@ def nearest_clip_distances(
         is_nearer = closest < smallest
         smallest = torch.where(is_nearer, closest, smallest)
         nearest[is_nearer] = candidates[indexes[is_nearer]]
+    if not smallest.isfinite().all():
+        raise ValueError("every video needs finite pixels, and at least one clip to be near to")
     return (queries - nearest).square().mean(dim=1).sqrt()
 
 

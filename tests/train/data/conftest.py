@@ -1,17 +1,27 @@
 """Videos that tests write themselves, and the shipped clips decoded once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+import torch
 from av.video.stream import VideoStream
 
 from magvit2_pytorch.train.data import DataConfig, VideoData, load_data
 
 WriteVideo = Callable[..., Path]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Threads that share a busy core make many small operations a hundred times slower."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
 
 
 @pytest.fixture(scope="session")

@@ -72,6 +72,7 @@ def test_processes_side_by_side_see_what_one_would_see(few: VideoData) -> None:
     assert are_equal(joined, alone)
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_workers_change_nothing(few: VideoData) -> None:
     batches = TrainingBatches(few, batch_size=2, seed=0, start=3)
 

@@ -48,13 +48,15 @@ def test_frames_are_read_from_the_disk_and_not_carried_to_workers(tmp_path: Path
     assert isinstance(frame_cache.open_shard(video.folder / "frames-0000.npy"), np.memmap)
 
 
-def test_decoded_frames_are_used_again(tmp_path: Path, write_video, noise) -> None:
+def test_decoded_frames_are_used_again(tmp_path: Path, write_video, noise, monkeypatch) -> None:
     write_video(tmp_path / "in/a.mkv", noise(6))
-    store(tmp_path / "in", tmp_path / "cache")
+    first = store(tmp_path / "in", tmp_path / "cache")
     before = times_of_change(tmp_path / "cache")
 
-    store(tmp_path / "in", tmp_path / "cache")
+    monkeypatch.delattr(frame_cache, "decode_frames")
+    second = store(tmp_path / "in", tmp_path / "cache")
 
+    assert second == first
     assert len(before) == 3
     assert times_of_change(tmp_path / "cache") == before
 

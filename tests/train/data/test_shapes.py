@@ -46,10 +46,10 @@ def test_all_motions_are_equally_frequent(shapes: VideoData) -> None:
 
 
 def test_a_clip_depends_on_its_seed_and_number_alone() -> None:
-    first = render_clip((3, 0), 5, num_frames=4, speed=1, resolution=16)
-    render_clip((3, 0), 6, num_frames=4, speed=1, resolution=16)
+    first = render_clip((3, 0), 5, num_frames=4, stride=1, resolution=16)
+    render_clip((3, 0), 6, num_frames=4, stride=1, resolution=16)
 
-    assert np.array_equal(render_clip((3, 0), 5, num_frames=4, speed=1, resolution=16), first)
+    assert np.array_equal(render_clip((3, 0), 5, num_frames=4, stride=1, resolution=16), first)
 
 
 def test_no_clip_is_like_another(shapes: VideoData) -> None:
@@ -63,7 +63,7 @@ def test_no_clip_is_like_another(shapes: VideoData) -> None:
 
 def test_edges_are_soft_at_any_resolution() -> None:
     coarse, fine = (
-        render_clip((0,), 0, num_frames=2, speed=1, resolution=resolution).astype(float) for resolution in (16, 128)
+        render_clip((0,), 0, num_frames=2, stride=1, resolution=resolution).astype(float) for resolution in (16, 128)
     )
 
     averaged = fine.reshape(2, 16, 8, 16, 8, 3).mean(axis=(2, 4))
@@ -88,6 +88,6 @@ def test_a_mirrored_motion_is_another_label(shapes: VideoData) -> None:
 def test_one_clip_takes_a_moment() -> None:
     started = time.process_time()
     for index in range(40):
-        render_clip((0,), index, num_frames=17, speed=1, resolution=64)
+        render_clip((0,), index, num_frames=17, stride=1, resolution=64)
 
     assert (time.process_time() - started) / 40 < 0.02

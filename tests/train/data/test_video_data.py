@@ -60,6 +60,15 @@ def test_the_table_says_which_windows_are_blank(shipped: VideoData) -> None:
     assert not any(shipped.heldout.table["is_blank"])
 
 
+def test_a_grey_picture_is_blank_and_a_dark_one_need_not_be(folder_config: DataConfig, write_video, noise) -> None:
+    write_video(Path(folder_config.path, "grey.mkv"), noise(20, 8, 8) // 32 + 120)
+    write_video(Path(folder_config.path, "dark.mkv"), noise(20, 8, 8) // 2)
+
+    table = load_data(folder_config, progress=False).train.table
+
+    assert set(zip(table["file"], table["is_blank"], strict=True)) == {("grey.mkv", True), ("dark.mkv", False)}
+
+
 def test_labels_are_named_in_the_table(shipped: VideoData) -> None:
     feature = shipped.train.table.features["label"]
 

@@ -1,0 +1,265 @@
+"""Are the videos of a pipeline that was trained on the shipped clips like those clips, and no copies of them?
+
+    python benchmarks/samples.py outputs/demo
+
+Draws videos of every label and measures them beside two other sets that come out of the same decoder: a baseline
+without a model (each code drawn by itself, from its label's frequencies at its place) and reconstructions of real
+clips. Two small classifiers, trained on the spot, tell the labels and give the features for the energy distance.
+Prints a table. Ends with status 1 where the samples miss a bound, or where the measurement cannot be trusted.
+Takes about two minutes on two idle cores.
+"""
+
+import argparse
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from magvit2_pytorch.pipelines import VideoGenerationPipeline
+from magvit2_pytorch.pipelines.generation import INDEX_NAME
+from magvit2_pytorch.pipelines.pictures import save_videos
+from magvit2_pytorch.pipelines.video_files import STILLS, check_ending
+from magvit2_pytorch.pretrained import write_json
+from magvit2_pytorch.tokenizer import VideoTokenizer
+from magvit2_pytorch.train.data import Clips, DataConfig, VideoData, load_data
+from magvit2_pytorch.train.metrics import evaluate_tokenizer
+from magvit2_pytorch.train.metrics.baseline import independent_codes
+from magvit2_pytorch.train.metrics.classifiers import (
+    FrameClassifier,
+    SpaceTimeClassifier,
+    VideoClassifier,
+    accuracy,
+    train_classifier,
+)
+from magvit2_pytorch.train.metrics.comparison import (
+    Sets,
+    compare_features,
+    compare_labels,
+    compare_nearest,
+    compare_pixels,
+)
+from magvit2_pytorch.train.metrics.reconstruction import batches, decode, encode
+from magvit2_pytorch.train.metrics.report import Row, table
+
+CLASSIFIERS: dict[str, type[VideoClassifier]] = {"single frames": FrameClassifier, "space-time": SpaceTimeClassifier}
+TRUSTWORTHY = 0.96  # accuracy on real held-out clips: 27 of 28
+FEWEST_SAMPLES = 64
+BATCH_SIZE = 16  # videos through a model at a time
+CHUNK_SIZE = 64  # clips compared with the samples at a time
+PICTURE_WIDTH = 768  # pixels, at least
+PICTURED_STRIDE = 4  # a still shows every so many-th frame
+
+Videos = Float[Tensor, "b 3 T H W"]  # in [0, 1]
+
+
+def main() -> NoReturn:
+    arguments = parse_arguments()
+    started = time.monotonic()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    try:
+        pipeline = load_pipeline(arguments.folder)
+        data = load_shipped(pipeline)
+        classifiers = train_classifiers(data, arguments.seed)
+        sets = make_sets(pipeline, data, num_samples=arguments.samples, seed=arguments.seed)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+    heldout_accuracy = judge_heldout(classifiers, data, sets)
+    rows = [*compare_labels(sets, classifiers), *compare_pixels(sets), *compare_features(sets, classifiers)]
+    rows += compare_nearest(sets, training_clips(data))
+    missed = [row.name for row in rows if row.is_missed]
+    seconds = time.monotonic() - started
+    print(f"\n{table(rows)}\n")
+    print(f"{len(sets.labels)} samples, seed {arguments.seed}, {seconds:.0f} s.", end=" ")
+    print(f"Missed: {'; '.join(missed)}." if missed else "All bounds are kept.")
+
+    if arguments.json:
+        settings = {"folder": str(arguments.folder), "samples": len(sets.labels), "seed": arguments.seed}
+        report = {"heldout_accuracy": heldout_accuracy, "rows": [as_json(row) for row in rows], "seconds": seconds}
+        write_json(arguments.json, {**settings, **report})
+    if arguments.picture:
+        draw(arguments.picture, sets, data.labels)
+    sys.exit(1 if missed else 0)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="the demo's output folder, or a pipeline's own")
+    parser.add_argument("--samples", type=int, default=128, help="videos to draw, as many of each label (default: 128)")
+    parser.add_argument("--seed", type=int, default=0, help="for samples, classifiers and baseline (default: 0)")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="also write the figures to this file")
+    parser.add_argument(
+        "--picture",
+        type=Path,
+        metavar="PATH",
+        help="also draw reconstructions, samples and baseline: .gif or .mp4 side by side, .png with frames in rows",
+    )
+    arguments = parser.parse_args()
+    if arguments.samples < FEWEST_SAMPLES:
+        parser.error(f"--samples must be at least {FEWEST_SAMPLES}, fewer say little, got {arguments.samples}")
+    if arguments.seed < 0:
+        parser.error(f"--seed must not be negative, got {arguments.seed}")
+    if arguments.picture:
+        try:
+            check_ending(arguments.picture)
+        except ValueError as error:
+            parser.error(f"--picture: {error}")
+    return arguments
+
+
+def load_pipeline(folder: Path) -> VideoGenerationPipeline:
+    for candidate in (folder / "pipeline", folder):
+        if (candidate / INDEX_NAME).is_file():
+            return VideoGenerationPipeline.from_pretrained(candidate)
+    raise FileNotFoundError(f"{folder} holds no trained pipeline: `magvit2 demo` makes one in outputs/demo")
+
+
+def load_shipped(pipeline: VideoGenerationPipeline) -> VideoData:
+    """The shipped clips at the size of the pipeline's videos."""
+    height, width = pipeline.tokenizer.config.height_width
+    if height != width:
+        raise ValueError(f"the shipped clips are squares, but this pipeline makes videos of {height} x {width}")
+    data = load_data(DataConfig(resolution=height, num_frames=pipeline.num_frames))
+    if data.labels != pipeline.labels:
+        raise ValueError(f"the pipeline was not trained on the shipped clips: its labels are {pipeline.labels}")
+    return data
+
+
+def train_classifiers(data: VideoData, seed: int) -> dict[str, VideoClassifier]:
+    """All of them, if they can be trusted."""
+    clips = torch.cat(list(batches(data.heldout)))
+    classifiers = {}
+    for name, classifier_class in CLASSIFIERS.items():
+        classifiers[name] = train_classifier(classifier_class, data, seed=seed)
+        share = accuracy(classifiers[name], clips, labels_of(data.heldout))
+        if share < TRUSTWORTHY:
+            raise ValueError(
+                f"the measurement cannot be trusted: the classifier of {name} tells {share:.0%} of the real held-out "
+                f"clips, and at least {TRUSTWORTHY:.0%} are needed. This says nothing about the samples"
+            )
+    return classifiers
+
+
+@torch.inference_mode()
+def make_sets(pipeline: VideoGenerationPipeline, data: VideoData, *, num_samples: int, seed: int) -> Sets:
+    per_label, remainder = divmod(num_samples, len(data.labels))
+    if remainder:
+        raise ValueError(f"--samples must be a multiple of the {len(data.labels)} labels, got {num_samples}")
+    labels = torch.arange(len(data.labels)).repeat_interleave(per_label)
+    samples = draw_samples(pipeline, labels, seed)
+
+    tokenizer, sizes = pipeline.tokenizer, samples.shape[2:]
+    shown = data.train.select(np.flatnonzero(~np.asarray(data.train.table["is_blank"][:])))
+    num_batches = math.ceil(len(shown) / BATCH_SIZE)
+    codes = torch.cat(
+        [
+            encode(tokenizer, videos)
+            for videos in tqdm(batches(shown, BATCH_SIZE), "Encoding", num_batches, unit="batch")
+        ]
+    )
+    without_model = independent_codes(codes, labels_of(shown), labels, torch.Generator().manual_seed(seed))
+    chosen = [choose(labels_of(shown), per_label, np.random.default_rng((seed, draw))) for draw in range(2)]
+    scores = evaluate_tokenizer(tokenizer, data.heldout)
+    print(f"Held-out clips: {scores.psnr:.2f} dB")
+    return Sets(
+        labels=labels,
+        samples=samples,
+        baseline=decode_all(tokenizer, without_model, sizes),
+        reconstructions=decode_all(tokenizer, codes[chosen[0]], sizes),
+        more_reconstructions=decode_all(tokenizer, codes[chosen[1]], sizes),
+        heldout=decode_all(tokenizer, scores.codes, sizes),
+    )
+
+
+def draw_samples(pipeline: VideoGenerationPipeline, labels: Int[Tensor, " b"], seed: int) -> Videos:
+    videos = []
+    for index, batch in enumerate(tqdm(labels.split(BATCH_SIZE), "Generating", unit="batch")):
+        own_seed = int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
+        videos.append(pipeline.generate(labels=batch.tolist(), seed=own_seed, progress=False).videos)
+    return torch.cat(videos)
+
+
+def choose(labels: Int[Tensor, " n"], per_label: int, numbers: np.random.Generator) -> Int[Tensor, " b"]:
+    """So many different rows of each label, in the order of the labels."""
+    rows = []
+    for label in labels.unique():
+        candidates = np.flatnonzero(labels == label)
+        if len(candidates) < per_label:
+            raise ValueError(
+                f"label {label} has {len(candidates)} training windows, not {per_label}: give less --samples"
+            )
+        rows.append(numbers.choice(candidates, per_label, replace=False))
+    return torch.from_numpy(np.concatenate(rows))
+
+
+def decode_all(tokenizer: VideoTokenizer, codes: Int[Tensor, "b t h w"], sizes: torch.Size) -> Videos:
+    return torch.cat([decode(tokenizer, batch, sizes) for batch in codes.split(BATCH_SIZE)])
+
+
+def judge_heldout(
+    classifiers: Mapping[str, VideoClassifier], data: VideoData, sets: Sets
+) -> dict[str, dict[str, float]]:
+    """How well the classifiers do on held-out clips and on their reconstructions."""
+    clips, labels = torch.cat(list(batches(data.heldout))), labels_of(data.heldout)
+    shares = {
+        name: {
+            "real": accuracy(classifier, clips, labels),
+            "reconstructed": accuracy(classifier, sets.heldout, labels),
+        }
+        for name, classifier in classifiers.items()
+    }
+    for name, share in shares.items():
+        print(f"Held-out clips told from {name}: {share['real']:.3f}, reconstructed {share['reconstructed']:.3f}")
+    return shares
+
+
+def training_clips(data: VideoData) -> Iterator[Videos]:
+    """All training windows, mirrored as well where training mirrors."""
+    num_chunks = math.ceil(len(data.train) / CHUNK_SIZE)
+    for videos in tqdm(batches(data.train, CHUNK_SIZE), "Comparing", num_chunks, unit="chunk"):
+        yield videos
+        if data.allows_flip:
+            yield videos.flip(-1)
+
+
+def labels_of(clips: Clips) -> Int[Tensor, " b"]:
+    return torch.tensor(clips.table["label"][:])
+
+
+def as_json(row: Row) -> dict[str, object]:
+    """JSON has no word for infinite bounds or for NaN."""
+    fields = {
+        name: value if isinstance(value, str) or math.isfinite(value) else None for name, value in asdict(row).items()
+    }
+    return {**fields, "is_missed": row.is_missed}
+
+
+def draw(path: Path, sets: Sets, labels: tuple[str, ...]) -> None:
+    """Reconstructions, samples and baseline, the same columns of labels; two of each, in a still one."""
+    is_still = path.suffix.lower() in STILLS
+    per_label = 1 if is_still else 2
+    rows = [int(row) for label in sets.labels.unique() for row in np.flatnonzero(sets.labels == label)[:per_label]]
+    kinds = {"real": sets.reconstructions, "sample": sets.samples, "baseline": sets.baseline}
+    videos = torch.cat([videos[rows] for videos in kinds.values()])
+    captions = [f"{kind}: {labels[sets.labels[row]]}" for kind in kinds for row in rows]
+    save_videos(
+        path,
+        videos[:, :, ::PICTURED_STRIDE] if is_still else videos,
+        captions=captions,
+        columns=len(rows),
+        min_width=PICTURE_WIDTH,
+    )
+    print(f"Wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+from pathlib import Path
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+import torch
+
+from magvit2_pytorch.pipelines.generation import GenerationOutput
+from magvit2_pytorch.pipelines.pictures import GAP, save_videos, tile
+from magvit2_pytorch.pipelines.video_files import read_video, write_frames
+
+
+def ramp(num_frames: int, height: int, width: int) -> np.ndarray:
+    """Frames that differ from each other and from side to side."""
+    frames = np.zeros((num_frames, height, width, 3), dtype=np.uint8)
+    frames[..., 0] = np.linspace(0, 255, width)
+    frames[..., 1] = np.linspace(20, 220, num_frames)[:, None, None]
+    return frames
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".gif"])
+def test_what_is_written_is_read_again(tmp_path: Path, ending: str) -> None:
+    frames = ramp(6, 32, 48)
+
+    write_frames(tmp_path / f"video{ending}", frames, fps=10)
+    video = read_video(tmp_path / f"video{ending}")
+
+    assert video.shape == (3, 6, 32, 48)
+    expected = torch.from_numpy(frames).permute(3, 0, 1, 2) / 255
+    assert (video - expected).abs().mean() < 0.04  # lossy, but neither shifted, swapped nor rescaled
+
+
+def test_a_still_is_kept_exactly(tmp_path: Path) -> None:
+    frames = ramp(1, 9, 7)
+
+    write_frames(tmp_path / "image.png", frames, fps=1)
+
+    assert np.array_equal(imageio.imread(tmp_path / "image.png"), frames[0])
+
+
+def test_odd_sizes_can_be_written_as_mp4(tmp_path: Path) -> None:
+    write_frames(tmp_path / "odd.mp4", ramp(3, 33, 47), fps=10)
+
+    assert read_video(tmp_path / "odd.mp4").shape == (3, 3, 34, 48)
+
+
+def test_reading_stops_where_it_is_told_to(tmp_path: Path) -> None:
+    write_frames(tmp_path / "video.mp4", ramp(6, 32, 32), fps=10)
+
+    assert read_video(tmp_path / "video.mp4", max_frames=2).shape == (3, 2, 32, 32)
+
+
+def test_videos_lie_side_by_side_enlarged_without_smoothing() -> None:
+    videos = torch.stack([torch.full((3, 2, 4, 5), value) for value in (0.0, 0.2, 1.0)])
+
+    picture = tile(videos, columns=2, min_width=20)
+
+    factor = 2
+    height, width = 4 * factor, 5 * factor
+    assert picture.shape == (2, 2 * height + GAP, 2 * width + GAP, 3)
+    assert (picture[:, :height, :width] == 0).all()
+    assert (picture[:, :height, width + GAP :] == 51).all()
+    assert (picture[:, height + GAP :, :width] == 255).all()
+
+
+@pytest.mark.parametrize("ending", [".gif", ".mp4", ".png"])
+def test_samples_are_saved_wide_enough_to_see(tmp_path: Path, ending: str) -> None:
+    output = GenerationOutput(torch.rand(2, 3, 5, 16, 16), torch.zeros(2, 3, 4, 4, dtype=torch.long), ("a", "b"))
+
+    output.save(tmp_path / f"samples{ending}")
+
+    picture = imageio.imread(tmp_path / f"samples{ending}", index=0)
+    assert picture.shape[1] >= 512
+    assert [path.name for path in tmp_path.iterdir()] == [f"samples{ending}"]
+
+
+def test_a_still_shows_the_frames_of_each_video_in_a_row(tmp_path: Path) -> None:
+    videos = torch.rand(2, 3, 4, 8, 8)
+
+    save_videos(tmp_path / "rows.png", videos, min_width=0)
+
+    picture = imageio.imread(tmp_path / "rows.png")
+    assert picture.shape == (2 * 8 + GAP, 4 * 8 + 3 * GAP, 3)
+    expected = (videos[1, :, 2] * 255).round().byte().permute(1, 2, 0).numpy()
+    assert np.array_equal(picture[8 + GAP :, 2 * (8 + GAP) : 2 * (8 + GAP) + 8], expected)
+
+
+def test_an_unknown_ending_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"video\.avi must end in one of \.mp4"):
+        write_frames(tmp_path / "video.avi", ramp(2, 16, 16), fps=10)
+    with pytest.raises(ValueError, match=r"\.png holds one frame, got 2"):
+        write_frames(tmp_path / "video.png", ramp(2, 16, 16), fps=10)
+    with pytest.raises(ValueError, match="fps"):
+        write_frames(tmp_path / "video.mp4", ramp(2, 16, 16), fps=0)
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_while_writing_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "video.gif"
+    write_frames(path, ramp(2, 16, 16), fps=10)
+    before = path.read_bytes()
+
+    def full_disk(aside: Path, *_: object, **__: object) -> None:
+        aside.write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(imageio, "imwrite", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        write_frames(path, ramp(3, 16, 16), fps=10)
+
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "text.gif").write_text("no video")
+
+    with pytest.raises(FileNotFoundError, match=r"missing\.mp4"):
+        read_video(tmp_path / "missing.mp4")
+    for name in ("text.mp4", "text.gif"):
+        with pytest.raises(ValueError, match=name):
+            read_video(tmp_path / name)

@@ -1,0 +1,270 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from magvit2_pytorch import VideoTokenizer
+from magvit2_pytorch.tokenizer import TokenizerLossWeights, TokenizerObjective
+from magvit2_pytorch.tokenizer.layer_kinds import LAYER_KINDS, LayerSpec
+
+from .conftest import lively  # type: ignore[import-not-found]
+
+BOTH = pytest.mark.parametrize("kind", ["tokenizer", "folding_tokenizer"])
+
+
+@pytest.fixture
+def model(kind: str, request: pytest.FixtureRequest) -> VideoTokenizer:
+    return request.getfixturevalue(kind)
+
+
+def a_video(*shape: int) -> Tensor:
+    return torch.rand(*shape) * 2 - 1
+
+
+def differing_later(video: Tensor, first: int) -> Tensor:
+    other = video.clone()
+    other[:, :, first:] = a_video(*other[:, :, first:].shape)
+    return other
+
+
+@BOTH
+@torch.no_grad()
+def test_codes_and_reconstruction_do_not_depend_on_later_frames(model: VideoTokenizer) -> None:
+    video = a_video(2, 3, 17, 16, 16)
+    other = differing_later(video, 9)
+
+    codes, other_codes = model.encode(video), model.encode(other)
+
+    assert torch.equal(codes[:, :3], other_codes[:, :3])  # latent frame 2 ends with frame 8
+    assert not torch.equal(codes[:, 3:], other_codes[:, 3:])
+    assert torch.equal(model(video)[:, :, :9], model(other)[:, :, :9])
+    assert torch.equal(codes[:, :3], model.encode(video[:, :, :9]))
+
+
+@pytest.mark.parametrize("name", LAYER_KINDS)
+@torch.no_grad()
+def test_every_layer_kind_is_causal_by_itself(name: str) -> None:
+    tokenizer = lively(VideoTokenizer(image_size=8, init_dim=16, layers=(name,), codebook_size=2**6))
+    video = a_video(1, 3, 9, 8, 8)
+    other = differing_later(video, 5)
+    stride = tokenizer.temporal_stride
+
+    latents, other_latents = tokenizer.video_to_latents(video), tokenizer.video_to_latents(other)
+
+    assert torch.equal(latents[:, :, : 1 + 4 // stride], other_latents[:, :, : 1 + 4 // stride])
+    assert not torch.equal(latents, other_latents)
+    assert torch.equal(tokenizer(video)[:, :, :5], tokenizer(other)[:, :, :5])
+
+
+@BOTH
+@torch.no_grad()
+def test_the_first_frame_is_coded_as_an_image(model: VideoTokenizer) -> None:
+    video = a_video(2, 3, 17, 16, 16)
+
+    assert torch.equal(model.encode(video[:, :, :1]), model.encode(video)[:, :1])
+    assert torch.equal(model.encode(video[:, :, 0]), model.encode(video)[:, :1])
+    assert torch.equal(model(video[:, :, 0]), model(video[:, :, :1])[:, :, 0])
+
+
+@BOTH
+@torch.no_grad()
+def test_decoding_the_codes_gives_the_reconstruction(model: VideoTokenizer) -> None:
+    aligned, odd = a_video(2, 3, 9, 16, 16), a_video(1, 3, 6, 13, 19)
+
+    assert torch.equal(model.decode(model.encode(aligned)), model(aligned))
+    assert model(odd).shape == odd.shape
+    assert torch.equal(model.decode(model.encode(odd), 6, 13, 19), model(odd))
+    assert model.encode(odd).shape[1:] == model.code_shape(6, 13, 19)
+
+
+@torch.no_grad()
+def test_padding_repeats_the_last_frame_row_and_column(tokenizer: VideoTokenizer) -> None:
+    video = a_video(1, 3, 6, 14, 15)
+    by_hand = video[:, :, [*range(6), 5, 5, 5]][..., [*range(14), 13, 13], :][..., [*range(15), 14]]
+
+    assert torch.equal(tokenizer.encode(video), tokenizer.encode(by_hand))
+
+
+@torch.no_grad()
+def test_a_clip_is_coded_alike_in_any_batch(tokenizer: VideoTokenizer) -> None:
+    videos = a_video(3, 3, 5, 16, 16)
+
+    latents = tokenizer.video_to_latents(videos)
+    alone = torch.cat([tokenizer.video_to_latents(video[None]) for video in videos])
+
+    torch.testing.assert_close(latents, alone)
+
+
+@torch.no_grad()
+def test_the_stages_of_the_seed_layers_have_its_strides() -> None:
+    tokenizer = VideoTokenizer(image_size=256)
+
+    assert (tokenizer.temporal_stride, tokenizer.spatial_stride) == (2, (2, 2))
+    assert tokenizer.code_shape(17, 256, 256) == (9, 128, 128)
+    assert tokenizer.codebook_size == 2**18
+
+
+def test_every_parameter_gets_a_gradient_from_the_loss(tokenizer: VideoTokenizer) -> None:
+    tokenizer.train()
+    total, losses = tokenizer(a_video(2, 3, 5, 16, 16), return_loss=True)
+    total.backward()
+
+    assert all(parameter.grad is not None for parameter in tokenizer.parameters())
+    weights = vars(tokenizer.config.loss_weights)
+    assert list(losses) == ["reconstruction", "commitment", "sample_entropy", "codebook_entropy"]
+    torch.testing.assert_close(total, sum(weights[name] * loss for name, loss in losses.items()))
+
+
+def test_the_loss_equals_the_objective(tokenizer: VideoTokenizer) -> None:
+    video = a_video(2, 3, 5, 16, 16)
+
+    _, losses = tokenizer(video, return_loss=True)
+
+    assert losses == TokenizerObjective(tokenizer)(video)
+
+
+def test_the_losses_match_their_definitions(tokenizer: VideoTokenizer) -> None:
+    video = a_video(1, 3, 5, 16, 16)
+    output = tokenizer.autoencode(video)
+
+    _, losses = tokenizer(video, return_loss=True)
+
+    torch.testing.assert_close(losses["reconstruction"], (output.reconstruction - video).square().mean())
+    torch.testing.assert_close(losses["commitment"], (output.latents.abs() - 1).square().mean())
+
+
+@torch.no_grad()
+def test_a_saved_tokenizer_comes_back_bit_for_bit(folding_tokenizer: VideoTokenizer, tmp_path: Path) -> None:
+    folding_tokenizer.save_pretrained(tmp_path / "tokenizer")
+    video = a_video(1, 3, 5, 16, 16)
+    state = torch.get_rng_state()
+
+    loaded = VideoTokenizer.from_pretrained(tmp_path / "tokenizer")
+
+    assert torch.equal(torch.get_rng_state(), state)
+    assert loaded.config == folding_tokenizer.config
+    assert not loaded.training
+    assert torch.equal(loaded(video), folding_tokenizer(video))
+
+
+@pytest.mark.parametrize("choice", [True, False])
+def test_checkpointing_changes_no_gradient(tokenizer: VideoTokenizer, choice: bool) -> None:
+    video = a_video(1, 3, 5, 16, 16)
+    config = {**vars(tokenizer.config), "gradient_checkpointing": choice}
+    twin = VideoTokenizer(**config)
+    twin.load_state_dict(tokenizer.state_dict())
+
+    tokenizer(video, return_loss=True)[0].backward()
+    twin.train()(video, return_loss=True)[0].backward()
+
+    for ours, theirs in zip(tokenizer.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(ours.grad, theirs.grad)  # type: ignore[arg-type]
+
+
+def test_a_few_steps_on_one_clip_lower_the_loss() -> None:
+    tokenizer = VideoTokenizer(
+        image_size=16, init_dim=16, layers=("residual", ("compress_space", 32), "residual"), patch_size=(4, 2, 2)
+    )
+    optimizer = torch.optim.Adam(tokenizer.parameters(), lr=3e-3)
+    video = torch.linspace(-1, 1, 16).expand(1, 3, 5, 16, 16)
+    errors = []
+    for _ in range(40):
+        total, losses = tokenizer(video, return_loss=True)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        errors.append(losses["reconstruction"].item())
+
+    assert errors[-1] < 0.2 * errors[0]
+
+
+def test_lists_serve_as_tuples() -> None:
+    layers: list[Any] = ["residual", ["compress_space", 24]]
+
+    from_lists = VideoTokenizer(init_dim=16, layers=layers, patch_size=[1, 2, 2], image_size=[16, 32])
+
+    assert from_lists.config.layers == ("residual", ("compress_space", 24))
+    assert from_lists.config.height_width == (16, 32)
+    assert hash(from_lists.config)
+
+
+@pytest.mark.usefixtures("as_users_call")
+@pytest.mark.parametrize(
+    ("video", "said"),
+    [
+        (torch.zeros(1, 3, 17), r"\(batch, 3, frames, height, width\).*\(1, 3, 17\)"),
+        (torch.zeros(1, 4, 5, 16, 16), r"\(1, 4, 5, 16, 16\)"),
+        (torch.zeros(1, 3, 0, 16, 16), r"\(1, 3, 0, 16, 16\)"),
+        (torch.zeros(1, 3, 5, 16, 16, dtype=torch.uint8), "floating point.*uint8"),
+        (torch.full((1, 3, 5, 16, 16), 255.0), "255"),
+        (torch.full((1, 3, 5, 16, 16), float("nan")), "finite"),
+        (torch.full((1, 3, 5, 16, 16), float("inf")), "finite"),
+    ],
+)
+def test_what_is_no_video_is_refused_in_words(tokenizer: VideoTokenizer, video: Tensor, said: str) -> None:
+    for call in (tokenizer.encode, tokenizer):
+        with pytest.raises(ValueError, match=said):
+            call(video)
+
+
+@pytest.mark.usefixtures("as_users_call")
+@pytest.mark.parametrize(
+    ("codes", "sizes", "said"),
+    [
+        (torch.zeros(1, 3, 4, dtype=torch.long), (), r"\(batch, t, h, w\)"),
+        (torch.zeros(1, 3, 4, 4), (), "integers.*float32"),
+        (torch.full((1, 3, 4, 4), 256), (), r"\[0, 256\).*256"),
+        (torch.full((1, 3, 4, 4), -1), (), r"\[0, 256\).*-1"),
+        (torch.zeros(1, 3, 4, 4, dtype=torch.long), (10,), r"\(10, 16, 16\).*\(9, 16, 16\)"),
+        (torch.zeros(1, 3, 4, 4, dtype=torch.long), (9, 12, 16), r"\(9, 12, 16\)"),
+    ],
+)
+def test_what_are_no_codes_is_refused_in_words(
+    tokenizer: VideoTokenizer, codes: Tensor, sizes: tuple[int, ...], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        tokenizer.decode(codes, *sizes)
+
+
+@pytest.mark.usefixtures("as_users_call")
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"layers": ("residul",)}, "residul.*perhaps you meant 'residual'"),
+        ({"layers": (("residual", 64),)}, "keeps the width"),
+        ({"layers": (("compress_space", 0),)}, "positive width"),
+        ({"codebook_size": 1000}, "power of two.*1000"),
+        ({"patch_size": (4, 4)}, r"patch_size.*\(4, 4\)"),
+        ({"init_dim": 0}, "init_dim"),
+        ({"image_size": (1, 2, 3)}, "image_size"),
+        ({"channels": 0}, "channels"),
+        ({"inverse_temperature": 0.0}, "inverse_temperature"),
+        ({"gradient_checkpointing": "always"}, "gradient_checkpointing.*always"),
+    ],
+)
+def test_a_wrong_config_is_refused_in_words(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        VideoTokenizer(**options)
+
+
+def test_loss_and_codes_at_once_are_refused(tokenizer: VideoTokenizer) -> None:
+    with pytest.raises(ValueError, match="both"):
+        tokenizer(a_video(1, 3, 5, 16, 16), return_loss=True, return_codes=True)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+@torch.no_grad()
+def test_other_numbers_of_channels_run(channels: int) -> None:
+    layers: tuple[LayerSpec, ...] = ("residual", "compress_space")
+    tokenizer = VideoTokenizer(image_size=8, init_dim=16, layers=layers, codebook_size=2**4, channels=channels)
+
+    assert tokenizer(a_video(1, channels, 3, 8, 8)).shape == (1, channels, 3, 8, 8)
+
+
+def test_loss_weights_must_name_every_loss() -> None:
+    from magvit2_pytorch.tokenizer.losses import weighted_sum
+
+    with pytest.raises(ValueError, match="reconstruction"):
+        weighted_sum({"reconstruction": torch.tensor(1.0)}, TokenizerLossWeights())

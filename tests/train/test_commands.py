@@ -1,0 +1,107 @@
+"""Each command as a user starts it, in a process of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from magvit2_pytorch import VideoGenerationPipeline
+from magvit2_pytorch.pipelines.video_files import read_video
+
+ROOT = Path(__file__).parents[2]
+SMALL = (
+    *("--num-steps", "2", "--batch-size", "2", "--data.resolution", "16", "--data.num-frames", "5", "--no-progress"),
+    *("--evaluate-every", "2"),
+)
+SMALL_TOKENIZER = ("--model.init-dim", "16", "--model.layers", "residual,compress_space", "--model.codebook-size", "64")
+SMALL_TRANSFORMER = ("--model.width", "32", "--model.depth", "1", "--model.num-heads", "2")
+
+
+def run(*command: str | Path, cwd: Path, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=check,
+        timeout=250,
+    )
+
+
+def launched(script: str, *arguments: str | Path) -> Sequence[str | Path]:
+    accelerate = Path(sys.executable).with_name("accelerate")
+    return [accelerate, "launch", ROOT / "train" / script, *arguments]
+
+
+def test_both_stages_and_the_pipeline_as_commands(tmp_path: Path, videos: Path) -> None:
+    data = ("--data.path", str(videos))
+    first = run(*launched("tokenizer.py", *SMALL, *SMALL_TOKENIZER, *data), cwd=tmp_path)
+    second = run(*launched("maskgit.py", *SMALL, *SMALL_TRANSFORMER, *data), cwd=tmp_path)
+
+    assert "the tokenizer is in outputs/tokenizer/tokenizer" in first.stderr
+    assert "the pipeline is in outputs/maskgit/pipeline" in second.stderr
+    folder = tmp_path / "outputs" / "maskgit" / "pipeline"
+    assert VideoGenerationPipeline.from_pretrained(folder).labels == ("left", "right")
+
+    magvit2 = Path(sys.executable).with_name("magvit2")
+    generated = run(
+        *(magvit2, "generate", folder, "--labels", "right", "0", "--seed", "1", "--output", "made/sample.mp4"),
+        cwd=tmp_path,
+    )
+    reconstructed = run(
+        *(magvit2, "reconstruct", videos / "left" / "bar.gif", "--model", folder, "--output", "both.gif"), cwd=tmp_path
+    )
+
+    assert "made/sample.mp4: right, left" in generated.stdout
+    assert read_video(tmp_path / "made" / "sample.mp4").shape[1] == 5
+    assert "both.gif: 30 frames, PSNR" in reconstructed.stdout
+    assert read_video(tmp_path / "both.gif").shape[1] == 30
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("generate", "nowhere"), "magvit2: there is no folder nowhere"),
+        (("generate", "nowhere", "--output", "x.avi"), "magvit2: x.avi must end in one of .mp4"),
+        (("reconstruct", "x.mp4", "--model", "nowhere"), "magvit2: there is no folder nowhere"),
+    ],
+)
+def test_mistakes_end_in_one_line(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    result = run(sys.executable, "-m", "magvit2_pytorch.cli", *arguments, cwd=tmp_path, check=False)
+
+    assert result.returncode == 1
+    assert result.stderr.startswith(said)
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("script", ["tokenizer.py", "maskgit.py"])
+def test_another_package_of_the_same_name_is_named(tmp_path: Path, script: str) -> None:
+    other = tmp_path / "magvit2_pytorch"
+    other.mkdir()
+    (other / "__init__.py").write_text("from torchvision import models")
+
+    result = run(sys.executable, ROOT / "train" / script, cwd=tmp_path, check=False, PYTHONPATH=str(tmp_path))
+
+    assert result.returncode == 1
+    assert f"{other} is another package of the same name" in result.stderr
+    assert "pip uninstall magvit2-pytorch" in result.stderr
+
+
+def test_no_package_is_said_in_words(tmp_path: Path) -> None:
+    check = "from check_installation import check_installation; check_installation()"
+
+    result = run(sys.executable, "-S", "-c", check, cwd=ROOT / "train", check=False)
+
+    assert "magvit2_pytorch is not installed here" in result.stderr
+
+
+def test_a_wrong_folder_of_videos_ends_in_one_line(tmp_path: Path) -> None:
+    result = run(*launched("tokenizer.py", "--data.path", "missing"), cwd=tmp_path, check=False)
+
+    assert "error: " in result.stderr
+    assert "missing" in result.stderr
+    assert not (tmp_path / "outputs").exists()

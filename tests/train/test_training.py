@@ -1,0 +1,203 @@
+"""Both stages as functions; `test_commands.py` starts them as commands."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from magvit2_pytorch import VideoGenerationPipeline, VideoTokenizer
+from magvit2_pytorch.pretrained import config_to_dict, read_json, write_json
+from magvit2_pytorch.train import maskgit, tokenizer
+from magvit2_pytorch.train.maskgit import MaskGitRun
+from magvit2_pytorch.train.tokenizer import TokenizerRun
+
+
+def weights_in(folder: Path) -> dict[str, Tensor]:
+    return safetensors.torch.load_file(folder / "model.safetensors")
+
+
+def assert_equal_weights(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("gradient_accumulation", [1, 2])
+def test_a_stopped_tokenizer_run_goes_on_bit_for_bit(tokenizer_run: TokenizerRun, gradient_accumulation: int) -> None:
+    whole = replace(tokenizer_run, gradient_accumulation=gradient_accumulation)
+    halved = replace(whole, output_dir=whole.output_dir.with_name("halved"))
+
+    tokenizer.train(whole)
+    with pytest.raises(SystemExit, match="stopped after 3 of 6 steps; --resume goes on"):
+        tokenizer.train(replace(halved, stop_after=3))
+    assert not (halved.output_dir / "tokenizer").exists()
+    tokenizer.train(replace(halved, resume=True))
+
+    assert_equal_weights(weights_in(whole.output_dir / "tokenizer"), weights_in(halved.output_dir / "tokenizer"))
+    last = "checkpoints/step-00000006"
+    assert_equal_weights(weights_in(whole.output_dir / last), weights_in(halved.output_dir / last))
+    assert read_json(whole.output_dir / "metrics.json") == read_json(halved.output_dir / "metrics.json")
+
+
+def test_a_stopped_transformer_run_goes_on_bit_for_bit(tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun) -> None:
+    tokenizer.train(tokenizer_run)
+    halved = replace(maskgit_run, output_dir=maskgit_run.output_dir.with_name("halved"))
+
+    maskgit.train(maskgit_run)
+    with pytest.raises(SystemExit, match="stopped after 3 of 6"):
+        maskgit.train(replace(halved, stop_after=3))
+    maskgit.train(replace(halved, resume=True))
+
+    for part in ("pipeline/maskgit", "pipeline/tokenizer", "checkpoints/step-00000006"):
+        assert_equal_weights(weights_in(maskgit_run.output_dir / part), weights_in(halved.output_dir / part))
+
+
+def test_the_result_is_a_pipeline_that_generates(tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun) -> None:
+    tokenizer.train(tokenizer_run)
+    folder = maskgit.train(maskgit_run)
+
+    pipeline = VideoGenerationPipeline.from_pretrained(folder)
+
+    assert pipeline.generate(labels="left", progress=False).videos.shape == (1, 3, 5, 16, 16)
+    pictures = {path.name for path in (maskgit_run.output_dir / "pictures").iterdir()}
+    assert pictures == {"samples-00000004.gif"}
+    assert (tokenizer_run.output_dir / "pictures" / "reconstruction-00000004.png").is_file()
+    assert list((tokenizer_run.output_dir / "tensorboard").rglob("events*"))
+    assert read_json(tokenizer_run.output_dir / "config.json") == config_to_dict(tokenizer_run)
+
+
+def test_training_leaves_the_frozen_tokenizer_as_it_was(tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun) -> None:
+    weights = tokenizer.train(tokenizer_run)
+    folder = maskgit.train(maskgit_run)
+
+    assert_equal_weights(weights_in(weights), weights_in(folder / "tokenizer"))
+
+
+def test_what_is_exported_is_the_average_not_the_last_weights(tokenizer_run: TokenizerRun) -> None:
+    exported = weights_in(tokenizer.train(tokenizer_run))
+    checkpoint = tokenizer_run.output_dir / "checkpoints" / "step-00000006"
+    average = safetensors.torch.load_file(checkpoint / "ema.safetensors")
+    last = {name.removeprefix("tokenizer."): value for name, value in weights_in(checkpoint).items()}
+
+    assert_equal_weights(exported, average)
+    name = "encoder.0.1.weight"
+    assert not torch.equal(exported[name], last[name])
+
+
+def test_a_used_folder_is_refused_and_left_alone(tokenizer_run: TokenizerRun) -> None:
+    with pytest.raises(SystemExit):
+        tokenizer.train(replace(tokenizer_run, stop_after=2))
+    before = {path: path.stat().st_mtime_ns for path in tokenizer_run.output_dir.rglob("*")}
+
+    with pytest.raises(ValueError, match=r"holds a run already \(2 steps are saved\): give --resume"):
+        tokenizer.train(tokenizer_run)
+    with pytest.raises(ValueError, match=r"batch_size was 2 and is now 3; model.init_dim was 16 and is now 32"):
+        tokenizer.train(
+            replace(tokenizer_run, resume=True, batch_size=3, model=replace(tokenizer_run.model, init_dim=32))
+        )
+
+    assert {path: path.stat().st_mtime_ns for path in tokenizer_run.output_dir.rglob("*")} == before
+
+
+def test_somebody_elses_folder_is_refused(tokenizer_run: TokenizerRun) -> None:
+    write_json(tokenizer_run.output_dir / "diary.json", {})
+
+    for resume in (False, True):
+        with pytest.raises(ValueError, match="not empty and holds no run"):
+            tokenizer.train(replace(tokenizer_run, resume=resume))
+
+
+def test_a_half_written_checkpoint_is_passed_over(tokenizer_run: TokenizerRun) -> None:
+    with pytest.raises(SystemExit):
+        tokenizer.train(replace(tokenizer_run, stop_after=2))
+    (tokenizer_run.output_dir / "checkpoints" / ".step-00000003").mkdir()
+
+    tokenizer.train(replace(tokenizer_run, resume=True))
+
+    names = sorted(path.name for path in (tokenizer_run.output_dir / "checkpoints").glob("step-*"))
+    assert names == ["step-00000004", "step-00000006"]
+
+
+def test_an_interruption_leaves_a_checkpoint(tokenizer_run: TokenizerRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    from magvit2_pytorch.train.tokenizer import ExponentialMovingAverage
+
+    update = ExponentialMovingAverage.update
+
+    def interrupting(self: ExponentialMovingAverage, model: torch.nn.Module, step: int) -> None:
+        update(self, model, step)
+        if step == 2:
+            os.kill(os.getpid(), 15)  # as a job queue does
+
+    monkeypatch.setattr(ExponentialMovingAverage, "update", interrupting)
+    with pytest.raises(SystemExit, match="stopped after 3 of 6"):
+        tokenizer.train(tokenizer_run)
+
+    assert (tokenizer_run.output_dir / "checkpoints" / "step-00000003" / "ema.safetensors").is_file()
+
+
+def test_codes_are_encoded_once(
+    tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer.train(tokenizer_run)
+    maskgit.train(maskgit_run)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("encoded again")
+
+    monkeypatch.setattr(VideoTokenizer, "encode", refuse)
+    maskgit.train(replace(maskgit_run, output_dir=maskgit_run.output_dir.with_name("second")))
+
+
+def test_a_missing_tokenizer_is_named(maskgit_run: MaskGitRun) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no trained tokenizer in .*tokenizer: run train/tokenizer\.py"):
+        maskgit.train(maskgit_run)
+    assert not maskgit_run.output_dir.exists()
+
+
+def test_a_tokenizer_of_another_size_is_refused(tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun) -> None:
+    tokenizer.train(tokenizer_run)
+
+    with pytest.raises(ValueError, match=r"\(16, 16\) pixels, but --data.resolution is 32"):
+        maskgit.train(replace(maskgit_run, data=replace(maskgit_run.data, resolution=32)))
+
+
+TWO_PROCESSES = """
+import sys
+from magvit2_pytorch.pretrained import config_from_dict, read_json
+from magvit2_pytorch.train.tokenizer import TokenizerRun, train
+
+train(config_from_dict(TokenizerRun, read_json(sys.argv[1])))
+"""
+
+
+def test_two_processes_train_as_one_with_the_joined_batch(tokenizer_run: TokenizerRun, tmp_path: Path) -> None:
+    halves = replace(tokenizer_run, output_dir=tmp_path / "two", batch_size=1, gradient_accumulation=2)
+    write_json(tmp_path / "run.json", config_to_dict(halves))
+    (tmp_path / "run.py").write_text(TWO_PROCESSES)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+
+    tokenizer.train(replace(tokenizer_run, gradient_accumulation=2))
+    # Judged by its result: PyTorch's gloo can abort a process after all is done.
+    subprocess.run([*launch, tmp_path / "run.py", tmp_path / "run.json"], env=environment, check=False, timeout=200)
+
+    one, two = (weights_in(folder / "tokenizer") for folder in (tokenizer_run.output_dir, halves.output_dir))
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, rtol=1e-4, atol=1e-5)
+
+
+def test_processes_that_do_not_know_of_each_other_are_refused(
+    tokenizer_run: TokenizerRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from accelerate import Accelerator
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(Accelerator, "num_processes", property(lambda self: 1))
+
+    with pytest.raises(RuntimeError, match="ACCELERATE_USE_CPU"):
+        tokenizer.train(tokenizer_run)

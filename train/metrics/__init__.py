@@ -1,0 +1,24 @@
+"""Measurements: what a tokenizer gives back, how much of its codebook it uses, and what samples are worth."""
+
+from .codebook import bit_balance, codebook_perplexity, dead_bits, num_used_codes
+from .reconstruction import (
+    ReconstructionScores,
+    bits_per_pixel,
+    evaluate_tokenizer,
+    psnr,
+    psnr_first_frame,
+    psnr_mean_colour,
+)
+
+__all__ = [
+    "ReconstructionScores",
+    "bit_balance",
+    "bits_per_pixel",
+    "codebook_perplexity",
+    "dead_bits",
+    "evaluate_tokenizer",
+    "num_used_codes",
+    "psnr",
+    "psnr_first_frame",
+    "psnr_mean_colour",
+]

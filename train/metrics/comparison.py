@@ -1,0 +1,91 @@
+"""Generated videos beside a baseline without a model and beside reconstructions, with the bounds to keep."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from .classifiers import VideoClassifier, accuracy
+from .report import Row
+from .samples import (
+    diversity_within_labels,
+    energy_distance_within_labels,
+    mean_frame_difference,
+    nearest_clip_distances,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sets:
+    """Videos in [0, 1], all out of one decoder. Row i has label i, in all but the held-out clips."""
+
+    labels: Int[Tensor, " b"]
+    samples: Float[Tensor, "b 3 T H W"]
+    baseline: Float[Tensor, "b 3 T H W"]
+    reconstructions: Float[Tensor, "b 3 T H W"]
+    more_reconstructions: Float[Tensor, "b 3 T H W"]
+    """Another draw of clips: the energy distance that chance alone leaves."""
+    heldout: Float[Tensor, "n 3 T H W"]
+    """Reconstructions of held-out clips."""
+
+
+def compare_labels(sets: Sets, classifiers: Mapping[str, VideoClassifier]) -> Iterator[Row]:
+    for name, classifier in classifiers.items():
+        yield Row(
+            name=f"labels told from {name}",
+            samples=accuracy(classifier, sets.samples, sets.labels),
+            baseline=accuracy(classifier, sets.baseline, sets.labels),
+            reconstructions=accuracy(classifier, sets.reconstructions, sets.labels),
+            low=0.85,
+        )
+
+
+def compare_pixels(sets: Sets) -> Iterator[Row]:
+    motion = Row(
+        name="mean frame difference",
+        samples=mean_frame_difference(sets.samples),
+        baseline=mean_frame_difference(sets.baseline),
+        reconstructions=mean_frame_difference(sets.reconstructions),
+    )
+    diversity = Row(
+        name="diversity within labels",
+        samples=diversity_within_labels(sets.samples, sets.labels),
+        baseline=diversity_within_labels(sets.baseline, sets.labels),
+        reconstructions=diversity_within_labels(sets.reconstructions, sets.labels),
+    )
+    yield motion
+    yield motion.over(motion.reconstructions, "over reconstructions'", low=0.7, high=1.35)
+    yield diversity
+    yield diversity.over(diversity.reconstructions, "over reconstructions'", low=0.6)
+
+
+@torch.inference_mode()
+def compare_features(sets: Sets, classifiers: Mapping[str, VideoClassifier]) -> Iterator[Row]:
+    """Energy distances to the reconstructions."""
+    for name, classifier in classifiers.items():
+        real = classifier.features(sets.reconstructions)
+        samples, baseline, reconstructions = (
+            energy_distance_within_labels(classifier.features(videos), real, sets.labels)
+            for videos in (sets.samples, sets.baseline, sets.more_reconstructions)
+        )
+        distance = Row(
+            name=f"energy distance, {name}", samples=samples, baseline=baseline, reconstructions=reconstructions
+        )
+        yield distance
+        yield distance.over(distance.baseline, "over the baseline's", high=0.75)
+
+
+def compare_nearest(sets: Sets, chunks: Iterable[Float[Tensor, "_ 3 T H W"]]) -> Iterator[Row]:
+    """Whether the samples are copies: median distances to the nearest training clip, beside held-out reconstructions'.
+
+    Args:
+        chunks: all clips trained on, some at a time.
+    """
+    videos = (sets.samples, sets.baseline, sets.heldout)
+    distances = nearest_clip_distances(torch.cat(videos), chunks).split([len(part) for part in videos])
+    samples, baseline, heldout = (part.median().item() for part in distances)
+    nearest = Row(name="nearest training clip", samples=samples, baseline=baseline, reconstructions=heldout)
+    yield nearest
+    yield nearest.over(heldout, "over held-out reconstructions'", low=0.9)

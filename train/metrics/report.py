@@ -1,0 +1,63 @@
+"""Figures of generated videos beside those of a baseline and of reconstructions, and the bounds they have to keep."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One figure of each set of videos. The samples' has to lie within the bounds, if there are any."""
+
+    name: str
+    samples: float
+    baseline: float
+    reconstructions: float
+    low: float = -math.inf
+    high: float = math.inf
+
+    def over(self, unit: float, words: str, *, low: float = -math.inf, high: float = math.inf) -> "Row":
+        """The figures as multiples of `unit`, which `words` name; NaN where that is not positive."""
+        samples, baseline, reconstructions = (
+            figure / unit if unit > 0 else math.nan for figure in (self.samples, self.baseline, self.reconstructions)
+        )
+        return Row(
+            name=f"{self.name}, {words}",
+            samples=samples,
+            baseline=baseline,
+            reconstructions=reconstructions,
+            low=low,
+            high=high,
+        )
+
+    @property
+    def is_bounded(self) -> bool:
+        return self.low > -math.inf or self.high < math.inf
+
+    @property
+    def is_missed(self) -> bool:
+        return self.is_bounded and not self.low <= self.samples <= self.high  # NaN lies within no bounds
+
+    @property
+    def bounds(self) -> str:
+        """In words."""
+        if not self.is_bounded:
+            return ""
+        if self.high == math.inf:
+            return f"at least {self.low:g}"
+        return f"at most {self.high:g}" if self.low == -math.inf else f"{self.low:g} to {self.high:g}"
+
+
+def table(rows: Sequence[Row]) -> str:
+    """All rows as text, each with its bounds and whether the samples keep them."""
+    cells: list[tuple[str, ...]] = [("", "samples", "baseline", "reconstructions", "bound", "")]
+    for row in rows:
+        figures = (f"{figure:.3f}" for figure in (row.samples, row.baseline, row.reconstructions))
+        verdict = ("missed" if row.is_missed else "ok") if row.is_bounded else ""
+        cells.append((row.name, *figures, row.bounds, verdict))
+    first, *widths = (max(len(cell) for cell in column) for column in zip(*cells, strict=True))
+    lines = [
+        "  ".join([name.ljust(first), *(cell.rjust(width) for cell, width in zip(others, widths, strict=True))])
+        for name, *others in cells
+    ]
+    return "\n".join(line.rstrip() for line in lines)
