@@ -64,31 +64,39 @@ Videos = Float[Tensor, "b 3 T H W"]  # in [0, 1]
 
 def main() -> NoReturn:
     arguments = parse_arguments()
-    started = time.monotonic()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     try:
-        pipeline = load_pipeline(arguments.folder)
-        data = load_shipped(pipeline)
-        classifiers = train_classifiers(data, arguments.seed)
-        sets = make_sets(pipeline, data, num_samples=arguments.samples, seed=arguments.seed)
+        sys.exit(0 if run(arguments) else 1)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
+
+
+def run(arguments: argparse.Namespace) -> bool:
+    """Whether the samples keep all bounds."""
+    started = time.monotonic()
+    pipeline = load_pipeline(arguments.folder)
+    data = load_shipped(pipeline)
+    per_label, remainder = divmod(arguments.samples, len(data.labels))
+    if remainder:
+        raise ValueError(f"--samples must be a multiple of the {len(data.labels)} labels, got {arguments.samples}")
+    classifiers = train_classifiers(data, arguments.seed)
+    sets = make_sets(pipeline, data, per_label=per_label, seed=arguments.seed)
     heldout_accuracy = judge_heldout(classifiers, data, sets)
     rows = [*compare_labels(sets, classifiers), *compare_pixels(sets), *compare_features(sets, classifiers)]
     rows += compare_nearest(sets, training_clips(data))
     missed = [row.name for row in rows if row.is_missed]
     seconds = time.monotonic() - started
+
     print(f"\n{table(rows)}\n")
     print(f"{len(sets.labels)} samples, seed {arguments.seed}, {seconds:.0f} s.", end=" ")
     print(f"Missed: {'; '.join(missed)}." if missed else "All bounds are kept.")
-
     if arguments.json:
         settings = {"folder": str(arguments.folder), "samples": len(sets.labels), "seed": arguments.seed}
         report = {"heldout_accuracy": heldout_accuracy, "rows": [as_json(row) for row in rows], "seconds": seconds}
         write_json(arguments.json, {**settings, **report})
     if arguments.picture:
         draw(arguments.picture, sets, data.labels)
-    sys.exit(1 if missed else 0)
+    return not missed
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -128,6 +136,8 @@ def load_shipped(pipeline: VideoGenerationPipeline) -> VideoData:
     height, width = pipeline.tokenizer.config.height_width
     if height != width:
         raise ValueError(f"the shipped clips are squares, but this pipeline makes videos of {height} x {width}")
+    if pipeline.num_frames < 2:
+        raise ValueError("this pipeline makes images, and the figures are those of videos")
     data = load_data(DataConfig(resolution=height, num_frames=pipeline.num_frames))
     if data.labels != pipeline.labels:
         raise ValueError(f"the pipeline was not trained on the shipped clips: its labels are {pipeline.labels}")
@@ -150,22 +160,15 @@ def train_classifiers(data: VideoData, seed: int) -> dict[str, VideoClassifier]:
 
 
 @torch.inference_mode()
-def make_sets(pipeline: VideoGenerationPipeline, data: VideoData, *, num_samples: int, seed: int) -> Sets:
-    per_label, remainder = divmod(num_samples, len(data.labels))
-    if remainder:
-        raise ValueError(f"--samples must be a multiple of the {len(data.labels)} labels, got {num_samples}")
+def make_sets(pipeline: VideoGenerationPipeline, data: VideoData, *, per_label: int, seed: int) -> Sets:
     labels = torch.arange(len(data.labels)).repeat_interleave(per_label)
     samples = draw_samples(pipeline, labels, seed)
 
     tokenizer, sizes = pipeline.tokenizer, samples.shape[2:]
     shown = data.train.select(np.flatnonzero(~np.asarray(data.train.table["is_blank"][:])))
     num_batches = math.ceil(len(shown) / BATCH_SIZE)
-    codes = torch.cat(
-        [
-            encode(tokenizer, videos)
-            for videos in tqdm(batches(shown, BATCH_SIZE), "Encoding", num_batches, unit="batch")
-        ]
-    )
+    progress = tqdm(batches(shown, BATCH_SIZE), "Encoding", num_batches, unit="batch")
+    codes = torch.cat([encode(tokenizer, videos) for videos in progress])
     without_model = independent_codes(codes, labels_of(shown), labels, torch.Generator().manual_seed(seed))
     chosen = [choose(labels_of(shown), per_label, np.random.default_rng((seed, draw))) for draw in range(2)]
     scores = evaluate_tokenizer(tokenizer, data.heldout)
@@ -244,7 +247,7 @@ def as_json(row: Row) -> dict[str, object]:
 
 
 def draw(path: Path, sets: Sets, labels: tuple[str, ...]) -> None:
-    """Reconstructions, samples and baseline, the same columns of labels; two of each, in a still one."""
+    """Reconstructions, samples and baseline below each other: two columns for each label, in a still one row."""
     is_still = path.suffix.lower() in STILLS
     per_label = 1 if is_still else 2
     rows = [int(row) for label in sets.labels.unique() for row in np.flatnonzero(sets.labels == label)[:per_label]]

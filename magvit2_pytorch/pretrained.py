@@ -87,9 +87,7 @@ def config_from_dict(config_class: type[T], values: dict[str, Any], *, where: st
             hint = f", perhaps you meant {nearest[0]!r}" if nearest else f", it has {', '.join(sorted(known))}"
             raise ValueError(f"{where} has no field {name!r}{hint}")
     try:
-        return config_class(
-            **{name: _typed(hints[name], value, f"{where}.{name}") for name, value in values.items()}
-        )
+        return config_class(**{name: _typed(hints[name], value, f"{where}.{name}") for name, value in values.items()})
     except TypeError as error:  # a required field is missing
         raise ValueError(f"{where}: {error}") from error
 
@@ -122,9 +120,7 @@ class Pretrained(nn.Module):
         write_json(folder / CONFIG_NAME, header | config_to_dict(self.config))
 
     @classmethod
-    def from_pretrained(
-        cls, name_or_folder: str | Path, *, subfolder: str = "", revision: str | None = None
-    ) -> Self:
+    def from_pretrained(cls, name_or_folder: str | Path, *, subfolder: str = "", revision: str | None = None) -> Self:
         """The saved model, on the CPU and in evaluation mode.
 
         Args:

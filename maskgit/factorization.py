@@ -1,4 +1,4 @@
-"""Token factorization: a code as several sub-codes, so that no softmax spans the codebook (MAGVIT-v2, section 3.2)."""
+"""Token factorization: a code as several sub-codes, so that no softmax spans the codebook (MAGVIT-v2)."""
 
 import torch
 from jaxtyping import Int

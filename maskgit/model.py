@@ -11,8 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from x_transformers import Encoder
 
-from magvit2_pytorch.pretrained import Pretrained
-
+from ..pretrained import Pretrained
 from .checks import check_integers
 from .config import MaskGitConfig
 from .factorization import split_codes
@@ -46,7 +45,7 @@ class SubCodeEmbedding(nn.Module):
 
 
 class MaskGit(Pretrained):
-    """Bidirectional transformer over a grid of codes, some of them hidden (MaskGIT; MAGVIT-v2, section 3.2).
+    """Bidirectional transformer over a grid of codes, some of them hidden (MaskGIT; MAGVIT-v2).
 
     Codes are integers in [0, codebook_size); `config.mask_id` (= codebook_size) stands for a hidden one. Labels are
     integers in [0, num_labels); `config.null_label` (= num_labels) stands for none. A code is seen and predicted as

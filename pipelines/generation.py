@@ -51,9 +51,7 @@ class VideoGenerationPipeline:
     The folder holds `model_index.json`, `tokenizer/` and `maskgit/`.
     """
 
-    def __init__(
-        self, tokenizer: VideoTokenizer, maskgit: MaskGit, *, labels: Sequence[str], num_frames: int
-    ) -> None:
+    def __init__(self, tokenizer: VideoTokenizer, maskgit: MaskGit, *, labels: Sequence[str], num_frames: int) -> None:
         """Args:
         labels: the name of each label.
         num_frames: frames of the clips trained on, the most that `generate` makes.
@@ -155,7 +153,7 @@ class VideoGenerationPipeline:
         label = torch.tensor(indices, device=device)
         null_label = torch.full_like(label, config.null_label)
 
-        def predict_logits(codes: Int[Tensor, "b t h w"]) -> tuple[Float[Tensor, "b n v"], ...]:
+        def predict_logits(codes: Int[Tensor, "b t h w"]) -> tuple[Float[Tensor, "b n _"], ...]:
             if guidance_scale == 1:
                 return self.maskgit(codes, label)
             logits = self.maskgit(torch.cat([codes, codes]), torch.cat([label, null_label]))
@@ -164,6 +162,10 @@ class VideoGenerationPipeline:
 
         grid = self.tokenizer.code_shape(num_frames, *self.tokenizer.config.height_width)
         with tqdm(total=num_steps, desc="Generating", unit="step", disable=not progress) as bar:
+
+            def show(step: int, _: Int[Tensor, "b t h w"]) -> None:
+                bar.update(step + 1 - bar.n)
+
             codes = iterative_decode(
                 predict_logits,
                 torch.full((len(indices), *grid), config.mask_id, device=device),
@@ -173,7 +175,7 @@ class VideoGenerationPipeline:
                 temperature=temperature,
                 choice_temperature=choice_temperature,
                 generators=[seeded_generator(seed, sample) for sample in range(len(indices))],
-                callback=lambda *_: bar.update() and None,
+                callback=show,
             )
         videos = self.tokenizer.decode(codes, num_frames, *self.tokenizer.config.height_width)
         return GenerationOutput(

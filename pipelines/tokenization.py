@@ -20,8 +20,9 @@ def fit(video: Float[Tensor, "3 T H W"], height: int, width: int) -> Float[Tenso
     if (crop_rows, crop_columns) == (height, width):
         return cropped
     frames = cropped.transpose(0, 1)
-    mode = {"mode": "area"} if scale >= 1 else {"mode": "bilinear", "antialias": True}
-    return F.interpolate(frames, size=(height, width), **mode).transpose(0, 1)
+    smaller = scale >= 1
+    resized = F.interpolate(frames, (height, width), mode="area" if smaller else "bilinear", antialias=not smaller)
+    return resized.transpose(0, 1)
 
 
 @torch.inference_mode()

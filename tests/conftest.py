@@ -1,8 +1,18 @@
+import os
 from collections.abc import Iterator
 
 import jaxtyping
 import pytest
 import torch
+
+
+def pytest_configure() -> None:
+    """Give each worker of pytest-xdist a core of its own: torch's threads on shared cores wait for each other."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker:
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

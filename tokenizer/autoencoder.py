@@ -22,10 +22,8 @@ class Encoder(nn.Sequential):
             nn.Sequential(FrameGroupNorm(width), nn.SiLU(), CausalConv3d(width, config.code_bits, (1, 1, 1))),
         )
 
-    def forward(
-        self, video: Float[Tensor, "b c T H W"], *, checkpointing: bool = False
-    ) -> Float[Tensor, "b k t h w"]:
-        return run(self, video, checkpointing)
+    def forward(self, input: Float[Tensor, "b c T H W"], *, checkpointing: bool = False) -> Float[Tensor, "b k t h w"]:
+        return run(self, input, checkpointing)
 
 
 class Decoder(nn.Sequential):
@@ -40,10 +38,8 @@ class Decoder(nn.Sequential):
             Head(config),
         )
 
-    def forward(
-        self, quantized: Float[Tensor, "b k t h w"], *, checkpointing: bool = False
-    ) -> Float[Tensor, "b c T H W"]:
-        return run(self, quantized, checkpointing)
+    def forward(self, input: Float[Tensor, "b k t h w"], *, checkpointing: bool = False) -> Float[Tensor, "b c T H W"]:
+        return run(self, input, checkpointing)
 
 
 class Stem(nn.Sequential):

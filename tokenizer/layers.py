@@ -39,10 +39,15 @@ class CausalConv3d(nn.Conv3d):
 
 
 class FrameGroupNorm(nn.GroupNorm):
-    """Group normalization of each frame by itself; statistics over time would leak the future."""
+    """Group normalization of each frame by itself; statistics over time would leak the future.
+
+    There are 32 groups, or fewer where that would leave a group less than four channels: a channel by itself would
+    lose its mean.
+    """
 
     def __init__(self, width: int) -> None:
-        super().__init__(math.gcd(width, 32), width, eps=1e-6)
+        most = max(1, min(32, width // 4))
+        super().__init__(max(groups for groups in range(1, most + 1) if width % groups == 0), width, eps=1e-6)
 
     def forward(self, input: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
         frames = rearrange(input, "b c t h w -> (b t) c h w")

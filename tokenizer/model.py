@@ -232,15 +232,16 @@ class VideoTokenizer(Pretrained):
         """Repeat the last frame, row and column up to whole strides."""
         sizes = video.shape[2:]
         frames, rows, columns = (
-            whole - size
-            for whole, size in zip(self.config.clip_shape(*self.code_shape(*sizes)), sizes, strict=True)
+            whole - size for whole, size in zip(self.config.clip_shape(*self.code_shape(*sizes)), sizes, strict=True)
         )
         if not (frames or rows or columns):
             return video
         return F.pad(video, (0, columns, 0, rows, 0, frames), mode="replicate")
 
     @staticmethod
-    def _trim(video: Float[Tensor, "b c padded_T padded_H padded_W"], sizes: Sequence[int]) -> Float[Tensor, "b c T H W"]:
+    def _trim(
+        video: Float[Tensor, "b c padded_T padded_H padded_W"], sizes: Sequence[int]
+    ) -> Float[Tensor, "b c T H W"]:
         num_frames, height, width = sizes
         return video[:, :, :num_frames, :height, :width]
 

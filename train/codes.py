@@ -36,9 +36,7 @@ def fingerprint(tokenizer: VideoTokenizer, data: VideoData) -> str:
     return digest.hexdigest()[:32]
 
 
-def encoded(
-    tokenizer: VideoTokenizer, data: VideoData, cache_dir: Path, *, progress: bool = True
-) -> datasets.Dataset:
+def encoded(tokenizer: VideoTokenizer, data: VideoData, cache_dir: Path, *, progress: bool = True) -> datasets.Dataset:
     """The codes of every training window, mirrored too where the data allows it; made on the first call, then reused.
 
     Returns:
@@ -61,7 +59,7 @@ def encoded(
             table.save_to_disk(aside / "table")
             if not folder.is_dir():  # another process may have been quicker, with the same result
                 shutil.move(aside / "table", folder)
-    return datasets.load_from_disk(str(folder))
+    return datasets.Dataset.load_from_disk(folder)
 
 
 def features(tokenizer: VideoTokenizer, data: VideoData) -> datasets.Features:

@@ -11,7 +11,6 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from ..pretrained import config_from_dict, read_json
 from ..tokenizer.layer_kinds import LAYER_KINDS, LayerSpec
-
 from .session import RunConfig
 
 Run = TypeVar("Run", bound=RunConfig)
@@ -19,9 +18,7 @@ Run = TypeVar("Run", bound=RunConfig)
 registry = ConstructorRegistry()
 
 
-def parse_run(
-    presets: Mapping[str, Run], *, description: str, arguments: Sequence[str] | None = None
-) -> Run:
+def parse_run(presets: Mapping[str, Run], *, description: str, arguments: Sequence[str] | None = None) -> Run:
     """The run that a command line describes: `[PRESET | --config FILE] [--option value ...]`.
 
     The first preset is the default. `--config` takes the `config.json` of an earlier run as the starting point.
@@ -41,11 +38,12 @@ def parse_run(
             sys.exit(f"error: there is no preset {given[0]!r}, allowed are {', '.join(names)}")
         base = presets[given[0]]
         given = given[1:]
-    usage = f"{description}\n\nPresets: {', '.join(names)} (the first is the default). `--config FILE` starts from the config.json of a run."
+    usage = (
+        f"{description}\n\nPresets: {', '.join(names)} (the first is the default). "
+        "`--config FILE` starts from the config.json of a run."
+    )
     with registry:
-        return tyro.cli(
-            type(base), default=base, args=given, description=usage, config=(tyro.conf.FlagCreatePairsOff,)
-        )
+        return tyro.cli(type(base), default=base, args=given, description=usage, config=(tyro.conf.FlagCreatePairsOff,))
 
 
 def parse_layers(text: str) -> tuple[LayerSpec, ...]:
@@ -83,5 +81,3 @@ def layers_rule(type_info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] |
         is_instance=lambda value: isinstance(value, tuple),
         str_from_instance=lambda value: [format_layers(value)],
     )
-
-

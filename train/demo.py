@@ -12,13 +12,19 @@ import torch
 
 from ..pipelines import VideoGenerationPipeline
 from ..pipelines.pictures import save_videos
-from ..pretrained import written_whole, write_json
+from ..pretrained import write_json, written_whole
 from ..tokenizer import VideoTokenizer
 from ..tokenizer.pixels import to_unit_range
 from . import maskgit, tokenizer
 from .codes import encoded
 from .data import VideoData, load_data
-from .metrics import bits_per_pixel, codebook_perplexity, evaluate_tokenizer, psnr_first_frame, psnr_mean_colour
+from .metrics import (
+    bits_per_pixel,
+    codebook_perplexity,
+    evaluate_tokenizer,
+    psnr_first_frame,
+    psnr_mean_colour,
+)
 
 T = TypeVar("T")
 
@@ -123,8 +129,9 @@ def draw_reconstructions(tokenizer: VideoTokenizer, data: VideoData, path: Path)
 
 def measure(tokenizer: VideoTokenizer, data: VideoData, run: tokenizer.TokenizerRun) -> dict[str, float]:
     """Every figure of the tokenizer, on the held-out clips and on all training windows."""
-    table = encoded(tokenizer, data, run.data.codes_dir).filter(lambda flip: not flip, input_columns="flip")
-    codes = torch.from_numpy(np.stack(table.with_format("numpy")["codes"][:]))
+    table = encoded(tokenizer, data, run.data.codes_dir)
+    table = table.select(np.flatnonzero(~np.asarray(table["flip"][:]))).with_format("numpy")
+    codes = torch.from_numpy(np.stack(table["codes"][:]))
     size = run.data.resolution
     return {
         "psnr": evaluate_tokenizer(tokenizer, data.heldout).psnr,

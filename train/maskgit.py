@@ -1,8 +1,8 @@
 """Stage two: train the masked transformer on the codes of a frozen tokenizer.
 
-    accelerate launch train/maskgit.py                                           # after `train/tokenizer.py`
-    accelerate launch train/maskgit.py demo --tokenizer RUN --data.path my_videos
-    accelerate launch train/maskgit.py --help
+accelerate launch train/maskgit.py                                           # after `train/tokenizer.py`
+accelerate launch train/maskgit.py demo --tokenizer RUN --data.path my_videos
+accelerate launch train/maskgit.py --help
 """
 
 if __name__ == "__main__" and not __package__:  # started by path: this file's folder leads the search for modules
@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
 from magvit2_pytorch.maskgit import MaskGit, MaskGitConfig, MaskGitObjective
@@ -29,7 +28,16 @@ from magvit2_pytorch.train.command_line import parse_run
 from magvit2_pytorch.train.data import DataConfig, load_data
 from magvit2_pytorch.train.optimization import ExponentialMovingAverage, OptimizerConfig, adamw, set_learning_rate
 from magvit2_pytorch.train.run_folder import RunFolder
-from magvit2_pytorch.train.session import RunConfig, errors_in_words, finish, interruptible, start, steps, track
+from magvit2_pytorch.train.session import (
+    RunConfig,
+    errors_in_words,
+    finish,
+    interruptible,
+    means_over_processes,
+    start,
+    steps,
+    track,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -71,10 +79,10 @@ class MaskGitRun(RunConfig):
 
 
 DEMO = MaskGitRun(
-    num_steps=900,
+    num_steps=1000,
     batch_size=16,
-    evaluate_every=300,
-    save_every=300,
+    evaluate_every=250,
+    save_every=250,
     model=TransformerConfig(width=256, depth=4, num_heads=8),
     optimizer=OptimizerConfig(
         learning_rate=1e-3, warmup_steps=40, betas=(0.9, 0.96), weight_decay=0.045, ema_decay=0.99
@@ -128,9 +136,7 @@ def train(run: MaskGitRun) -> Path:
     config = MaskGitConfig(
         codebook_size=tokenizer.codebook_size, grid=grid, num_labels=len(data.labels), **vars(run.model)
     )
-    objective = MaskGitObjective(
-        MaskGit(config), label_dropout=run.label_dropout, label_smoothing=run.label_smoothing
-    )
+    objective = MaskGitObjective(MaskGit(config), label_dropout=run.label_dropout, label_smoothing=run.label_smoothing)
     ema = ExponentialMovingAverage(objective.maskgit, run.optimizer.ema_decay)
     ema.model.to(accelerator.device)
     pipeline = VideoGenerationPipeline(tokenizer, ema.model, labels=data.labels, num_frames=run.data.num_frames)
@@ -163,7 +169,10 @@ def train(run: MaskGitRun) -> Path:
     with interruptible() as interruption, bar:
         for step in bar:
             set_learning_rate(optimizer, run.optimizer.learning_rate_at(step, run.num_steps))
-            torch.manual_seed(int(seeded_generator(run.seed, step, accelerator.process_index).initial_seed()))  # dropout
+            torch.manual_seed(
+                int(seeded_generator(run.seed, step, accelerator.process_index).initial_seed())
+            )  # dropout
+            losses = {}
             for micro_step in range(run.gradient_accumulation):
                 batch = {name: value.to(accelerator.device) for name, value in next(stream).items()}
                 noise = seeded_generator(run.seed, step, accelerator.process_index, 1 + micro_step)
@@ -178,7 +187,7 @@ def train(run: MaskGitRun) -> Path:
 
             done = step + 1
             if done % run.log_every == 0:
-                means = {name: accelerator.reduce(loss.detach(), "mean").item() for name, loss in losses.items()}
+                means = means_over_processes(accelerator, losses)
                 accelerator.log({f"train/{name}": value for name, value in means.items()}, step=done)
                 bar.set_postfix({name: f"{value:.3f}" for name, value in means.items()}, refresh=False)
             if is_main and done % run.evaluate_every == 0:
@@ -206,7 +215,9 @@ def load_tokenizer(folder: Path) -> VideoTokenizer:
     """
     inner = folder / "tokenizer"
     if not (inner / CONFIG_NAME).is_file() and not (folder / CONFIG_NAME).is_file():
-        raise FileNotFoundError(f"there is no trained tokenizer in {folder}: run train/tokenizer.py, or give --tokenizer")
+        raise FileNotFoundError(
+            f"there is no trained tokenizer in {folder}: run train/tokenizer.py, or give --tokenizer"
+        )
     return VideoTokenizer.from_pretrained(inner if (inner / CONFIG_NAME).is_file() else folder)
 
 

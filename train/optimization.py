@@ -69,6 +69,7 @@ class ExponentialMovingAverage(Generic[Model]):
 
     @torch.no_grad()
     def update(self, model: Model, step: int) -> None:
-        """Take in the weights after optimizer step `step` (from 0); early steps weigh more, or the start would linger."""
+        """Take in the weights after optimizer step `step`, from 0. Early ones weigh more, or the start would linger."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
+        for average, trained in zip(self.model.parameters(), model.parameters(), strict=True):
+            average.lerp_(trained, 1 - decay)

@@ -17,7 +17,16 @@ logger = logging.getLogger(__name__)
 CONFIG_NAME = "config.json"
 CHECKPOINTS_KEPT = 2
 # What may differ between a run and its continuation: how it is watched and kept, not what it computes.
-MAY_CHANGE = {"resume", "stop_after", "log_every", "evaluate_every", "save_every", "output_dir", "cache_dir", "progress"}
+MAY_CHANGE = {
+    "resume",
+    "stop_after",
+    "log_every",
+    "evaluate_every",
+    "save_every",
+    "output_dir",
+    "cache_dir",
+    "progress",
+}
 
 
 class RunFolder:

@@ -11,9 +11,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import datasets
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from torch import Tensor
 from tqdm.auto import tqdm
 
 logger = logging.getLogger(__name__)
@@ -66,6 +68,7 @@ def start(run: RunConfig) -> Accelerator:
         RuntimeError: started as one of several processes that do not know of each other.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    datasets.disable_progress_bars()  # ours say what is going on
     for noisy in ("httpx", "datasets", "accelerate"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     accelerator = Accelerator(
@@ -145,6 +148,12 @@ def steps(run: RunConfig, first: int, *, description: str, is_main: bool) -> "tq
         dynamic_ncols=True,
         mininterval=1.0,
     )
+
+
+def means_over_processes(accelerator: Accelerator, losses: Mapping[str, Tensor]) -> dict[str, float]:
+    """The losses of the last batch as numbers, for logs."""
+    gathered = {name: accelerator.gather(loss.detach()[None]) for name, loss in losses.items()}
+    return {name: float(torch.as_tensor(values).mean()) for name, values in gathered.items()}
 
 
 def finish(accelerator: Accelerator) -> None:

@@ -1,8 +1,8 @@
 """Stage one: train the video tokenizer.
 
-    accelerate launch train/tokenizer.py                              # the shipped clips, minutes on a laptop
-    accelerate launch train/tokenizer.py demo --data.path my_videos   # a folder of videos, sub-folder = label
-    accelerate launch train/tokenizer.py --help
+accelerate launch train/tokenizer.py                              # the shipped clips, minutes on a laptop
+accelerate launch train/tokenizer.py demo --data.path my_videos   # a folder of videos, sub-folder = label
+accelerate launch train/tokenizer.py --help
 """
 
 if __name__ == "__main__" and not __package__:  # started by path: this file's folder leads the search for modules
@@ -26,10 +26,25 @@ from magvit2_pytorch.tokenizer.losses import weighted_sum
 from magvit2_pytorch.tokenizer.pixels import to_unit_range
 from magvit2_pytorch.train.command_line import parse_run
 from magvit2_pytorch.train.data import Clips, DataConfig, TrainingBatches, load_data
-from magvit2_pytorch.train.metrics import bit_balance, codebook_perplexity, dead_bits, evaluate_tokenizer, num_used_codes
+from magvit2_pytorch.train.metrics import (
+    bit_balance,
+    codebook_perplexity,
+    dead_bits,
+    evaluate_tokenizer,
+    num_used_codes,
+)
 from magvit2_pytorch.train.optimization import ExponentialMovingAverage, OptimizerConfig, adamw, set_learning_rate
 from magvit2_pytorch.train.run_folder import RunFolder
-from magvit2_pytorch.train.session import RunConfig, errors_in_words, finish, interruptible, start, steps, track
+from magvit2_pytorch.train.session import (
+    RunConfig,
+    errors_in_words,
+    finish,
+    interruptible,
+    means_over_processes,
+    start,
+    steps,
+    track,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +74,12 @@ DEMO_MODEL = TokenizerConfig(
     patch_size=(4, 4, 4),
     layers=("residual", ("compress_space", 96), "residual", ("compress_space", 192), "residual"),
     codebook_size=2**16,
+    inverse_temperature=2.0,
     loss_weights=TokenizerLossWeights(reconstruction=4.0, commitment=0.05, sample_entropy=0.02, codebook_entropy=-0.02),
 )
 DEMO_OPTIMIZER = OptimizerConfig(learning_rate=3e-3, warmup_steps=40, ema_decay=0.99)
 DEMO = TokenizerRun(
-    num_steps=2200, batch_size=4, evaluate_every=550, save_every=550, model=DEMO_MODEL, optimizer=DEMO_OPTIMIZER
+    num_steps=2400, batch_size=4, evaluate_every=600, save_every=600, model=DEMO_MODEL, optimizer=DEMO_OPTIMIZER
 )
 PRESETS = {
     "demo": DEMO,
@@ -119,6 +135,7 @@ def train(run: TokenizerRun) -> Path:
     with interruptible() as interruption, bar:
         for step in bar:
             set_learning_rate(optimizer, run.optimizer.learning_rate_at(step, run.num_steps))
+            losses = {}
             for _ in range(run.gradient_accumulation):
                 video = next(videos).to(accelerator.device)
                 with accelerator.accumulate(objective):
@@ -132,7 +149,7 @@ def train(run: TokenizerRun) -> Path:
 
             done = step + 1
             if done % run.log_every == 0:
-                means = {name: accelerator.reduce(loss.detach(), "mean").item() for name, loss in losses.items()}
+                means = means_over_processes(accelerator, losses)
                 accelerator.log({f"loss/{name}": value for name, value in means.items()}, step=done)
                 bar.set_postfix({name: f"{value:.3f}" for name, value in means.items()}, refresh=False)
             if done % run.evaluate_every == 0 and done < run.num_steps:

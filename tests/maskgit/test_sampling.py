@@ -118,8 +118,11 @@ def test_nothing_is_asked_where_nothing_is_hidden() -> None:
     codes = torch.randint(MASK, (2, 1, 2, 2))
     oracle = Oracle(codes)
 
-    assert torch.equal(decode(oracle, codes), codes)
+    decoded = decode(oracle, codes)
+
     assert oracle.num_masked == []
+    assert torch.equal(decoded, codes)
+    assert decoded.data_ptr() != codes.data_ptr()
 
 
 def test_a_sample_does_not_depend_on_its_batch() -> None:

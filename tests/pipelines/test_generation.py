@@ -120,14 +120,14 @@ def test_to_moves_both_halves(pipeline: VideoGenerationPipeline) -> None:
 
 def test_halves_that_do_not_belong_together_are_refused(pipeline: VideoGenerationPipeline) -> None:
     other = VideoTokenizer(image_size=16, init_dim=16, layers=("residual",), codebook_size=2**6)
-    with pytest.raises(ValueError, match="64 codes.*128"):
+    with pytest.raises(ValueError, match=r"64 codes.*128"):
         VideoGenerationPipeline(other, pipeline.maskgit, labels=pipeline.labels, num_frames=5)
     with pytest.raises(ValueError, match="3 labels, got 1"):
         VideoGenerationPipeline(pipeline.tokenizer, pipeline.maskgit, labels=["left"], num_frames=5)
 
 
 def test_a_folder_that_is_no_pipeline_is_refused_in_words(pipeline: VideoGenerationPipeline, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere"):
         VideoGenerationPipeline.from_pretrained(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"model_index\.json"):
         VideoGenerationPipeline.from_pretrained(tmp_path)

@@ -35,6 +35,4 @@ def tokenizer() -> VideoTokenizer:
 def folding_tokenizer() -> VideoTokenizer:
     """Frames and pixels folded into channels: strides of 4 in time, 4 x 8 in space."""
     layers = ("residual", ("compress_space", 24), "compress_time", "residual")
-    return lively(
-        VideoTokenizer(image_size=16, init_dim=16, layers=layers, codebook_size=2**8, patch_size=(2, 2, 4))
-    )
+    return lively(VideoTokenizer(image_size=16, init_dim=16, layers=layers, codebook_size=2**8, patch_size=(2, 2, 4)))

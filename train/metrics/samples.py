@@ -77,7 +77,7 @@ def nearest_clip_distances(
     for clips in chunks:
         candidates = clips.flatten(1)
         # |x - y|^2 without |x|^2, which is the same for all clips; a product of matrices is quick but not exact
-        distances = candidates.square().sum(dim=1) - 2 * queries @ candidates.T
+        distances = candidates.square().sum(dim=1) - 2 * (queries @ candidates.T)
         closest, indexes = distances.min(dim=1)
         is_nearer = closest < smallest
         smallest = torch.where(is_nearer, closest, smallest)

@@ -23,6 +23,7 @@ def test_a_classifier_learns_labels_that_can_be_seen(
     classifier = train_classifier(classifier_class, stripes_data, num_steps=40, progress=False)
 
     videos = torch.stack([stripes_data.heldout.video(index) for index in range(20)]) / 2 + 0.5
+    assert not classifier.training
     assert accuracy(classifier, videos, torch.arange(20) % 2) == 1
     assert accuracy(classifier, videos, 1 - torch.arange(20) % 2) == 0
 

@@ -1,0 +1,1 @@
+"""Training: both stages, their data and metrics, and the demo."""
