@@ -40,7 +40,7 @@ def measure(side: str, code_bits: int, num_latents: int) -> dict[str, float]:
 
     (latents * 2).sum().backward()  # the machinery of autograd is none of either side's memory
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    values = ()
+    values: tuple[torch.Tensor, ...] = ()
     started = time.process_time()
     for _ in range(REPEATS[side]):
         values = entropies()
@@ -50,8 +50,8 @@ def measure(side: str, code_bits: int, num_latents: int) -> dict[str, float]:
     return {
         "seconds": seconds,
         "megabytes": extra,
-        "sample_entropy": sample.item(),
-        "codebook_entropy": codebook.item(),
+        "sample_entropy": values[0].item(),
+        "codebook_entropy": values[1].item(),
     }
 
 

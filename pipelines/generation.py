@@ -120,9 +120,9 @@ class VideoGenerationPipeline:
         labels: Label | Sequence[Label] | None = None,
         *,
         num_steps: int = 12,
-        guidance_scale: float = 2.0,
+        guidance_scale: float = 1.0,
         temperature: float = 1.0,
-        choice_temperature: float = 4.5,
+        choice_temperature: float = 8.0,
         seed: int | None = None,
         progress: bool = True,
     ) -> GenerationOutput:

@@ -74,8 +74,6 @@ class MaskGitRun(RunConfig):
     """Probability of training on the null label, which guidance needs."""
     label_smoothing: float = 1e-4
     """Share of each target that is spread over the whole vocabulary."""
-    guidance_scale: float = 2.0
-    """For the samples that are drawn at intervals."""
 
 
 DEMO = MaskGitRun(
@@ -223,9 +221,7 @@ def load_tokenizer(folder: Path) -> VideoTokenizer:
 
 def sample(pipeline: VideoGenerationPipeline, run: MaskGitRun, step: int) -> None:
     """Draw one sample for each of the first labels, always from the same seed."""
-    videos = pipeline.generate(
-        labels=list(pipeline.labels[:PICTURED_LABELS]), guidance_scale=run.guidance_scale, seed=run.seed, progress=False
-    )
+    videos = pipeline.generate(labels=list(pipeline.labels[:PICTURED_LABELS]), seed=run.seed, progress=False)
     videos.save(run.output_dir / "pictures" / f"samples-{step:08d}.gif")
     logger.info("step %d: samples drawn", step)
 
