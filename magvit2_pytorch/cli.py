@@ -133,6 +133,14 @@ def chosen_device(name: str | None) -> torch.device:
 
 
 def main() -> None:
+    """Run the verb that the command line names; what the user got wrong ends it in one line."""
+    import magvit2_pytorch
+
+    if "VideoGenerationPipeline" not in getattr(magvit2_pytorch, "__all__", ()):
+        sys.exit(
+            f"{magvit2_pytorch.__file__} is of another package of the same name: "
+            "run `pip uninstall magvit2-pytorch`, then `pip install -e .` in the clone of this one"
+        )
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         tyro.extras.subcommand_cli_from_dict(

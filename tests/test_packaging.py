@@ -140,3 +140,20 @@ def test_the_installed_wheel_imports_from_where_it_is(wheel: Path, tmp_path: Pat
     files = [Path(line) for line in finished.stdout.splitlines()]
     assert len(files) == sum(len(list((ROOT / folder).glob("*.py"))) for folder in folders_with_code()) - 1
     assert all(file.is_relative_to(site) for file in files)
+
+
+def test_the_installed_wheel_takes_the_first_steps_of_the_demo_preset(wheel: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    pip("install", "--no-deps", "--target", site, wheel)
+
+    finished = subprocess.run(
+        [sys.executable, "-m", "magvit2_pytorch.train.tokenizer", "demo", "--num-steps", "2", "--no-progress"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(site), "PATH": "", "HOME": str(tmp_path), "MAGVIT2_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+    )
+
+    assert finished.returncode == 0, finished.stderr
+    assert "step 2, held out: psnr" in finished.stderr
+    assert (tmp_path / "outputs" / "tokenizer" / "tokenizer" / "model.safetensors").is_file()

@@ -105,3 +105,13 @@ def test_a_wrong_folder_of_videos_ends_in_one_line(tmp_path: Path) -> None:
     assert "error: " in result.stderr
     assert "missing" in result.stderr
     assert not (tmp_path / "outputs").exists()
+
+
+def test_a_finished_demo_is_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text("{}")
+
+    result = run(sys.executable, "-m", "magvit2_pytorch.cli", "demo", "--output-dir", ".", cwd=tmp_path, check=False)
+
+    assert result.returncode == 1
+    assert "magvit2: . holds a finished demo" in result.stderr
+    assert [path.name for path in tmp_path.iterdir() if path.name not in ("videos", "cache")] == ["metrics.json"]

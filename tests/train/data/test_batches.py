@@ -73,6 +73,7 @@ def test_processes_side_by_side_see_what_one_would_see(few: VideoData) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")  # on a machine with one core
 def test_workers_change_nothing(few: VideoData) -> None:
     batches = TrainingBatches(few, batch_size=2, seed=0, start=3)
 
