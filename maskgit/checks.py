@@ -10,11 +10,10 @@ def check_integers(name: str, values: Tensor, largest: int) -> None:
     Reading the values waits for the device; it is left out while compiling and on the meta device.
 
     Raises:
-        TypeError: floating point or boolean values.
-        ValueError: a value out of range.
+        ValueError: floating point or boolean values, or a value out of range.
     """
     if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
-        raise TypeError(f"{name} must be integers, got {values.dtype}")
+        raise ValueError(f"{name} must be integers, got {values.dtype}")
     if torch.compiler.is_compiling() or values.is_meta or not values.numel():
         return
     low, high = torch.stack(values.aminmax()).tolist()

@@ -86,8 +86,8 @@ class MaskGit(Pretrained):
         In evaluation mode the values of codes and labels are checked; in training `MaskGitObjective` does that.
 
         Raises:
-            TypeError: codes or labels that are no integers.
-            ValueError: codes outside [0, mask_id], labels outside [0, null_label], or not one label for each grid.
+            ValueError: codes or labels that are no integers, codes outside [0, mask_id], labels outside
+                [0, null_label], or not one label for each grid.
         """
         self._check(codes, labels)
         grid = (codes.shape[1], codes.shape[2], codes.shape[3])

@@ -61,8 +61,7 @@ class MaskGitObjective(nn.Module):
                 draws from torch's global state.)
 
         Raises:
-            TypeError: codes or labels that are no integers.
-            ValueError: codes or labels out of range.
+            ValueError: codes or labels that are no integers, or out of range.
         """
         config = self.maskgit.config
         check_integers("codes", codes, config.codebook_size - 1)

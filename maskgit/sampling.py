@@ -59,8 +59,8 @@ def iterative_decode(
         callback: is called after each pass with its index and the codes, hidden ones among them.
 
     Raises:
-        TypeError: codes that are no integers.
-        ValueError: an argument out of range, or logits that do not fit `group_bits` or are NaN.
+        ValueError: codes that are no integers, an argument out of range, or logits that do not fit `group_bits` or
+            are NaN.
     """
     _check_settings(num_steps, temperature, choice_temperature)
     check_integers("codes", codes, mask_id)

@@ -1,10 +1,11 @@
 """Layers of the causal autoencoder: an output frame never depends on a later input frame."""
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import parse_shape, rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -78,6 +79,10 @@ class ResidualBlock(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention with rotary positions; the subclasses say along which axes."""
 
+    sequences: ClassVar[str]  # einops axes that are told apart
+    places: ClassVar[tuple[str, ...]]  # axes along which places attend to each other
+    is_causal: ClassVar[bool]
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.head_size = math.gcd(width, HEAD_SIZE)
@@ -85,39 +90,32 @@ class Attention(nn.Module):
         self.to_queries_keys_values = CausalConv3d(width, 3 * width, (1, 1, 1))
         self.to_output = start_small(CausalConv3d(width, width, (1, 1, 1)))
 
+    def forward(self, input: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+        sizes = parse_shape(input, "b _ t h w")
+        grid = tuple(sizes[axis] for axis in self.places)
+        in_rows = f"({self.sequences}) heads ({' '.join(self.places)}) d"
+        queries, keys, values = rearrange(
+            self.to_queries_keys_values(self.norm(input)),
+            f"b (three heads d) t h w -> three {in_rows}",
+            three=3,
+            d=self.head_size,
+        )
+        attended = F.scaled_dot_product_attention(
+            rotate(queries, grid), rotate(keys, grid), values, is_causal=self.is_causal
+        )
+        return input + self.to_output(rearrange(attended, f"{in_rows} -> b (heads d) t h w", **sizes))
+
 
 class SpaceAttention(Attention):
     """Every place of a frame attends to every place of the same frame."""
 
-    def forward(self, input: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-        b, _, _, h, w = input.shape
-        queries, keys, values = rearrange(
-            self.to_queries_keys_values(self.norm(input)),
-            "b (three heads d) t h w -> three (b t) heads (h w) d",
-            three=3,
-            d=self.head_size,
-        )
-        queries, keys = rotate(queries, (h, w)), rotate(keys, (h, w))
-        attended = F.scaled_dot_product_attention(queries, keys, values)
-        attended = rearrange(attended, "(b t) heads (h w) d -> b (heads d) t h w", b=b, h=h)
-        return input + self.to_output(attended)
+    sequences, places, is_causal = "b t", ("h", "w"), False
 
 
 class TimeAttention(Attention):
     """Every place attends to the same place in its own and all earlier frames."""
 
-    def forward(self, input: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-        b, _, t, h, _ = input.shape
-        queries, keys, values = rearrange(
-            self.to_queries_keys_values(self.norm(input)),
-            "b (three heads d) t h w -> three (b h w) heads t d",
-            three=3,
-            d=self.head_size,
-        )
-        queries, keys = rotate(queries, (t,)), rotate(keys, (t,))
-        attended = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
-        attended = rearrange(attended, "(b h w) heads t d -> b (heads d) t h w", b=b, h=h)
-        return input + self.to_output(attended)
+    sequences, places, is_causal = "b h w", ("t",), True
 
 
 class SpaceUpsample(nn.Sequential):

@@ -6,7 +6,7 @@ from magvit2_pytorch.maskgit.checks import check_integers
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bool, torch.complex64])
 def test_what_is_no_integer_is_refused(dtype: torch.dtype) -> None:
-    with pytest.raises(TypeError, match=rf"codes must be integers, got {dtype}"):
+    with pytest.raises(ValueError, match=rf"codes must be integers, got {dtype}"):
         check_integers("codes", torch.zeros(2, dtype=dtype), 7)
 
 

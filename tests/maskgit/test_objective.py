@@ -180,8 +180,12 @@ def test_what_cannot_be_trained_on_is_refused(maskgit: MaskGit, config: MaskGitC
         objective(torch.full_like(codes, config.mask_id), labels)
     with pytest.raises(ValueError, match=r"labels must be in \[0, 3\], got values from 1 to 4"):
         objective(codes, torch.tensor([1, 4]))
-    with pytest.raises(TypeError):
-        objective(codes.float(), labels)
+
+
+@pytest.mark.usefixtures("as_users_call")
+def test_codes_that_are_no_integers_are_refused(maskgit: MaskGit, config: MaskGitConfig) -> None:
+    with pytest.raises(ValueError, match="codes must be integers"):
+        MaskGitObjective(maskgit)(torch.zeros(2, *config.grid), torch.tensor([0, 1]))
 
 
 @pytest.mark.parametrize(

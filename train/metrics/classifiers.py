@@ -4,6 +4,7 @@ One sees single frames, the other motion as well, so that no video can fool both
 training windows alone: held-out clips show whether they can be trusted.
 """
 
+from abc import ABC, abstractmethod
 from typing import ClassVar, TypeVar
 
 import numpy as np
@@ -30,19 +31,19 @@ WIDTHS = (32, 64, 64)
 POOLED = 2  # rows and columns that the features keep apart
 
 
-class VideoClassifier(nn.Module):
+class VideoClassifier(nn.Module, ABC):
     """Tells the label of videos in [0, 1]. Its features are what it tells it by."""
 
     training_stride: ClassVar[int]  # every so many-th frame is enough to learn from
     layers: nn.Sequential
     head: nn.Linear
 
-    def features(self, videos: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b f"]:
-        raise NotImplementedError
+    @abstractmethod
+    def features(self, videos: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b f"]: ...
 
+    @abstractmethod
     def forward(self, videos: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b v"]:
         """Logarithms of the labels' probabilities."""
-        raise NotImplementedError
 
 
 class FrameClassifier(VideoClassifier):
