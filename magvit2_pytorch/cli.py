@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -83,11 +84,13 @@ def reconstruct(
     from .pipelines.pictures import save_videos
     from .pipelines.tokenization import fit
     from .pipelines.tokenization import reconstruct as through_codes
-    from .pipelines.video_files import check_ending, read_video
+    from .pipelines.video_files import check_ending, iterate_video
 
     check_ending(output)
     pipeline = VideoGenerationPipeline.from_pretrained(model).to(chosen_device(device))
-    original = fit(read_video(video, max_frames=max_frames), *pipeline.tokenizer.config.height_width)
+    size = pipeline.tokenizer.config.height_width
+    frames = islice(iterate_video(video), max_frames)  # made small one by one: a whole file need not fit into memory
+    original = torch.cat([fit(frame, *size) for frame in frames], dim=1)
     reconstruction = through_codes(pipeline.tokenizer, original, clip_frames=pipeline.num_frames)
     save_videos(output, torch.stack([original, reconstruction]), captions=["original", "reconstruction"], fps=fps)
     decibel = -10 * (original - reconstruction).square().mean().clamp_min(1e-12).log10()
@@ -148,7 +151,7 @@ def main() -> None:
             prog="magvit2",
             description="MAGVIT-v2 video tokenizer and MaskGIT: train, generate, reconstruct.",
         )
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"magvit2: {error}")
 
 

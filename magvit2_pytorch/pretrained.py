@@ -84,8 +84,8 @@ def config_from_dict(config_class: type[T], values: dict[str, Any], *, where: st
     for name in values:
         if name not in known:
             nearest = difflib.get_close_matches(name, known, n=1)
-            hint = f", perhaps you meant {nearest[0]!r}" if nearest else f", it has {', '.join(sorted(known))}"
-            raise ValueError(f"{where} has no field {name!r}{hint}")
+            hint = f"perhaps you meant {nearest[0]!r}" if nearest else f"its fields are {', '.join(sorted(known))}"
+            raise ValueError(f"{where}: a {config_class.__name__} has no field {name!r}; {hint}")
     try:
         return config_class(**{name: _typed(hints[name], value, f"{where}.{name}") for name, value in values.items()})
     except TypeError as error:  # a required field is missing

@@ -1,6 +1,7 @@
 """Video files in and out, through imageio. Videos in files and here are in [0, 1]."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import imageio.v3 as imageio
@@ -31,7 +32,14 @@ def iterate_frames(path: str | Path) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     try:
         yield from imageio.imiter(path, plugin=plugin, **options)
     except (OSError, IndexError, ValueError, SyntaxError) as error:
-        raise ValueError(f"{path} cannot be read as a video: {error}") from error
+        raise ValueError(f"{path} cannot be read as a video or an image ({type(error).__name__})") from error
+
+
+def iterate_video(path: str | Path) -> Iterator[Float[Tensor, "3 1 H W"]]:
+    """The frames of a file as videos of one frame in [0, 1]; raises what `iterate_frames` raises."""
+    for frame in iterate_frames(path):
+        pixels = torch.from_numpy(np.ascontiguousarray(frame)).float() / 255
+        yield rearrange(pixels, "H W c -> c 1 H W")
 
 
 def read_video(path: str | Path, *, max_frames: int | None = None) -> Float[Tensor, "3 T H W"]:
@@ -41,14 +49,10 @@ def read_video(path: str | Path, *, max_frames: int | None = None) -> Float[Tens
         FileNotFoundError: there is no such file.
         ValueError: it cannot be read, or holds no frame.
     """
-    frames = []
-    for frame in iterate_frames(path):
-        frames.append(torch.from_numpy(np.ascontiguousarray(frame)))
-        if len(frames) == max_frames:
-            break
+    frames = list(islice(iterate_video(path), max_frames))
     if not frames:
         raise ValueError(f"{path} holds no frame")
-    return rearrange(torch.stack(frames), "T H W c -> c T H W").float() / 255
+    return torch.cat(frames, dim=1)
 
 
 def write_frames(path: str | Path, frames: UInt8[np.ndarray, "T H W 3"], *, fps: float) -> None:
@@ -78,9 +82,11 @@ def check_ending(path: str | Path) -> Path:
     """The path, if its ending is one that can be written.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is not, or a folder of that name is in the way.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a file to write")
     if path.suffix.lower() not in (*ANIMATIONS, *STILLS):
         raise ValueError(f"{path} must end in one of {', '.join((*ANIMATIONS, *STILLS))}")
     return path

@@ -9,7 +9,7 @@ import torch
 def pytest_configure() -> None:
     """Give each worker of pytest-xdist a core of its own: torch's threads on shared cores wait for each other."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
-    if worker:
+    if worker and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
     torch.set_num_threads(1)

@@ -39,8 +39,8 @@ class TokenizerConfig:
     """Compute activations again in the backward pass to save memory; auto: where they might not fit."""
 
     def __post_init__(self) -> None:
-        sizes = (self.image_size,) if isinstance(self.image_size, int) else self.image_size
-        if len(sizes) not in (1, 2) or any(size < 1 for size in sizes):
+        sizes = self.image_size if isinstance(self.image_size, tuple) else (self.image_size,)
+        if len(sizes) not in (1, 2) or any(type(size) is not int or size < 1 for size in sizes):
             raise ValueError(f"image_size must be a positive integer or (height, width), got {self.image_size!r}")
         if self.init_dim < 1:
             raise ValueError(f"init_dim must be positive, got {self.init_dim}")
@@ -56,6 +56,8 @@ class TokenizerConfig:
             raise ValueError(
                 f"gradient_checkpointing must be True, False or 'auto', got {self.gradient_checkpointing!r}"
             )
+        if not isinstance(self.loss_weights, TokenizerLossWeights):
+            raise ValueError(f"loss_weights must be a TokenizerLossWeights, got {self.loss_weights!r}")
         resolve_layers(self.init_dim, self.layers)
 
     @property

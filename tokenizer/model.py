@@ -37,10 +37,10 @@ class Autoencoding(NamedTuple):
 class VideoTokenizer(Pretrained):
     """Causal video autoencoder with lookup-free quantization (MAGVIT-v2, section 3).
 
-    Videos are floating point `b c T H W`, nominally in [-1, 1]; an image `b c H W` is a video of one frame.
-    Codes are integers `b t h w` in [0, codebook_size). A code depends on its own and earlier frames only. The
-    first latent frame stands for the first frame, each later one for `temporal_stride` more; sizes that the
-    strides do not divide are padded by repeating the last frame, row and column.
+    Videos are floating point `b c T H W`, nominally in [-1, 1], and are taken in the weights' own type; an image
+    `b c H W` is a video of one frame. Codes are integers `b t h w` in [0, codebook_size). A code depends on its own and
+    earlier frames only. The first latent frame stands for the first frame, each later one for `temporal_stride` more;
+    sizes that the strides do not divide are padded by repeating the last frame, row and column.
 
     The arguments are the fields of `TokenizerConfig`, described there.
     """
@@ -60,8 +60,11 @@ class VideoTokenizer(Pretrained):
         loss_weights: TokenizerLossWeights = TokenizerConfig.loss_weights,
         gradient_checkpointing: bool | Literal["auto"] = TokenizerConfig.gradient_checkpointing,
     ) -> None:
+        for name, value in (("layers", layers), ("patch_size", patch_size)):
+            if isinstance(value, str) or not isinstance(value, Sequence):
+                raise ValueError(f"{name} must be a tuple, got {value!r}")
         config = TokenizerConfig(
-            image_size=image_size if isinstance(image_size, int) else cast(tuple[int, int], tuple(image_size)),
+            image_size=image_size if not isinstance(image_size, Sequence) else cast(tuple[int, int], tuple(image_size)),
             init_dim=init_dim,
             layers=tuple(spec if isinstance(spec, str) else cast(LayerSpec, tuple(spec)) for spec in layers),
             codebook_size=codebook_size,
@@ -140,6 +143,8 @@ class VideoTokenizer(Pretrained):
         Raises:
             ValueError: wrong shape or type, or codes out of range.
         """
+        if not isinstance(codes, Tensor):
+            raise ValueError(f"codes must be a torch.Tensor, got {type(codes).__name__}")
         if codes.ndim != 4 or codes.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8):
             raise ValueError(
                 f"codes must be integers of shape (batch, t, h, w), got {codes.dtype} of shape {tuple(codes.shape)}"
@@ -219,6 +224,8 @@ class VideoTokenizer(Pretrained):
 
     def _as_video(self, video: Video) -> Float[Tensor, "b c T H W"]:
         channels = self.config.channels
+        if not isinstance(video, Tensor):
+            raise ValueError(f"a video must be a torch.Tensor, got {type(video).__name__}")
         if video.ndim not in (4, 5) or video.shape[1] != channels or video.numel() == 0:
             raise ValueError(
                 f"a video must have the shape (batch, {channels}, frames, height, width), "
@@ -226,6 +233,7 @@ class VideoTokenizer(Pretrained):
             )
         if not video.is_floating_point():
             raise ValueError(f"a video must be floating point in [-1, 1], got {video.dtype}")
+        video = video.to(self._dtype)
         return video if video.ndim == 5 else video[:, :, None]
 
     def _pad(self, video: Float[Tensor, "b c T H W"]) -> Float[Tensor, "b c padded_T padded_H padded_W"]:

@@ -23,7 +23,7 @@ from magvit2_pytorch.pipelines import VideoGenerationPipeline
 from magvit2_pytorch.pipelines.generation import seeded_generator
 from magvit2_pytorch.pretrained import CONFIG_NAME
 from magvit2_pytorch.tokenizer import VideoTokenizer
-from magvit2_pytorch.train.codes import CodeBatches, encoded
+from magvit2_pytorch.train.codes import CodeBatches, encoded, fingerprint
 from magvit2_pytorch.train.command_line import parse_run
 from magvit2_pytorch.train.data import DataConfig, load_data
 from magvit2_pytorch.train.optimization import ExponentialMovingAverage, OptimizerConfig, adamw, set_learning_rate
@@ -36,6 +36,7 @@ from magvit2_pytorch.train.session import (
     means_over_processes,
     start,
     steps,
+    stop,
     track,
 )
 
@@ -117,7 +118,8 @@ def train(run: MaskGitRun) -> Path:
     accelerator = start(run)
     tokenizer.to(accelerator.device).requires_grad_(False)
     is_main, show = accelerator.is_main_process, run.progress and accelerator.is_main_process
-    data = load_data(run.data, progress=show)
+    with accelerator.main_process_first():
+        data = load_data(run.data, progress=show)
     grid = tokenizer.code_shape(run.data.num_frames, run.data.resolution, run.data.resolution)
     if tokenizer.config.height_width != (run.data.resolution, run.data.resolution):
         raise ValueError(
@@ -127,7 +129,7 @@ def train(run: MaskGitRun) -> Path:
     with accelerator.main_process_first():
         table = encoded(tokenizer, data, run.data.codes_dir, progress=show)
     if is_main:
-        folder.write_config()
+        folder.claim({"codes": fingerprint(tokenizer, data), "num_processes": accelerator.num_processes})
     track(accelerator, folder.config)
 
     torch.manual_seed(run.seed)
@@ -190,17 +192,18 @@ def train(run: MaskGitRun) -> Path:
                 bar.set_postfix({name: f"{value:.3f}" for name, value in means.items()}, refresh=False)
             if is_main and done % run.evaluate_every == 0:
                 sample(pipeline, run, done)
-            stop = interruption.agreed(accelerator) or done == run.stop_after
-            if stop or done % run.save_every == 0 or done == run.num_steps:
+            interrupted = interruption.agreed(accelerator)
+            if interrupted or done % run.save_every == 0 or done == run.last_step:
                 folder.save(accelerator, ema.model, done)
-            if stop and done < run.num_steps:
-                finish(accelerator)
-                raise SystemExit(f"stopped after {done} of {run.num_steps} steps; --resume goes on")
+            if interrupted and done < run.num_steps:
+                stop(accelerator, folder, run, done, planned=False)
+    if run.last_step < run.num_steps:
+        stop(accelerator, folder, run, max(first_step, run.last_step), planned=True)
 
     result = run.output_dir / PIPELINE_FOLDER
     if is_main:
         pipeline.save_pretrained(result)
-    finish(accelerator)
+    finish(accelerator, folder)
     logger.info("trained for %.0f seconds; the pipeline is in %s", time.monotonic() - started, result)
     return result
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import safetensors.torch
 from accelerate import Accelerator
+from filelock import FileLock, Timeout
 from torch import nn
 
 from ..pretrained import config_to_dict, read_json, write_json
@@ -15,6 +16,8 @@ from ..pretrained import config_to_dict, read_json, write_json
 logger = logging.getLogger(__name__)
 
 CONFIG_NAME = "config.json"
+INPUTS_NAME = "inputs.json"
+LOCK_NAME = ".lock"
 CHECKPOINTS_KEPT = 2
 # What may differ between a run and its continuation: how it is watched and kept, not what it computes.
 MAY_CHANGE = {
@@ -32,12 +35,13 @@ MAY_CHANGE = {
 class RunFolder:
     """One run's output folder.
 
-    `config.json` is the resolved config, `checkpoints/step-N/` the state after N optimizer steps. Checkpoints are
-    for resuming only, on a machine that trusts them: PyTorch reads parts of them with pickle.
+    `config.json` is the resolved config, `inputs.json` names what else the run depends on, `checkpoints/step-N/` is
+    the state after N optimizer steps. Checkpoints are for resuming only, on a machine that trusts them: PyTorch reads
+    parts of them with pickle.
     """
 
     def __init__(self, folder: Path, run: Any) -> None:
-        """Claim the folder.
+        """Look whether this run may have the folder; nothing is written yet.
 
         Raises:
             ValueError: it holds another run, or this one and `run.resume` is not set, or files of something else.
@@ -55,13 +59,35 @@ class RunFolder:
                 )
             if changed:
                 raise ValueError(f"{folder} holds a run with other settings, it cannot go on: {'; '.join(changed)}")
-        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        elif folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - {LOCK_NAME}):
             raise ValueError(f"{folder} is not empty and holds no run: give another --output-dir")
         self.config = config
+        self.lock = FileLock(folder / LOCK_NAME)
 
-    def write_config(self) -> None:
-        """Make the folder this run's."""
+    def claim(self, inputs: dict[str, Any]) -> None:
+        """Make the folder this run's, for as long as the process lives. On the main process.
+
+        Args:
+            inputs: what the run computes from, beside its config; a continuation must have the same.
+
+        Raises:
+            ValueError: another process trains in the folder, or its run had other inputs.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ValueError(f"another process is training in {self.folder}") from error
+        path = self.folder / INPUTS_NAME
+        if path.is_file() and (changed := differences(read_json(path), inputs)):
+            self.release()
+            raise ValueError(f"the run in {self.folder} cannot go on from other inputs: {'; '.join(changed)}")
         write_json(self.folder / CONFIG_NAME, self.config)
+        write_json(path, inputs)
+
+    def release(self) -> None:
+        """Let others have the folder."""
+        self.lock.release()
 
     def progress(self) -> str:
         """How far the run in this folder has come, in words."""

@@ -7,16 +7,19 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import datasets
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 from torch import Tensor
 from tqdm.auto import tqdm
+
+from .run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +52,11 @@ class RunConfig:
     progress: bool = True
     """Show progress bars."""
 
+    @property
+    def last_step(self) -> int:
+        """The step after which this start ends."""
+        return self.num_steps if self.stop_after is None else min(self.num_steps, self.stop_after)
+
     def __post_init__(self) -> None:
         at_least_one = ("num_steps", "batch_size", "gradient_accumulation", "log_every", "evaluate_every", "save_every")
         for name in at_least_one:
@@ -72,7 +80,10 @@ def start(run: RunConfig) -> Accelerator:
     for noisy in ("httpx", "datasets", "accelerate"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     accelerator = Accelerator(
-        gradient_accumulation_steps=run.gradient_accumulation, log_with="tensorboard", project_dir=run.output_dir
+        gradient_accumulation_steps=run.gradient_accumulation,
+        log_with="tensorboard",
+        project_dir=run.output_dir,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=1))],  # one process prepares, the others wait
     )
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size != accelerator.num_processes:
@@ -83,10 +94,15 @@ def start(run: RunConfig) -> Accelerator:
     if accelerator.device.type == "cpu":
         # `accelerate launch` sets OMP_NUM_THREADS=1, which would leave all cores but one idle.
         processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes_here))
+        torch.set_num_threads(max(1, available_cores() // processes_here))
     if not accelerator.is_main_process:
         logging.getLogger().setLevel(logging.ERROR)
     return accelerator
+
+
+def available_cores() -> int:
+    """Cores that this process may use; of the whole machine where the system does not say."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def track(accelerator: Accelerator, config: Mapping[str, Any]) -> None:
@@ -106,10 +122,14 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, int | float |
 
 
 class Interruption:
-    """Whether somebody has asked this run to stop (Ctrl-C, SIGTERM)."""
+    """Whether somebody has asked this run to stop (Ctrl-C, SIGTERM).
+
+    `accelerate launch` dies of SIGTERM without passing it on: a launcher that is gone asks, too.
+    """
 
     def __init__(self) -> None:
         self.asked = False
+        self.launcher = os.getppid() if "ACCELERATE_MIXED_PRECISION" in os.environ else None
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         if self.asked:
@@ -119,6 +139,8 @@ class Interruption:
 
     def agreed(self, accelerator: Accelerator) -> bool:
         """What the main process was asked, on all processes."""
+        if self.launcher is not None and os.getppid() != self.launcher and not self.asked:
+            self(signal.SIGTERM, None)
         if accelerator.num_processes == 1:
             return self.asked
         return bool(broadcast_object_list([self.asked])[0])
@@ -139,7 +161,7 @@ def interruptible() -> Iterator[Interruption]:
 def steps(run: RunConfig, first: int, *, description: str, is_main: bool) -> "tqdm[int]":
     """The optimizer steps still to take, behind a progress bar."""
     return tqdm(
-        range(first, run.num_steps),
+        range(first, run.last_step),
         initial=first,
         total=run.num_steps,
         desc=description,
@@ -156,11 +178,19 @@ def means_over_processes(accelerator: Accelerator, losses: Mapping[str, Tensor])
     return {name: float(torch.as_tensor(values).mean()) for name, values in gathered.items()}
 
 
-def finish(accelerator: Accelerator) -> None:
+def stop(accelerator: Accelerator, folder: RunFolder, run: RunConfig, done: int, *, planned: bool) -> NoReturn:
+    """End the program before the run is complete: with status 0 where that was planned, 1 where it was interrupted."""
+    finish(accelerator, folder)
+    logger.warning("stopped after %d of %d steps; --resume goes on", done, run.num_steps)
+    sys.exit(0 if planned else 1)
+
+
+def finish(accelerator: Accelerator, folder: RunFolder) -> None:
     """Let all processes come to the end together; the trackers write what they hold."""
     accelerator.wait_for_everyone()
     accelerator.end_training()
     accelerator.free_memory()
+    folder.release()
 
 
 @contextmanager
@@ -168,5 +198,5 @@ def errors_in_words() -> Iterator[None]:
     """End the program with the message alone where the user's input was refused."""
     try:
         yield
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -43,6 +43,7 @@ from magvit2_pytorch.train.session import (
     means_over_processes,
     start,
     steps,
+    stop,
     track,
 )
 
@@ -99,9 +100,10 @@ def train(run: TokenizerRun) -> Path:
     """
     folder = RunFolder(run.output_dir, run)
     accelerator = start(run)
-    data = load_data(run.data, progress=run.progress and accelerator.is_main_process)
+    with accelerator.main_process_first():
+        data = load_data(run.data, progress=run.progress and accelerator.is_main_process)
     if accelerator.is_main_process:
-        folder.write_config()
+        folder.claim({"data": data.fingerprint, "num_processes": accelerator.num_processes})
     track(accelerator, folder.config)
 
     torch.manual_seed(run.seed)
@@ -154,19 +156,20 @@ def train(run: TokenizerRun) -> Path:
                 bar.set_postfix({name: f"{value:.3f}" for name, value in means.items()}, refresh=False)
             if done % run.evaluate_every == 0 and done < run.num_steps:
                 evaluate(accelerator, ema.model, data.heldout, run.output_dir, done)
-            stop = interruption.agreed(accelerator) or done == run.stop_after
-            if stop or done % run.save_every == 0 or done == run.num_steps:
+            interrupted = interruption.agreed(accelerator)
+            if interrupted or done % run.save_every == 0 or done == run.last_step:
                 folder.save(accelerator, ema.model, done)
-            if stop and done < run.num_steps:
-                finish(accelerator)
-                raise SystemExit(f"stopped after {done} of {run.num_steps} steps; --resume goes on")
+            if interrupted and done < run.num_steps:
+                stop(accelerator, folder, run, done, planned=False)
+    if run.last_step < run.num_steps:
+        stop(accelerator, folder, run, max(first_step, run.last_step), planned=True)
 
     scores = evaluate(accelerator, ema.model, data.heldout, run.output_dir, run.num_steps)
     weights = run.output_dir / WEIGHTS_FOLDER
     if accelerator.is_main_process:
         ema.model.save_pretrained(weights)
         write_json(run.output_dir / "metrics.json", scores)
-    finish(accelerator)
+    finish(accelerator, folder)
     logger.info("trained for %.0f seconds; the tokenizer is in %s", time.monotonic() - started, weights)
     return weights
 

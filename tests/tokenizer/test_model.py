@@ -88,6 +88,14 @@ def test_padding_repeats_the_last_frame_row_and_column(tokenizer: VideoTokenizer
 
 
 @torch.no_grad()
+def test_a_video_is_taken_in_the_type_of_the_weights(tokenizer: VideoTokenizer) -> None:
+    video = a_video(1, 3, 5, 16, 16)
+
+    assert torch.equal(tokenizer.encode(video.double()), tokenizer.encode(video))
+    assert tokenizer(video.double()).dtype == torch.float32
+
+
+@torch.no_grad()
 def test_a_clip_is_coded_alike_in_any_batch(tokenizer: VideoTokenizer) -> None:
     videos = a_video(3, 3, 5, 16, 16)
 
@@ -194,6 +202,7 @@ def test_lists_serve_as_tuples() -> None:
 @pytest.mark.parametrize(
     ("video", "said"),
     [
+        (torch.zeros(1, 3, 5, 16, 16).numpy(), "torch.Tensor, got ndarray"),
         (torch.zeros(1, 3, 17), r"\(batch, 3, frames, height, width\).*\(1, 3, 17\)"),
         (torch.zeros(1, 4, 5, 16, 16), r"\(1, 4, 5, 16, 16\)"),
         (torch.zeros(1, 3, 0, 16, 16), r"\(1, 3, 0, 16, 16\)"),
@@ -238,6 +247,10 @@ def test_what_are_no_codes_is_refused_in_words(
         ({"codebook_size": 1000}, "power of two.*1000"),
         ({"patch_size": (4, 4)}, r"patch_size.*\(4, 4\)"),
         ({"init_dim": 0}, "init_dim"),
+        ({"layers": "residual"}, "layers must be a tuple, got 'residual'"),
+        ({"patch_size": 2}, "patch_size must be a tuple, got 2"),
+        ({"image_size": 16.0}, r"image_size.*16\.0"),
+        ({"loss_weights": {"commitment": 1.0}}, "loss_weights must be a TokenizerLossWeights"),
         ({"image_size": (1, 2, 3)}, "image_size"),
         ({"channels": 0}, "channels"),
         ({"inverse_temperature": 0.0}, "inverse_temperature"),

@@ -96,9 +96,8 @@ def folder_data(config: DataConfig, *, progress: bool) -> VideoData:
     if skipped := len(files) - len(videos):
         logger.warning("%d of %d videos in %s cannot be used", skipped, len(files), config.path)
     if not videos:
-        raise ValueError(
-            f"no usable video among the {len(files)} in {config.path}: a clip needs {config.span} frames without a cut"
-        )
+        reason = f"a clip needs {config.span} frames without a cut" if stored else "none of them can be read"
+        raise ValueError(f"no usable video among the {len(files)} in {config.path}: {reason}")
     timelines = {name: video.timeline for name, video in videos.items()}
     blocks = choose_heldout(timelines, config.span, config.heldout_fraction, config.seed)
     train, heldout = {}, {}
