@@ -79,6 +79,20 @@ def test_decoding_the_codes_gives_the_reconstruction(model: VideoTokenizer) -> N
     assert model.encode(odd).shape[1:] == model.code_shape(6, 13, 19)
 
 
+@BOTH
+@torch.no_grad()
+def test_a_latent_frame_draws_just_the_frames_that_it_stands_for_and_later_ones(model: VideoTokenizer) -> None:
+    codes = torch.randint(model.codebook_size, (1, 4, 2, 2))
+    other = codes.clone()
+    other[:, 2] = model.codebook_size - 1 - other[:, 2]  # every bit turned
+
+    differs = (model.decode(codes) != model.decode(other)).flatten(3).any(dim=-1).any(dim=1)[0]
+
+    first = 1 + model.temporal_stride  # of the frames of latent frame 2
+    assert not differs[:first].any()
+    assert differs[first : first + model.temporal_stride].all()
+
+
 @torch.no_grad()
 def test_padding_repeats_the_last_frame_row_and_column(tokenizer: VideoTokenizer) -> None:
     video = a_video(1, 3, 6, 14, 15)
