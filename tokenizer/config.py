@@ -26,14 +26,31 @@ class TokenizerConfig:
         "attend_time",
     )
     """The encoder's layers in order; the decoder mirrors them."""
+    decoder_layers: tuple[LayerSpec, ...] | None = None
+    """Layers whose mirror the decoder is, where these are not the encoder's; the strides must agree."""
     codebook_size: int = 2**18
     """Number of codes, a power of two: each latent channel is one bit."""
     channels: int = 3
     """Colour channels of the video."""
     patch_size: tuple[int, int, int] = (1, 1, 1)
     """Frames, rows and columns folded into channels before the first layer; all ones: none."""
+    quantizer: Literal["lfq", "bsq", "fsq"] = "lfq"
+    """Lookup-free, spherical (BSQ: lookup-free on the unit sphere) or finite scalar quantization."""
+    fsq_levels: tuple[int, ...] | None = None
+    """Levels of each latent channel under `fsq`; `codebook_size` is their product."""
+    dim_cond: int | None = None
+    """Width of the vector that `cond_...` layers are conditioned on."""
+    norm: Literal["group", "channel"] = "group"
+    """Normalize groups of channels over each frame, or all channels at each place (which keeps the receptive field
+    finite, as exact tiling needs)."""
+    antialiased_downsample: bool = False
+    """Blur before each strided convolution."""
+    image_only: bool = False
+    """An image tokenizer: temporal kernels of 1 and no compression of time; `inflate` makes a video tokenizer of it."""
     inverse_temperature: float = 1.0
     """Sharpness t of the entropies' p(code | latents); a bit is set with probability sigmoid(4 t latent)."""
+    reconstruction_loss: Literal["l2", "l1"] = "l2"
+    """Squared or absolute error of the pixels."""
     loss_weights: TokenizerLossWeights = TokenizerLossWeights()
     gradient_checkpointing: bool | Literal["auto"] = "auto"
     """Compute activations again in the backward pass to save memory; auto: where they might not fit."""

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Literal, NamedTuple, Self, cast, overload
+from typing import Any, Literal, NamedTuple, Self, overload
 
 import torch
 import torch.nn.functional as F
@@ -52,31 +52,36 @@ class VideoTokenizer(Pretrained):
         self,
         image_size: int | Sequence[int] = TokenizerConfig.image_size,
         init_dim: int = TokenizerConfig.init_dim,
-        layers: Sequence[LayerSpec | Sequence[str | int]] = TokenizerConfig.layers,
+        layers: Sequence[LayerSpec | Sequence[Any]] = TokenizerConfig.layers,
+        decoder_layers: Sequence[LayerSpec | Sequence[Any]] | None = TokenizerConfig.decoder_layers,
         codebook_size: int = TokenizerConfig.codebook_size,
         channels: int = TokenizerConfig.channels,
         patch_size: Sequence[int] = TokenizerConfig.patch_size,
+        quantizer: Literal["lfq", "bsq", "fsq"] = TokenizerConfig.quantizer,
+        fsq_levels: Sequence[int] | None = TokenizerConfig.fsq_levels,
+        dim_cond: int | None = TokenizerConfig.dim_cond,
+        norm: Literal["group", "channel"] = TokenizerConfig.norm,
+        antialiased_downsample: bool = TokenizerConfig.antialiased_downsample,
+        image_only: bool = TokenizerConfig.image_only,
         inverse_temperature: float = TokenizerConfig.inverse_temperature,
+        reconstruction_loss: Literal["l2", "l1"] = TokenizerConfig.reconstruction_loss,
         loss_weights: TokenizerLossWeights = TokenizerConfig.loss_weights,
         gradient_checkpointing: bool | Literal["auto"] = TokenizerConfig.gradient_checkpointing,
     ) -> None:
-        for name, value in (("layers", layers), ("patch_size", patch_size)):
+        given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        for name in ("layers", "decoder_layers", "patch_size", "fsq_levels"):
+            value = given[name]
+            if value is None and name in ("decoder_layers", "fsq_levels"):
+                continue
             if isinstance(value, str) or not isinstance(value, Sequence):
                 raise ValueError(f"{name} must be a tuple, got {value!r}")
-        config = TokenizerConfig(
-            image_size=image_size if not isinstance(image_size, Sequence) else cast(tuple[int, int], tuple(image_size)),
-            init_dim=init_dim,
-            layers=tuple(spec if isinstance(spec, str) else cast(LayerSpec, tuple(spec)) for spec in layers),
-            codebook_size=codebook_size,
-            channels=channels,
-            patch_size=cast(tuple[int, int, int], tuple(patch_size)),
-            inverse_temperature=inverse_temperature,
-            loss_weights=loss_weights,
-            gradient_checkpointing=gradient_checkpointing,
-        )
+            given[name] = as_tuples(value)  # JSON has lists
+        if isinstance(image_size, Sequence):
+            given["image_size"] = as_tuples(image_size)
+        config = TokenizerConfig(**given)
         super().__init__(config)
         self.encoder = Encoder(config)
-        self.quantizer = LookupFreeQuantizer(codebook_size)
+        self.quantizer = LookupFreeQuantizer(config.codebook_size)
         self.decoder = Decoder(config)
 
     @classmethod
@@ -270,3 +275,8 @@ class VideoTokenizer(Pretrained):
                 tuple(aligned.shape),
             )
         return True
+
+
+def as_tuples(values: Sequence[Any]) -> tuple[Any, ...]:
+    """Lists within lists as tuples within tuples."""
+    return tuple(as_tuples(value) if isinstance(value, list | tuple) else value for value in values)
