@@ -1,84 +1,90 @@
 """Encoder and decoder: the `layers` tuple forwards, and its mirror."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .config import TokenizerConfig
-from .layer_kinds import resolve_layers
-from .layers import CausalConv3d, Fold, FrameGroupNorm, Unfold
+from .context import WHOLE, Context
+from .convolution import CausalConv3d, Sequence, Swish
+from .resampling import Fold, Unfold
 
 
 class Encoder(nn.Sequential):
     """Video to latents; frames and sizes must be aligned to the strides (`VideoTokenizer.encode` pads)."""
 
     def __init__(self, config: TokenizerConfig) -> None:
-        layers = resolve_layers(config.init_dim, config.layers)
+        layers, parts = config.encoder_layers_resolved, config.parts
         width = layers[-1].width_after if layers else config.init_dim
         super().__init__(
             Stem(config),
-            *(layer.kind.encode(layer.width_before, layer.width_after) for layer in layers),
-            nn.Sequential(FrameGroupNorm(width), nn.SiLU(), CausalConv3d(width, config.code_bits, (1, 1, 1))),
+            *(layer.kind.encode(layer, parts) for layer in layers),
+            Sequence(parts.make_plain_norm(width), Swish(), CausalConv3d(width, config.latent_channels, (1, 1, 1))),
         )
 
-    def forward(self, input: Float[Tensor, "b c T H W"], *, checkpointing: bool = False) -> Float[Tensor, "b k t h w"]:
-        return run(self, input, checkpointing)
+    def forward(
+        self, input: Float[Tensor, "b c T H W"], context: Context = WHOLE, *, checkpointing: bool = False
+    ) -> Float[Tensor, "b k t h w"]:
+        return run(self, input, context, checkpointing)
 
 
 class Decoder(nn.Sequential):
     """Quantized latents to video."""
 
     def __init__(self, config: TokenizerConfig) -> None:
-        layers = resolve_layers(config.init_dim, config.layers)
+        layers, parts = config.decoder_layers_resolved, config.parts
         width = layers[-1].width_after if layers else config.init_dim
         super().__init__(
-            CausalConv3d(config.code_bits, width, (3, 3, 3)),
-            *(layer.kind.decode(layer.width_after, layer.width_before) for layer in reversed(layers)),
+            CausalConv3d(config.latent_channels, width, (parts.frames, 3, 3)),
+            *(layer.kind.decode(layer, parts) for layer in reversed(layers)),
             Head(config),
         )
 
-    def forward(self, input: Float[Tensor, "b k t h w"], *, checkpointing: bool = False) -> Float[Tensor, "b c T H W"]:
-        return run(self, input, checkpointing)
+    def forward(
+        self, input: Float[Tensor, "b k t h w"], context: Context = WHOLE, *, checkpointing: bool = False
+    ) -> Float[Tensor, "b c T H W"]:
+        return run(self, input, context._replace(quantized=input), checkpointing)
+
+    @property
+    def last_weight(self) -> nn.Parameter:
+        """The kernel of the last convolution, where the gradients of several losses are weighed against each other."""
+        return self[-1][2].weight  # type: ignore[index, return-value]
 
 
-class Stem(nn.Sequential):
+class Stem(Sequence):
     """Pixels to the first width; with a patch size it folds blocks of them first."""
 
     def __init__(self, config: TokenizerConfig) -> None:
-        folded = config.channels * patch_volume(config)
-        super().__init__(Fold(config.patch_size), CausalConv3d(folded, config.init_dim, stem_kernel(config)))
+        folded = config.channels * math.prod(config.folding)
+        super().__init__(Fold(config.folding), CausalConv3d(folded, config.init_dim, outer_kernel(config)))
 
 
-class Head(nn.Sequential):
+class Head(Sequence):
     """The first width back to pixels."""
 
     def __init__(self, config: TokenizerConfig) -> None:
-        folded = config.channels * patch_volume(config)
+        folded = config.channels * math.prod(config.folding)
         super().__init__(
-            FrameGroupNorm(config.init_dim),
-            nn.SiLU(),
-            CausalConv3d(config.init_dim, folded, stem_kernel(config)),
-            Unfold(config.patch_size),
+            config.parts.make_plain_norm(config.init_dim),
+            Swish(),
+            CausalConv3d(config.init_dim, folded, outer_kernel(config)),
+            Unfold(config.folding),
         )
 
 
-def patch_volume(config: TokenizerConfig) -> int:
-    """Pixels of one colour channel that are folded into one place."""
-    t, h, w = config.patch_size
-    return t * h * w
-
-
-def stem_kernel(config: TokenizerConfig) -> tuple[int, int, int]:
+def outer_kernel(config: TokenizerConfig) -> tuple[int, int, int]:
     """The paper's 3x3x3; over folded blocks a pointwise kernel, since a place then holds a neighbourhood."""
-    return (3, 3, 3) if patch_volume(config) == 1 else (1, 1, 1)
+    return (config.parts.frames, 3, 3) if math.prod(config.patch_size) == 1 else (1, 1, 1)
 
 
-def run(layers: nn.Sequential, x: Tensor, checkpointing: bool) -> Tensor:
+def run(layers: nn.Sequential, x: Tensor, context: Context, checkpointing: bool) -> Tensor:
     """Pass `x` through `layers`, keeping only what lies between them where `checkpointing` is on."""
     for layer in layers:
         if checkpointing and torch.is_grad_enabled():
-            x = checkpoint(layer, x, use_reentrant=False, preserve_rng_state=False)
+            x = checkpoint(layer, x, context, use_reentrant=False, preserve_rng_state=False)
         else:
-            x = layer(x)
+            x = layer(x, context)
     return x

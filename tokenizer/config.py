@@ -4,8 +4,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from .layer_kinds import LayerSpec, resolve_layers
+from torch import nn
+
+from .layer_kinds import CONDITIONED, Layer, LayerSpec, Parts, resolve_layers
 from .losses import TokenizerLossWeights
+from .norms import NORMS, ConditionedNorm
+
+KERNEL_FRAMES = 3  # temporal size of a kernel, in a video tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +80,66 @@ class TokenizerConfig:
             )
         if not isinstance(self.loss_weights, TokenizerLossWeights):
             raise ValueError(f"loss_weights must be a TokenizerLossWeights, got {self.loss_weights!r}")
-        resolve_layers(self.init_dim, self.layers)
+        for name, allowed in (
+            ("quantizer", ("lfq", "bsq", "fsq")),
+            ("norm", tuple(NORMS)),
+            ("reconstruction_loss", ("l2", "l1")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        self._check_layers()
+
+    def _check_layers(self) -> None:
+        encoder, decoder = self.encoder_layers_resolved, self.decoder_layers_resolved
+        strides = [
+            tuple(math.prod(axis) for axis in zip(*(layer.factors for layer in layers), strict=True)) or (1, 1, 1)
+            for layers in (encoder, decoder)
+        ]
+        if strides[0] != strides[1]:
+            raise ValueError(
+                f"layers divide (frames, height, width) by {strides[0]}, decoder_layers by {strides[1]}: "
+                "the decoder must undo what the encoder did"
+            )
+        is_conditioned = any(layer.name.startswith(CONDITIONED) for layer in (*encoder, *decoder))
+        if is_conditioned and (self.dim_cond is None or self.dim_cond < 1):
+            raise ValueError(
+                f"`{CONDITIONED}...` layers need dim_cond, the width of the condition, got {self.dim_cond}"
+            )
+        if self.dim_cond is not None and not is_conditioned:
+            raise ValueError(f"dim_cond is {self.dim_cond}, but no layer is conditioned (`{CONDITIONED}...`)")
+
+    @property
+    def encoder_layers_resolved(self) -> list[Layer]:
+        """The encoder's layers with their widths worked out."""
+        return resolve_layers(self.init_dim, self.layers)
+
+    @property
+    def decoder_layers_resolved(self) -> list[Layer]:
+        """The layers that the decoder mirrors, in the encoder's order."""
+        return resolve_layers(self.init_dim, self.layers if self.decoder_layers is None else self.decoder_layers)
+
+    @property
+    def parts(self) -> Parts:
+        """What all layers have in common."""
+        make_plain_norm = NORMS[self.norm]
+
+        def make_conditioned_norm(width: int) -> nn.Module:
+            assert self.dim_cond is not None
+            return ConditionedNorm(make_plain_norm(width, affine=False), width, self.dim_cond)
+
+        return Parts(
+            frames=1 if self.image_only else KERNEL_FRAMES,
+            antialiased=self.antialiased_downsample,
+            latent_channels=self.latent_channels,
+            make_plain_norm=make_plain_norm,
+            make_conditioned_norm=make_conditioned_norm,
+        )
+
+    @property
+    def folding(self) -> tuple[int, int, int]:
+        """Frames, rows and columns folded into channels; an image tokenizer folds no frames."""
+        frames, rows, columns = self.patch_size
+        return (1 if self.image_only else frames, rows, columns)
 
     @property
     def height_width(self) -> tuple[int, int]:
@@ -84,21 +148,29 @@ class TokenizerConfig:
 
     @property
     def code_bits(self) -> int:
-        """Bits of a code, which are the latent channels."""
-        return self.codebook_size.bit_length() - 1
+        """Bits of a code."""
+        return (self.codebook_size - 1).bit_length()
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents: a bit, or one of the FSQ levels, in each."""
+        return self.code_bits if self.fsq_levels is None else len(self.fsq_levels)
 
     @property
     def temporal_stride(self) -> int:
         """Frames that a latent frame stands for; the first stands for one."""
-        kinds = [layer.kind for layer in resolve_layers(self.init_dim, self.layers)]
-        return self.patch_size[0] * math.prod(kind.temporal_stride for kind in kinds)
+        if self.image_only:
+            return 1
+        return self.folding[0] * math.prod(layer.factors[0] for layer in self.encoder_layers_resolved)
 
     @property
     def spatial_stride(self) -> tuple[int, int]:
         """Rows and columns of pixels that a code stands for."""
-        kinds = [layer.kind for layer in resolve_layers(self.init_dim, self.layers)]
-        stride = math.prod(kind.spatial_stride for kind in kinds)
-        return self.patch_size[1] * stride, self.patch_size[2] * stride
+        layers = self.encoder_layers_resolved
+        return (
+            self.folding[1] * math.prod(layer.factors[1] for layer in layers),
+            self.folding[2] * math.prod(layer.factors[2] for layer in layers),
+        )
 
     def code_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
         """Grid of codes (t, h, w) of a clip; sizes that the strides do not divide are rounded up.

@@ -1,65 +1,181 @@
 """The kinds of layer that a `layers` tuple may name: one entry builds the encoder's half and the decoder's half."""
 
 import difflib
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, NamedTuple
 
 from torch import nn
 
-from .layers import CausalConv3d, ResidualBlock, SpaceAttention, SpaceUpsample, TimeAttention, TimeUpsample
+from .attention import (
+    LinearSpaceAttention,
+    LocalSpaceAttention,
+    LocalTimeAttention,
+    SpaceAttention,
+    TimeAttention,
+)
+from .context import WHOLE, Context
+from .convolution import Downsample
+from .convolution import Sequence as LayerSequence
+from .norms import AdaptiveNorm, MakeNorm
+from .resampling import Upsample
+from .residual import PaperResidualBlock, ResidualBlock
 
-LayerSpec = str | tuple[str, int]
+LayerSpec = str | tuple[str, int] | tuple[str, tuple[int, int, int]] | tuple[str, tuple[int, int, int], int]
 
-
-class LayerKind(NamedTuple):
-    encode: Callable[[int, int], nn.Module]  # from the width before the layer to the width after it
-    decode: Callable[[int, int], nn.Module]  # the way back: from the width after it to the width before it
-    changes_width: bool = False
-    temporal_stride: int = 1
-    spatial_stride: int = 1
-
-
-LAYER_KINDS = {
-    "residual": LayerKind(
-        encode=lambda width, _: ResidualBlock(width),
-        decode=lambda width, _: ResidualBlock(width),
-    ),
-    "attend_space": LayerKind(
-        encode=lambda width, _: SpaceAttention(width),
-        decode=lambda width, _: SpaceAttention(width),
-    ),
-    "attend_time": LayerKind(
-        encode=lambda width, _: TimeAttention(width),
-        decode=lambda width, _: TimeAttention(width),
-    ),
-    "compress_space": LayerKind(
-        encode=lambda before, after: CausalConv3d(before, after, (1, 3, 3), stride=(1, 2, 2)),
-        decode=SpaceUpsample,
-        changes_width=True,
-        spatial_stride=2,
-    ),
-    "compress_time": LayerKind(
-        encode=lambda before, after: CausalConv3d(before, after, (3, 1, 1), stride=(2, 1, 1)),
-        decode=TimeUpsample,
-        changes_width=True,
-        temporal_stride=2,
-    ),
-}
+Argument = Literal["width", "number", "window", "factors"]
+LARGEST_FACTOR = 3  # a kernel of three would step over places
 
 
 class Layer(NamedTuple):
-    """A layer of the tuple with its widths worked out."""
+    """A layer of the tuple with everything about it worked out."""
 
-    kind: LayerKind
+    name: str
+    kind: "LayerKind"
     width_before: int
     width_after: int
+    factors: tuple[int, int, int] = (1, 1, 1)
+    """By which it divides frames, rows and columns."""
+    number: int = 1
+    """Blocks of a consecutive kind."""
+    window: int = 0
+    """Of local attention."""
+
+
+class Parts(NamedTuple):
+    """What all layers of a tokenizer have in common."""
+
+    frames: int
+    """Temporal size of the convolutions' kernels: 1 in an image tokenizer."""
+    antialiased: bool
+    latent_channels: int
+    make_plain_norm: Callable[..., nn.Module]
+    make_conditioned_norm: MakeNorm
+
+    def make_norm(self, layer: Layer) -> MakeNorm:
+        return self.make_conditioned_norm if layer.name.startswith(CONDITIONED) else self.make_plain_norm
+
+
+class LayerKind(NamedTuple):
+    """One entry of the table."""
+
+    encode: Callable[[Layer, Parts], nn.Module]
+    """From the width before the layer to the width after it."""
+    decode: Callable[[Layer, Parts], nn.Module]
+    """The way back: from the width after it to the width before it."""
+    arguments: tuple[Argument, ...] = ()
+    """What may stand behind the name, in this order."""
+    num_required: int = 0
+    factors: tuple[int, int, int] = (1, 1, 1)
+    """By which the kind divides frames, rows and columns, where it is no argument."""
+    default_window: int = 0
+    reach: int | None = 0
+    """Rows and columns each way that an output place depends on, beside strides and windows; None: the whole frame."""
+    is_temporal: bool = False
+    """It does nothing but mix frames, and has no place in an image tokenizer's mind."""
+
+
+class Identity(nn.Identity):
+    def forward(self, input: Any, context: Context = WHOLE) -> Any:
+        return input
+
+
+def _residual(layer: Layer, parts: Parts) -> nn.Module:
+    return ResidualBlock(layer.width_before, parts.make_norm(layer), parts.frames)
+
+
+def _consecutive_residual(layer: Layer, parts: Parts) -> nn.Module:
+    return LayerSequence(*(_residual(layer, parts) for _ in range(layer.number)))
+
+
+def _downsample(kernel: tuple[int, int, int]) -> Callable[[Layer, Parts], nn.Module]:
+    def make(layer: Layer, parts: Parts) -> nn.Module:
+        t, h, w = layer.factors
+        return Downsample(
+            layer.width_before,
+            layer.width_after,
+            (min(kernel[0], parts.frames), *kernel[1:]),
+            (t if parts.frames > 1 else 1, h, w),
+            antialiased=parts.antialiased,
+        )
+
+    return make
+
+
+def _upsample(kernel: tuple[int, int, int]) -> Callable[[Layer, Parts], nn.Module]:
+    def make(layer: Layer, parts: Parts) -> nn.Module:
+        t, h, w = layer.factors
+        return Upsample(
+            layer.width_after,
+            layer.width_before,
+            (min(kernel[0], parts.frames), *kernel[1:]),
+            (t if parts.frames > 1 else 1, h, w),
+        )
+
+    return make
+
+
+def _adaptive_norm(layer: Layer, parts: Parts) -> nn.Module:
+    norm = parts.make_plain_norm(layer.width_before, affine=False)
+    return AdaptiveNorm(norm, layer.width_before, parts.latent_channels)
+
+
+def _same(make: Callable[[Layer, Parts], nn.Module], **options: Any) -> LayerKind:
+    """A kind whose halves are built alike, since it keeps the width."""
+    return LayerKind(make, make, **options)
+
+
+CONDITIONED = "cond_"
+
+UNCONDITIONED_KINDS = {
+    "residual": _same(_residual, reach=1),
+    "consecutive_residual": _same(_consecutive_residual, arguments=("number",), num_required=1, reach=1),
+    "paper_residual": LayerKind(
+        lambda layer, parts: PaperResidualBlock(
+            layer.width_before, layer.width_after, parts.make_norm(layer), parts.frames
+        ),
+        lambda layer, parts: PaperResidualBlock(
+            layer.width_after, layer.width_before, parts.make_norm(layer), parts.frames
+        ),
+        arguments=("width",),
+        reach=2,
+    ),
+    "attend_space": _same(lambda layer, parts: SpaceAttention(layer.width_before, parts.make_norm(layer)), reach=None),
+    "linear_attend_space": _same(
+        lambda layer, parts: LinearSpaceAttention(layer.width_before, parts.make_norm(layer)), reach=None
+    ),
+    "local_attend_space": _same(
+        lambda layer, parts: LocalSpaceAttention(layer.width_before, parts.make_norm(layer), layer.window),
+        arguments=("window",),
+        default_window=7,
+    ),
+    "attend_time": _same(
+        lambda layer, parts: TimeAttention(layer.width_before, parts.make_norm(layer)), is_temporal=True
+    ),
+    "local_attend_time": _same(
+        lambda layer, parts: LocalTimeAttention(layer.width_before, parts.make_norm(layer), layer.window),
+        arguments=("window",),
+        default_window=8,
+        is_temporal=True,
+    ),
+}
+
+LAYER_KINDS = {
+    **UNCONDITIONED_KINDS,
+    **{CONDITIONED + name: kind for name, kind in UNCONDITIONED_KINDS.items()},
+    "adaptive_norm": LayerKind(encode=lambda layer, parts: Identity(), decode=_adaptive_norm),
+    "compress_space": LayerKind(_downsample((1, 3, 3)), _upsample((1, 1, 1)), arguments=("width",), factors=(1, 2, 2)),
+    "compress_time": LayerKind(
+        _downsample((3, 1, 1)), _upsample((1, 1, 1)), arguments=("width",), factors=(2, 1, 1), is_temporal=True
+    ),
+    "compress": LayerKind(_downsample((3, 3, 3)), _upsample((3, 3, 3)), arguments=("factors", "width"), num_required=1),
+}
 
 
 def resolve_layers(init_dim: int, layers: Iterable[LayerSpec]) -> list[Layer]:
-    """Kind and widths of each layer; a bare name keeps the width that reaches it.
+    """Each layer with its widths and arguments; a bare name keeps the width that reaches it.
 
     Raises:
-        ValueError: an unknown kind, or a width that the kind does not take or that is not positive.
+        ValueError: an unknown kind, or arguments that the kind does not take.
     """
     resolved = []
     width = init_dim
@@ -70,11 +186,40 @@ def resolve_layers(init_dim: int, layers: Iterable[LayerSpec]) -> list[Layer]:
             hint = f"; perhaps you meant {nearest[0]!r}" if nearest else ""
             raise ValueError(f"unknown layer kind {name!r}, allowed are {', '.join(LAYER_KINDS)}{hint}")
         kind = LAYER_KINDS[name]
-        if arguments and not kind.changes_width:
-            raise ValueError(f"layer kind {name!r} keeps the width and takes none, got {spec!r}")
-        if len(arguments) > 1 or any(type(value) is not int or value < 1 for value in arguments):
-            raise ValueError(f"a layer is {name!r} or ({name!r}, width) with a positive width, got {spec!r}")
-        width_after = arguments[0] if arguments else width
-        resolved.append(Layer(kind, width, width_after))
-        width = width_after
+        given = _arguments(spec, name, kind, arguments)
+        layer = Layer(
+            name,
+            kind,
+            width_before=width,
+            width_after=given.get("width", width),
+            factors=given.get("factors", kind.factors),
+            number=given.get("number", 1),
+            window=given.get("window", kind.default_window),
+        )
+        resolved.append(layer)
+        width = layer.width_after
     return resolved
+
+
+def _arguments(spec: Any, name: str, kind: LayerKind, given: Sequence[Any]) -> dict[Argument, Any]:
+    """The arguments of a layer by name."""
+    forms = {
+        "width": "a positive width",
+        "number": "a positive number of blocks",
+        "window": "a positive window",
+        "factors": f"factors (t, h, w) from 1 to {LARGEST_FACTOR}",
+    }
+    if not kind.arguments and given:
+        raise ValueError(f"layer kind {name!r} keeps the width and takes no argument, got {spec!r}")
+    if not kind.num_required <= len(given) <= len(kind.arguments):
+        wanted = ", then ".join(forms[argument] for argument in kind.arguments)
+        raise ValueError(f"layer kind {name!r} takes {wanted}, got {spec!r}")
+    for argument, value in zip(kind.arguments, given, strict=False):
+        if argument == "factors":
+            is_good = isinstance(value, tuple) and len(value) == 3
+            is_good = is_good and all(type(factor) is int and 1 <= factor <= LARGEST_FACTOR for factor in value)
+        else:
+            is_good = type(value) is int and value >= 1
+        if not is_good:
+            raise ValueError(f"layer kind {name!r} takes {forms[argument]}, got {spec!r}")
+    return dict(zip(kind.arguments, given, strict=False))

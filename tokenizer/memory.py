@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from .autoencoder import Decoder, Encoder
 from .config import TokenizerConfig
+from .context import Context
 
 SHARE_OF_MEMORY = 0.5  # the rest is for weights, gradients, optimizer, the convolutions' work space and others
 
@@ -26,7 +28,7 @@ def activation_bytes(config: TokenizerConfig, shape: tuple[int, ...], dtype: tor
     """
     total = 0
 
-    def count(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
+    def count(_: nn.Module, __: Any, output: Tensor) -> None:
         nonlocal total
         total += output.numel() * output.element_size()
 
@@ -35,7 +37,9 @@ def activation_bytes(config: TokenizerConfig, shape: tuple[int, ...], dtype: tor
         for module in (*encoder.modules(), *decoder.modules()):
             if next(module.children(), None) is None:
                 module.register_forward_hook(count)
-        decoder(encoder(torch.empty(shape, dtype=dtype)))
+        condition = None if config.dim_cond is None else torch.empty(shape[0], config.dim_cond, dtype=dtype)
+        context = Context(condition=condition)
+        decoder(encoder(torch.empty(shape, dtype=dtype), context), context)
     return total
 
 

@@ -1,18 +1,20 @@
 """The tokenizer: video to codes and back."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any, Literal, NamedTuple, Self, overload
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..pretrained import Pretrained
+from . import streaming
 from .autoencoder import Decoder, Encoder
 from .config import TokenizerConfig
+from .context import Context
+from .inputs import Condition, Video, as_video, check_codes, decoded_sizes, make_context, pad, trim
 from .layer_kinds import LayerSpec
 from .losses import Losses, TokenizerLossWeights, autoencoding_losses, weighted_sum
 from .memory import activations_fit
@@ -20,8 +22,6 @@ from .pixels import check_pixels
 from .quantizer import LookupFreeQuantizer
 
 logger = logging.getLogger(__name__)
-
-Video = Float[Tensor, "b c T H W"] | Float[Tensor, "b c H W"]
 
 
 class Autoencoding(NamedTuple):
@@ -107,14 +107,17 @@ class VideoTokenizer(Pretrained):
         """Grid of codes (t, h, w) of a clip of these sizes."""
         return self.config.code_shape(num_frames, height, width)
 
-    def encode(self, video: Video) -> Int[Tensor, "b t h w"]:
+    def encode(self, video: Video, cond: Condition | None = None) -> Int[Tensor, "b t h w"]:
         """The codes of a video.
+
+        Args:
+            cond: what `cond_...` layers are conditioned on, in a tokenizer that has such layers.
 
         Raises:
             ValueError: wrong shape, type or values.
         """
         check_pixels(self._as_video(video))
-        return self.quantizer(self.video_to_latents(video)).codes
+        return self.quantizer(self.video_to_latents(video, cond)).codes
 
     def decode(
         self,
@@ -122,6 +125,7 @@ class VideoTokenizer(Pretrained):
         num_frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
+        cond: Condition | None = None,
     ) -> Float[Tensor, "b c T H W"]:
         """The video that codes stand for, nominally in [-1, 1].
 
@@ -132,15 +136,43 @@ class VideoTokenizer(Pretrained):
         """
         quantized = self.codes_to_quantized(codes)
         t, h, w = codes.shape[1:]
-        full = self.config.clip_shape(t, h, w)
-        sizes = tuple(
-            whole if given is None else given for given, whole in zip((num_frames, height, width), full, strict=True)
-        )
-        if self.code_shape(*sizes) != (t, h, w):
-            raise ValueError(
-                f"a grid of {(t, h, w)} codes cannot stand for {sizes} (frames, height, width); in full it is {full}"
-            )
-        return self._trim(self.decoder(quantized, checkpointing=False), sizes)
+        sizes = decoded_sizes(self.config, (t, h, w), num_frames, height, width)
+        return trim(self.decoder(quantized, self._context(cond, len(codes))), sizes)
+
+    def encode_stream(
+        self, chunks: Iterable[Float[Tensor, "b c _ H W"]], cond: Condition | None = None
+    ) -> Iterator[Int[Tensor, "b _ h w"]]:
+        """The codes of a video of any length that comes in pieces of any length, as soon as they are known.
+
+        Joined along time they are the codes of the whole video. No gradients are kept. Memory does not grow with the
+        length, except by the keys and values of full `attend_time` layers.
+
+        Args:
+            chunks: pieces of one video, in order; all of the same batch, height and width.
+            cond: as in `encode`.
+
+        Raises:
+            ValueError: a piece of wrong shape, type or values.
+        """
+        return streaming.encode_stream(self, chunks, cond)
+
+    def decode_stream(
+        self,
+        code_chunks: Iterable[Int[Tensor, "b _ h w"]],
+        num_frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        cond: Condition | None = None,
+    ) -> Iterator[Float[Tensor, "b c _ H W"]]:
+        """The video of codes that come in pieces of any number of latent frames: the inverse of `encode_stream`.
+
+        Joined along time the pieces are the video of all codes. No gradients are kept.
+
+        Raises:
+            ValueError: codes of wrong shape, type or range, sizes that are not those of this grid, or fewer frames
+                than `num_frames`.
+        """
+        return streaming.decode_stream(self, code_chunks, num_frames, height, width, cond)
 
     def codes_to_quantized(self, codes: Int[Tensor, "b t h w"]) -> Float[Tensor, "b k t h w"]:
         """The corner of {-1, +1}^k that each code names, in the weights' type: what the decoder sees.
@@ -148,54 +180,48 @@ class VideoTokenizer(Pretrained):
         Raises:
             ValueError: wrong shape or type, or codes out of range.
         """
-        if not isinstance(codes, Tensor):
-            raise ValueError(f"codes must be a torch.Tensor, got {type(codes).__name__}")
-        if codes.ndim != 4 or codes.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8):
-            raise ValueError(
-                f"codes must be integers of shape (batch, t, h, w), got {codes.dtype} of shape {tuple(codes.shape)}"
-            )
-        if codes.numel() == 0:
-            raise ValueError(f"there must be at least one code, got shape {tuple(codes.shape)}")
-        if codes.device.type != "meta" and not torch.compiler.is_compiling():
-            low, high = (int(bound) for bound in torch.aminmax(codes))
-            if low < 0 or high >= self.codebook_size:
-                raise ValueError(f"codes must be in [0, {self.codebook_size}), got {low} to {high}")
-        return self.quantizer.dequantize(codes.long()).to(self._dtype)
+        check_codes(codes, self.codebook_size)
+        return self.quantizer.dequantize(codes.long()).to(self.dtype)
 
-    def video_to_latents(self, video: Video) -> Float[Tensor, "b k t h w"]:
+    def video_to_latents(self, video: Video, cond: Condition | None = None) -> Float[Tensor, "b k t h w"]:
         """The continuous latents of a video, before quantization; their signs are the bits of the codes.
 
         Raises:
             ValueError: wrong shape or type.
         """
-        aligned = self._pad(self._as_video(video))
-        return self.encoder(aligned, checkpointing=self._checkpoint(aligned))
+        aligned = pad(self._as_video(video), self.config)
+        return self.encoder(aligned, self._context(cond, len(video)), checkpointing=self._checkpoint(aligned))
 
-    def autoencode(self, video: Video) -> Autoencoding:
+    def autoencode(self, video: Video, cond: Condition | None = None) -> Autoencoding:
         """Encode, quantize and decode; gradients pass straight through the quantizer.
 
         Raises:
             ValueError: wrong shape or type.
         """
         video = self._as_video(video)
-        aligned = self._pad(video)
+        aligned = pad(video, self.config)
         checkpointing = self._checkpoint(aligned)
-        latents = self.encoder(aligned, checkpointing=checkpointing)
+        context = self._context(cond, len(video))
+        latents = self.encoder(aligned, context, checkpointing=checkpointing)
         quantized, codes = self.quantizer(latents)
-        reconstruction = self.decoder(quantized, checkpointing=checkpointing)
-        return Autoencoding(self._trim(reconstruction, video.shape[2:]), latents, quantized, codes)
+        reconstruction = self.decoder(quantized, context, checkpointing=checkpointing)
+        return Autoencoding(trim(reconstruction, video.shape[2:]), latents, quantized, codes)
 
     @overload
-    def forward(self, video: Video, *, return_codes: Literal[True]) -> Int[Tensor, "b t h w"]: ...
+    def forward(
+        self, video: Video, *, return_codes: Literal[True], cond: Condition | None = None
+    ) -> Int[Tensor, "b t h w"]: ...
 
     @overload
-    def forward(self, video: Video, *, return_loss: Literal[True]) -> tuple[Float[Tensor, ""], Losses]: ...
+    def forward(
+        self, video: Video, *, return_loss: Literal[True], cond: Condition | None = None
+    ) -> tuple[Float[Tensor, ""], Losses]: ...
 
     @overload
-    def forward(self, video: Video) -> Video: ...
+    def forward(self, video: Video, *, cond: Condition | None = None) -> Video: ...
 
     def forward(
-        self, video: Video, return_loss: bool = False, return_codes: bool = False
+        self, video: Video, return_loss: bool = False, return_codes: bool = False, cond: Condition | None = None
     ) -> Video | Int[Tensor, "b t h w"] | tuple[Float[Tensor, ""], Losses]:
         """The reconstruction of a video, of its shape.
 
@@ -208,10 +234,10 @@ class VideoTokenizer(Pretrained):
         if return_loss and return_codes:
             raise ValueError("return_loss and return_codes cannot both be given; `autoencode` gives everything")
         if return_codes:
-            return self.encode(video)
+            return self.encode(video, cond)
         if not self.training:
             check_pixels(self._as_video(video))
-        output = self.autoencode(video)
+        output = self.autoencode(video, cond)
         if not return_loss:
             return output.reconstruction if video.ndim == 5 else output.reconstruction[:, :, 0]
         losses = autoencoding_losses(
@@ -224,39 +250,20 @@ class VideoTokenizer(Pretrained):
         return weighted_sum(losses, self.config.loss_weights), losses
 
     @property
-    def _dtype(self) -> torch.dtype:
+    def last_weight(self) -> nn.Parameter:
+        """The decoder's last kernel, where the gradients of several losses are weighed against each other."""
+        return self.decoder.last_weight
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights, which videos are taken in."""
         return next(self.parameters()).dtype
 
     def _as_video(self, video: Video) -> Float[Tensor, "b c T H W"]:
-        channels = self.config.channels
-        if not isinstance(video, Tensor):
-            raise ValueError(f"a video must be a torch.Tensor, got {type(video).__name__}")
-        if video.ndim not in (4, 5) or video.shape[1] != channels or video.numel() == 0:
-            raise ValueError(
-                f"a video must have the shape (batch, {channels}, frames, height, width), "
-                f"an image (batch, {channels}, height, width), got {tuple(video.shape)}"
-            )
-        if not video.is_floating_point():
-            raise ValueError(f"a video must be floating point in [-1, 1], got {video.dtype}")
-        video = video.to(self._dtype)
-        return video if video.ndim == 5 else video[:, :, None]
+        return as_video(video, self.config, self.dtype)
 
-    def _pad(self, video: Float[Tensor, "b c T H W"]) -> Float[Tensor, "b c padded_T padded_H padded_W"]:
-        """Repeat the last frame, row and column up to whole strides."""
-        sizes = video.shape[2:]
-        frames, rows, columns = (
-            whole - size for whole, size in zip(self.config.clip_shape(*self.code_shape(*sizes)), sizes, strict=True)
-        )
-        if not (frames or rows or columns):
-            return video
-        return F.pad(video, (0, columns, 0, rows, 0, frames), mode="replicate")
-
-    @staticmethod
-    def _trim(
-        video: Float[Tensor, "b c padded_T padded_H padded_W"], sizes: Sequence[int]
-    ) -> Float[Tensor, "b c T H W"]:
-        num_frames, height, width = sizes
-        return video[:, :, :num_frames, :height, :width]
+    def _context(self, cond: Condition | None, batch: int) -> Context:
+        return make_context(self.config, cond, batch, self.dtype)
 
     def _checkpoint(self, aligned: Float[Tensor, "b c T H W"]) -> bool:
         """Whether to compute activations again in the backward pass; says so once where it decides that itself."""
@@ -265,7 +272,7 @@ class VideoTokenizer(Pretrained):
             return choice
         if not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return False
-        if activations_fit(self.config, aligned.shape, self._dtype, aligned.device):
+        if activations_fit(self.config, aligned.shape, self.dtype, aligned.device):
             return False
         if not getattr(self, "_said_checkpointing", False):
             self._said_checkpointing = True

@@ -1,0 +1,234 @@
+"""Attention over space or over time, with rotary positions; over time it is causal."""
+
+import math
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from einops import parse_shape, rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from .context import WHOLE, Context
+from .convolution import CausalConv3d, start_small
+from .norms import MakeNorm
+from .rotary import rotate
+
+HEAD_SIZE = 32
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention added to its input; the subclasses say which places attend to which."""
+
+    sequences: ClassVar[str]  # einops axes that are told apart
+    places: ClassVar[tuple[str, ...]]  # axes along which places attend to each other
+
+    def __init__(self, width: int, make_norm: MakeNorm) -> None:
+        super().__init__()
+        self.head_size = math.gcd(width, HEAD_SIZE)
+        self.norm = make_norm(width)
+        self.to_queries_keys_values = CausalConv3d(width, 3 * width, (1, 1, 1))
+        self.to_output = start_small(CausalConv3d(width, width, (1, 1, 1)))
+
+    def forward(self, input: Float[Tensor, "b c t h w"], context: Context = WHOLE) -> Float[Tensor, "b c t h w"]:
+        sizes = parse_shape(input, "b _ t h w")
+        grid = tuple(sizes[axis] for axis in self.places)
+        in_rows = f"({self.sequences}) heads ({' '.join(self.places)}) d"
+        queries, keys, values = rearrange(
+            self.to_queries_keys_values(self.norm(input, context)),
+            f"b (three heads d) t h w -> three {in_rows}",
+            three=3,
+            d=self.head_size,
+        )
+        attended = self.attend(queries, keys, values, grid, context)
+        return input + self.to_output(rearrange(attended, f"{in_rows} -> b (heads d) t h w", **sizes))
+
+    def attend(
+        self,
+        queries: Float[Tensor, "b heads n d"],
+        keys: Float[Tensor, "b heads n d"],
+        values: Float[Tensor, "b heads n d"],
+        grid: tuple[int, ...],
+        context: Context,
+    ) -> Float[Tensor, "b heads n d"]:
+        """What the places of `grid`, laid out in a row, take from each other."""
+        raise NotImplementedError
+
+
+class SpaceAttention(Attention):
+    """Every place of a frame attends to every place of the same frame."""
+
+    sequences, places = "b t", ("h", "w")
+
+    def attend(
+        self,
+        queries: Float[Tensor, "b heads n d"],
+        keys: Float[Tensor, "b heads n d"],
+        values: Float[Tensor, "b heads n d"],
+        grid: tuple[int, ...],
+        context: Context,
+    ) -> Float[Tensor, "b heads n d"]:
+        return F.scaled_dot_product_attention(rotate(queries, grid), rotate(keys, grid), values)
+
+
+class LinearSpaceAttention(Attention):
+    """Every place of a frame takes from a summary of the frame, at a cost that grows with the places and not with
+    their square (Shen et al., Efficient Attention, arXiv 1812.01243). It knows no positions."""
+
+    sequences, places = "b t", ("h", "w")
+
+    def attend(
+        self,
+        queries: Float[Tensor, "b heads n d"],
+        keys: Float[Tensor, "b heads n d"],
+        values: Float[Tensor, "b heads n d"],
+        grid: tuple[int, ...],
+        context: Context,
+    ) -> Float[Tensor, "b heads n d"]:
+        summary = keys.softmax(dim=-2).mT @ values
+        return queries.softmax(dim=-1) @ summary
+
+
+class LocalSpaceAttention(Attention):
+    """Every place attends to the `window` x `window` places around it (one more each way where that is even)."""
+
+    sequences, places = "b t", ("h", "w")
+
+    def __init__(self, width: int, make_norm: MakeNorm, window: int) -> None:
+        super().__init__(width, make_norm)
+        self.reach = window // 2
+        self.block = max(window, 4)
+
+    def attend(
+        self,
+        queries: Float[Tensor, "b heads n d"],
+        keys: Float[Tensor, "b heads n d"],
+        values: Float[Tensor, "b heads n d"],
+        grid: tuple[int, ...],
+        context: Context,
+    ) -> Float[Tensor, "b heads n d"]:
+        # Square blocks of queries, each beside the keys of the block and of a border around it.
+        height, width = grid
+        block, reach = self.block, self.reach
+        rows, columns = -height % block, -width % block
+        side = block + 2 * reach
+
+        def laid_out(x: Tensor, border: int) -> Tensor:
+            grown = F.pad(
+                rearrange(x, "b heads (h w) d -> (b heads) d h w", h=height),
+                (border, border + columns, border, border + rows),
+            )
+            blocks = grown.unfold(2, block + 2 * border, block).unfold(3, block + 2 * border, block)
+            return rearrange(blocks, "n d y x p q -> n (y x) (p q) d")
+
+        attended = F.scaled_dot_product_attention(
+            rotate(laid_out(queries, 0), (block, block), start=reach),
+            rotate(laid_out(keys, reach), (side, side)),
+            laid_out(values, reach),
+            attn_mask=self._may_see(height, width, queries.device),
+        )
+        whole = rearrange(
+            attended,
+            "(b heads) (y x) (p q) d -> b heads (y p) (x q) d",
+            heads=queries.shape[1],
+            y=(height + rows) // block,
+            p=block,
+        )
+        return rearrange(whole[:, :, :height, :width], "b heads h w d -> b heads (h w) d")
+
+    def _may_see(self, height: int, width: int, device: torch.device) -> Bool[Tensor, "1 blocks queries keys"]:
+        """Whether the places of each block may see those of the block and its border: near enough, in the frame."""
+
+        def along(size: int) -> Bool[Tensor, "blocks queries keys"]:
+            starts = torch.arange(0, size, self.block, device=device)[:, None, None]
+            places = torch.arange(self.block, device=device)[None, :, None]
+            others = torch.arange(-self.reach, self.block + self.reach, device=device)[None, None, :]
+            is_near = (others - places).abs() <= self.reach
+            is_inside = (starts + others >= 0) & (starts + others < size)
+            is_inside = is_inside | (starts + places >= size)  # a row without any key would be undefined
+            return is_near & is_inside
+
+        allowed = along(height)[:, None, :, None, :, None] & along(width)[None, :, None, :, None, :]
+        return rearrange(allowed, "y x p q r s -> 1 (y x) (p q) (r s)")
+
+
+class TimeAttention(Attention):
+    """Every place attends to the same place in its own and all earlier frames.
+
+    In a stream it keeps the keys and values of all frames, so its memory grows with the length of the video.
+    """
+
+    sequences, places = "b h w", ("t",)
+
+    def attend(
+        self,
+        queries: Float[Tensor, "b heads n d"],
+        keys: Float[Tensor, "b heads n d"],
+        values: Float[Tensor, "b heads n d"],
+        grid: tuple[int, ...],
+        context: Context,
+    ) -> Float[Tensor, "b heads n d"]:
+        num_queries = queries.shape[2]
+        if not context.begins(self):
+            assert context.past is not None
+            keys, values = (torch.cat(pair, dim=2) for pair in zip(context.past[self], (keys, values), strict=True))
+        if context.past is not None:
+            context.past[self] = keys, values
+        num_keys = keys.shape[2]
+        queries, keys = rotate(queries, grid, start=num_keys - num_queries), rotate(keys, (num_keys,))
+        if num_keys == num_queries:
+            return F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+        is_earlier = torch.ones(num_queries, num_keys, dtype=torch.bool, device=keys.device)
+        return F.scaled_dot_product_attention(queries, keys, values, is_earlier.tril(num_keys - num_queries))
+
+
+class LocalTimeAttention(Attention):
+    """Every place attends to the same place in its own frame and the `window` - 1 before."""
+
+    sequences, places = "b h w", ("t",)
+
+    def __init__(self, width: int, make_norm: MakeNorm, window: int) -> None:
+        super().__init__(width, make_norm)
+        self.window = window
+
+    def attend(
+        self,
+        queries: Float[Tensor, "b heads n d"],
+        keys: Float[Tensor, "b heads n d"],
+        values: Float[Tensor, "b heads n d"],
+        grid: tuple[int, ...],
+        context: Context,
+    ) -> Float[Tensor, "b heads n d"]:
+        num_queries, border = queries.shape[2], self.window - 1
+        num_earlier = 0
+        if not context.begins(self):
+            assert context.past is not None
+            num_earlier = context.past[self][0].shape[2]
+            keys, values = (torch.cat(pair, dim=2) for pair in zip(context.past[self], (keys, values), strict=True))
+        if context.past is not None:
+            first_kept = max(0, keys.shape[2] - border)
+            context.past[self] = keys[:, :, first_kept:].clone(), values[:, :, first_kept:].clone()
+
+        # Blocks of queries, each beside the keys of the block and of the frames before it; positions are counted
+        # within a block, so they stay small in a video of any length.
+        block = min(self.window, num_queries)
+        surplus = -num_queries % block
+
+        def laid_out(x: Tensor, missing: int, size: int) -> Tensor:
+            grown = F.pad(x, (0, 0, missing, surplus))
+            return rearrange(grown.unfold(2, size, block), "b heads m d n -> (b heads) m n d")
+
+        size = block + border
+        missing = border - num_earlier
+        starts = torch.arange(0, num_queries, block, device=keys.device)[:, None, None]
+        places = torch.arange(block, device=keys.device)[None, :, None]
+        others = torch.arange(size, device=keys.device)[None, None, :]
+        is_visible = (others >= places) & (others <= places + border) & (starts + others >= missing)
+        attended = F.scaled_dot_product_attention(
+            rotate(laid_out(queries, 0, block), (block,), start=border),
+            rotate(laid_out(keys, missing, size), (size,)),
+            laid_out(values, missing, size),
+            attn_mask=is_visible[None],
+        )
+        whole = rearrange(attended, "(b heads) m n d -> b heads (m n) d", heads=queries.shape[1])
+        return whole[:, :, :num_queries]

@@ -1,0 +1,114 @@
+"""What users hand to a tokenizer, checked and brought into the form that the layers need."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from .config import TokenizerConfig
+from .context import Context, Past
+
+Video = Float[Tensor, "b c T H W"] | Float[Tensor, "b c H W"]
+Condition = Float[Tensor, "b dim_cond"]
+
+
+def as_video(video: Video, config: TokenizerConfig, dtype: torch.dtype) -> Float[Tensor, "b c T H W"]:
+    """A video or an image as a video of the weights' type.
+
+    Raises:
+        ValueError: wrong shape or type.
+    """
+    channels = config.channels
+    if not isinstance(video, Tensor):
+        raise ValueError(f"a video must be a torch.Tensor, got {type(video).__name__}")
+    if video.ndim not in (4, 5) or video.shape[1] != channels or video.numel() == 0:
+        raise ValueError(
+            f"a video must have the shape (batch, {channels}, frames, height, width), "
+            f"an image (batch, {channels}, height, width), got {tuple(video.shape)}"
+        )
+    if not video.is_floating_point():
+        raise ValueError(f"a video must be floating point in [-1, 1], got {video.dtype}")
+    video = video.to(dtype)
+    return video if video.ndim == 5 else video[:, :, None]
+
+
+def pad(video: Float[Tensor, "b c T H W"], config: TokenizerConfig) -> Float[Tensor, "b c padded_T padded_H padded_W"]:
+    """Repeat the last frame, row and column up to whole strides."""
+    sizes = video.shape[2:]
+    frames, rows, columns = (
+        whole - size for whole, size in zip(config.clip_shape(*config.code_shape(*sizes)), sizes, strict=True)
+    )
+    return repeat_last(video, (frames, rows, columns))
+
+
+def repeat_last(
+    video: Float[Tensor, "b c T H W"], missing: tuple[int, int, int]
+) -> Float[Tensor, "b c padded_T padded_H padded_W"]:
+    """So many more frames, rows and columns, each like the last."""
+    frames, rows, columns = missing
+    return F.pad(video, (0, columns, 0, rows, 0, frames), mode="replicate") if any(missing) else video
+
+
+def trim(video: Float[Tensor, "b c padded_T padded_H padded_W"], sizes: Sequence[int]) -> Float[Tensor, "b c T H W"]:
+    """The inverse of `pad`."""
+    num_frames, height, width = sizes
+    return video[:, :, :num_frames, :height, :width]
+
+
+def check_codes(codes: Int[Tensor, "b t h w"], codebook_size: int) -> None:
+    """
+    Raises:
+        ValueError: wrong shape or type, or codes out of range.
+    """
+    if not isinstance(codes, Tensor):
+        raise ValueError(f"codes must be a torch.Tensor, got {type(codes).__name__}")
+    if codes.ndim != 4 or codes.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8):
+        raise ValueError(
+            f"codes must be integers of shape (batch, t, h, w), got {codes.dtype} of shape {tuple(codes.shape)}"
+        )
+    if codes.numel() == 0:
+        raise ValueError(f"there must be at least one code, got shape {tuple(codes.shape)}")
+    if codes.device.type != "meta" and not torch.compiler.is_compiling():
+        low, high = (int(bound) for bound in torch.aminmax(codes))
+        if low < 0 or high >= codebook_size:
+            raise ValueError(f"codes must be in [0, {codebook_size}), got {low} to {high}")
+
+
+def decoded_sizes(
+    config: TokenizerConfig, grid: tuple[int, int, int], num_frames: int | None, height: int | None, width: int | None
+) -> tuple[int, int, int]:
+    """Frames, height and width that a grid of codes is to be decoded to; in full where none are given.
+
+    Raises:
+        ValueError: the grid cannot stand for these sizes.
+    """
+    whole = config.clip_shape(*grid)
+    frames, rows, columns = (
+        full if given is None else given for given, full in zip((num_frames, height, width), whole, strict=True)
+    )
+    if config.code_shape(frames, rows, columns) != grid:
+        raise ValueError(
+            f"a grid of {grid} codes cannot stand for {(frames, rows, columns)} (frames, height, width); "
+            f"in full it is {whole}"
+        )
+    return frames, rows, columns
+
+
+def make_context(
+    config: TokenizerConfig, cond: Condition | None, batch: int, dtype: torch.dtype, past: Past | None = None
+) -> Context:
+    """What the layers are told beside their input.
+
+    Raises:
+        ValueError: a condition that is missing, not wanted, or of wrong shape or type.
+    """
+    if config.dim_cond is None:
+        if cond is not None:
+            raise ValueError("no layer of this tokenizer is conditioned, but cond was given")
+        return Context(past=past)
+    if not isinstance(cond, Tensor) or cond.shape != (batch, config.dim_cond) or not cond.is_floating_point():
+        given = f"{cond.dtype} of {tuple(cond.shape)}" if isinstance(cond, Tensor) else type(cond).__name__
+        raise ValueError(f"cond must be floating point of shape {(batch, config.dim_cond)}, got {given}")
+    return Context(condition=cond.to(dtype), past=past)

@@ -1,0 +1,58 @@
+"""Between resolutions: learned upsampling, and folding of pixels into channels."""
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .context import WHOLE, Context
+from .convolution import CausalConv3d, Sequence
+
+
+class Upsample(Sequence):
+    """`factors` times the frames, rows and columns, by a convolution and depth-to-space.
+
+    1 + k frames become 1 + r k: the first latent frame always stands for one frame, so the surplus frames in front of
+    it are dropped.
+    """
+
+    def __init__(
+        self, in_width: int, out_width: int, kernel_size: tuple[int, int, int], factors: tuple[int, int, int]
+    ) -> None:
+        r, p, q = factors
+        super().__init__(CausalConv3d(in_width, r * p * q * out_width, kernel_size))
+        self.factors = factors
+
+    def forward(self, input: Float[Tensor, "b c t h w"], context: Context = WHOLE) -> Float[Tensor, "b d T H W"]:
+        r, p, q = self.factors
+        deep = super().forward(input, context)
+        fine = rearrange(deep, "b (d r p q) t h w -> b d (t r) (h p) (w q)", r=r, p=p, q=q)
+        return fine[:, :, r - 1 :] if context.begins(self) else fine
+
+
+class Fold(nn.Module):
+    """Fold blocks of frames and pixels into channels; the first frame is repeated in front to fill its block."""
+
+    def __init__(self, patch_size: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+
+    def forward(self, video: Float[Tensor, "b c T H W"], context: Context = WHOLE) -> Float[Tensor, "b d t h w"]:
+        r, p, q = self.patch_size
+        if context.begins(self):
+            first = repeat(video[:, :, 0], "b c H W -> b c r H W", r=r - 1)
+            video = torch.cat([first, video], dim=2)
+        return rearrange(video, "b c (t r) (h p) (w q) -> b (c r p q) t h w", r=r, p=p, q=q)
+
+
+class Unfold(nn.Module):
+    """The inverse of `Fold`: channels become blocks of frames and pixels, the repeated frames are dropped."""
+
+    def __init__(self, patch_size: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+
+    def forward(self, folded: Float[Tensor, "b d t h w"], context: Context = WHOLE) -> Float[Tensor, "b c T H W"]:
+        r, p, q = self.patch_size
+        video = rearrange(folded, "b (c r p q) t h w -> b c (t r) (h p) (w q)", r=r, p=p, q=q)
+        return video[:, :, r - 1 :] if context.begins(self) else video
