@@ -40,7 +40,8 @@ class Attention(nn.Module):
             three=3,
             d=self.head_size,
         )
-        attended = self.attend(queries, keys, values, grid, context)
+        # Channels last in memory, without which the fast kernels of scaled_dot_product_attention silently refuse.
+        attended = self.attend(queries, keys, values.contiguous(), grid, context)
         return input + self.to_output(rearrange(attended, f"{in_rows} -> b (heads d) t h w", **sizes))
 
     def attend(
@@ -90,7 +91,7 @@ class LinearSpaceAttention(Attention):
 
 
 class LocalSpaceAttention(Attention):
-    """Every place attends to the `window` x `window` places around it (one more each way where that is even)."""
+    """Every place attends to the places of its frame at most `window // 2` rows and columns away."""
 
     sequences, places = "b t", ("h", "w")
 

@@ -68,10 +68,11 @@ class LayerKind(NamedTuple):
     factors: tuple[int, int, int] = (1, 1, 1)
     """By which the kind divides frames, rows and columns, where it is no argument."""
     default_window: int = 0
-    reach: int | None = 0
-    """Rows and columns each way that an output place depends on, beside strides and windows; None: the whole frame."""
+    reach: tuple[int, int] | None = (0, 0)
+    """Rows and columns each way that a block of the encoder's and of the decoder's half sees, beside its window; None:
+    the whole frame."""
     is_temporal: bool = False
-    """It does nothing but mix frames, and has no place in an image tokenizer's mind."""
+    """It mixes frames and no places."""
 
 
 class Identity(nn.Identity):
@@ -127,8 +128,8 @@ def _same(make: Callable[[Layer, Parts], nn.Module], **options: Any) -> LayerKin
 CONDITIONED = "cond_"
 
 UNCONDITIONED_KINDS = {
-    "residual": _same(_residual, reach=1),
-    "consecutive_residual": _same(_consecutive_residual, arguments=("number",), num_required=1, reach=1),
+    "residual": _same(_residual, reach=(1, 1)),
+    "consecutive_residual": _same(_consecutive_residual, arguments=("number",), num_required=1, reach=(1, 1)),
     "paper_residual": LayerKind(
         lambda layer, parts: PaperResidualBlock(
             layer.width_before, layer.width_after, parts.make_norm(layer), parts.frames
@@ -137,7 +138,7 @@ UNCONDITIONED_KINDS = {
             layer.width_after, layer.width_before, parts.make_norm(layer), parts.frames
         ),
         arguments=("width",),
-        reach=2,
+        reach=(2, 2),
     ),
     "attend_space": _same(lambda layer, parts: SpaceAttention(layer.width_before, parts.make_norm(layer)), reach=None),
     "linear_attend_space": _same(
@@ -163,11 +164,15 @@ LAYER_KINDS = {
     **UNCONDITIONED_KINDS,
     **{CONDITIONED + name: kind for name, kind in UNCONDITIONED_KINDS.items()},
     "adaptive_norm": LayerKind(encode=lambda layer, parts: Identity(), decode=_adaptive_norm),
-    "compress_space": LayerKind(_downsample((1, 3, 3)), _upsample((1, 1, 1)), arguments=("width",), factors=(1, 2, 2)),
+    "compress_space": LayerKind(
+        _downsample((1, 3, 3)), _upsample((1, 1, 1)), arguments=("width",), factors=(1, 2, 2), reach=(1, 0)
+    ),
     "compress_time": LayerKind(
         _downsample((3, 1, 1)), _upsample((1, 1, 1)), arguments=("width",), factors=(2, 1, 1), is_temporal=True
     ),
-    "compress": LayerKind(_downsample((3, 3, 3)), _upsample((3, 3, 3)), arguments=("factors", "width"), num_required=1),
+    "compress": LayerKind(
+        _downsample((3, 3, 3)), _upsample((3, 3, 3)), arguments=("factors", "width"), num_required=1, reach=(1, 1)
+    ),
 }
 
 

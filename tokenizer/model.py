@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..pretrained import Pretrained
-from . import streaming
+from . import inflation, streaming, tiling
 from .autoencoder import Decoder, Encoder
 from .config import TokenizerConfig
 from .context import Context
@@ -19,6 +19,7 @@ from .layer_kinds import LayerSpec
 from .losses import Losses, TokenizerLossWeights, autoencoding_losses, weighted_sum
 from .memory import activations_fit
 from .pixels import check_pixels
+from .presets import PRESETS
 from .quantizer import LookupFreeQuantizer
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,20 @@ class VideoTokenizer(Pretrained):
     @classmethod
     def from_config(cls, config: TokenizerConfig) -> Self:
         return cls(**{field.name: getattr(config, field.name) for field in fields(config)})
+
+    @classmethod
+    def from_preset(cls, name: str, **changes: Any) -> Self:
+        """A new tokenizer with the config of a preset (`tokenizer/presets.py`), changed where `changes` names a field.
+
+        Raises:
+            ValueError: there is no such preset or field.
+        """
+        if name not in PRESETS:
+            raise ValueError(f"there is no preset {name!r}, allowed are {', '.join(PRESETS)}")
+        known = [field.name for field in fields(TokenizerConfig)]
+        if unknown := [field for field in changes if field not in known]:
+            raise ValueError(f"a tokenizer has no option {unknown[0]!r}, allowed are {', '.join(known)}")
+        return cls(**{field: getattr(PRESETS[name], field) for field in known} | changes)
 
     @property
     def codebook_size(self) -> int:
@@ -173,6 +188,66 @@ class VideoTokenizer(Pretrained):
                 than `num_frames`.
         """
         return streaming.decode_stream(self, code_chunks, num_frames, height, width, cond)
+
+    def encode_tiled(
+        self, video: Video, *, tile_size: int = 256, overlap: int | None = None, cond: Condition | None = None
+    ) -> Int[Tensor, "b t h w"]:
+        """`encode` for large frames, in square tiles, with the memory of one tile.
+
+        Args:
+            tile_size: height and width of a tile, overlap included, in pixels.
+            overlap: pixels that neighbouring tiles share. None: `exact_overlap` where half a tile holds it, or else a
+                quarter of a tile.
+
+        Raises:
+            ValueError: as `encode`, or tiles too small for their overlap.
+        """
+        return tiling.encode_tiled(self, video, tile_size, overlap, cond)
+
+    def decode_tiled(
+        self,
+        codes: Int[Tensor, "b t h w"],
+        num_frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        *,
+        tile_size: int = 256,
+        overlap: int | None = None,
+        cond: Condition | None = None,
+    ) -> Float[Tensor, "b c T H W"]:
+        """`decode` for large frames, in square tiles. Where no overlap is exact, tiles are blended across theirs.
+
+        Raises:
+            ValueError: as `decode`, or tiles too small for their overlap.
+        """
+        return tiling.decode_tiled(self, codes, num_frames, height, width, tile_size, overlap, cond)
+
+    @property
+    def exact_overlap(self) -> int | None:
+        """Pixels that neighbouring tiles must share to give what the whole frame gives.
+
+        None where layers see the whole frame, so that no overlap is enough: `norm="group"`, `attend_space` and
+        `linear_attend_space`.
+        """
+        return tiling.exact_overlap(self.config)
+
+    def inflate(
+        self,
+        layers: Sequence[LayerSpec | Sequence[Any]] | None = None,
+        decoder_layers: Sequence[LayerSpec | Sequence[Any]] | None = None,
+    ) -> Self:
+        """A video tokenizer that starts from this image tokenizer (`image_only`) and treats an image as it does.
+
+        Args:
+            layers: the video tokenizer's: as here, with `compress` factors over time where wanted, and with new
+                layers over time that keep the width. None: the same.
+            decoder_layers: likewise for the decoder, where it is no mirror.
+
+        Raises:
+            ValueError: this is no image tokenizer, or the layers are others.
+        """
+        given = (None if spec is None else as_tuples(spec) for spec in (layers, decoder_layers))
+        return inflation.inflate(self, *given)
 
     def codes_to_quantized(self, codes: Int[Tensor, "b t h w"]) -> Float[Tensor, "b k t h w"]:
         """The corner of {-1, +1}^k that each code names, in the weights' type: what the decoder sees.

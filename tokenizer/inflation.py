@@ -1,0 +1,135 @@
+"""From an image tokenizer to a video tokenizer that treats an image alike.
+
+The image tokenizer's kernels become the last temporal tap of the video tokenizer's (MAGVIT-v2, section 3.2: those
+that see the current frame), with zeros in front.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from einops import rearrange, repeat
+from torch import Tensor, nn
+
+from .attention import Attention
+from .convolution import CausalConv3d
+from .layer_kinds import Layer, LayerSpec
+from .resampling import Upsample
+
+if TYPE_CHECKING:
+    from .model import VideoTokenizer
+
+
+@torch.no_grad()
+def inflate(
+    image_tokenizer: "VideoTokenizer",
+    layers: tuple[LayerSpec, ...] | None,
+    decoder_layers: tuple[LayerSpec, ...] | None,
+) -> "VideoTokenizer":
+    """See `VideoTokenizer.inflate`."""
+    before = image_tokenizer.config
+    if not before.image_only:
+        raise ValueError("only an image tokenizer (image_only=True) can be inflated: this is a video tokenizer")
+    after = replace(
+        before,
+        image_only=False,
+        layers=before.layers if layers is None else layers,
+        decoder_layers=before.decoder_layers if decoder_layers is None else decoder_layers,
+    )
+    tokenizer = type(image_tokenizer).from_config(after)
+    parameter = next(image_tokenizer.parameters())
+    tokenizer.to(parameter.device, parameter.dtype)
+
+    for half, video_layers, image_layers in (
+        ("encoder", after.encoder_layers_resolved, before.encoder_layers_resolved),
+        ("decoder", after.decoder_layers_resolved, before.decoder_layers_resolved),
+    ):
+        # From the pixels inwards: stem or head, the layers, and what stands next to the latents.
+        inwards = slice(None, None, 1 if half == "encoder" else -1)
+        video_modules = list(tokenizer.get_submodule(half).children())[inwards]
+        image_modules = list(image_tokenizer.get_submodule(half).children())[inwards]
+        partners = [-1, *align(video_layers, image_layers), len(image_layers)]
+        for video_module, partner in zip(video_modules, partners, strict=True):
+            if partner is None:
+                start_as_identity(video_module)
+            else:
+                take_over(video_module, image_modules[partner + 1], after.folding[1] * after.folding[2])
+    return tokenizer.train(image_tokenizer.training)
+
+
+def align(video_layers: Sequence[Layer], image_layers: Sequence[Layer]) -> list[int | None]:
+    """For each layer of a video tokenizer its place in the image tokenizer; None for one that only video has.
+
+    Raises:
+        ValueError: a layer with no partner that is not one over time alone, or that changes the width.
+    """
+    partners: list[int | None] = []
+    next_one = 0
+    for layer in video_layers:
+        image_layer = image_layers[next_one] if next_one < len(image_layers) else None
+        if image_layer is not None and as_image(layer) == as_image(image_layer):
+            partners.append(next_one)
+            next_one += 1
+        elif layer.kind.is_temporal and layer.width_before == layer.width_after:
+            partners.append(None)
+        else:
+            raise ValueError(
+                f"layer {layer.name!r} of widths {layer.width_before} to {layer.width_after} is not one of the image "
+                "tokenizer's, and only layers over time that keep the width can be new"
+            )
+    if next_one < len(image_layers):
+        raise ValueError(
+            f"layer {image_layers[next_one].name!r} of the image tokenizer has no place among the new layers"
+        )
+    return partners
+
+
+def as_image(layer: Layer) -> Layer:
+    """What a layer is to an image: compression of time is nothing to it."""
+    return layer._replace(factors=(1, *layer.factors[1:]))
+
+
+def take_over(video_module: nn.Module, image_module: nn.Module, places_of_block: int) -> None:
+    """Give a layer of video the parameters of the same layer of images.
+
+    Args:
+        places_of_block: rows times columns that are folded into channels.
+    """
+    if isinstance(video_module, Upsample):
+        places_of_block = video_module.factors[1] * video_module.factors[2]
+    images = dict(image_module.named_parameters())
+    for name, parameter in video_module.named_parameters():
+        parameter.copy_(inflated(images[name], parameter, places_of_block))
+
+
+def inflated(value: Tensor, like: Tensor, places: int) -> Tensor:
+    """A parameter for images in the shape of its counterpart for video.
+
+    Channels that are frames and places in one, `(d frames places)`: as outputs all frames are drawn like the image; as
+    inputs only the last frame counts, the one that is the image.
+    """
+    frames = len(like) // len(value)
+    value = repeat(value, "(d places) ... -> (d frames places) ...", frames=frames, places=places if frames > 1 else 1)
+    if value.shape == like.shape:
+        return value
+    frames = like.shape[1] // value.shape[1]
+    block = places if frames > 1 else 1
+    grown = value.new_zeros(len(like), like.shape[1] // (frames * block), frames, block, *like.shape[2:])
+    grown[:, :, -1, :, -1:] = rearrange(value, "d (c places) t h w -> d c places t h w", places=block)
+    return grown.reshape(like.shape)
+
+
+def start_as_identity(module: nn.Module) -> None:
+    """Make a layer over time leave a single frame as it is."""
+    if isinstance(module, Attention):
+        nn.init.zeros_(module.to_output.weight)
+        return
+    convolution = module[0] if isinstance(module, Upsample) else module
+    assert isinstance(convolution, CausalConv3d)
+    assert convolution.bias is not None
+    width = convolution.in_channels
+    last_tap = torch.eye(width).to(convolution.weight).repeat_interleave(convolution.out_channels // width, dim=0)
+    nn.init.zeros_(convolution.bias)
+    nn.init.zeros_(convolution.weight)
+    convolution.weight[:, :, -1, 0, 0] = last_tap

@@ -1,0 +1,167 @@
+"""Large frames, tile by tile, where a whole frame's activations would not fit.
+
+Where every layer sees a bounded neighbourhood (`norm="channel"`, no attention over whole frames) tiles that overlap far
+enough give what the whole frame gives. Otherwise each tile has statistics of its own: codes may differ from those of
+the whole, and decoded tiles are blended across their overlap.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from .autoencoder import outer_kernel
+from .config import TokenizerConfig
+from .inputs import Condition, Video, as_video, check_codes, decoded_sizes, pad, trim
+from .layer_kinds import Layer
+
+if TYPE_CHECKING:
+    from .model import VideoTokenizer
+
+
+class Tile(NamedTuple):
+    """A stretch of one axis of the grid of codes: what is looked at, and what is kept of it."""
+
+    start: int
+    stop: int
+    first_kept: int
+    last_kept: int  # exclusive
+    margin: int  # between what is kept and a cut
+
+
+def exact_overlap(config: TokenizerConfig) -> int | None:
+    """Pixels that neighbouring tiles must share to give what the whole gives; None where no overlap is enough."""
+    needed = 0
+    for axis, stride in zip((1, 2), config.spatial_stride, strict=True):
+        for reach in (_reach_of_codes(config, axis), _reach_of_pixels(config, axis)):
+            if reach is None:
+                return None
+            needed = max(needed, 2 * -(-reach // stride) * stride)
+    return needed
+
+
+def encode_tiled(
+    tokenizer: "VideoTokenizer", video: Video, tile_size: int, overlap: int | None, cond: Condition | None
+) -> Int[Tensor, "b t h w"]:
+    """See `VideoTokenizer.encode_tiled`."""
+    config = tokenizer.config
+    whole = pad(as_video(video, config, tokenizer.dtype), config)
+    rows, columns = config.spatial_stride
+    grid = config.code_shape(*whole.shape[2:])
+    vertical, horizontal = (
+        _tiles(size, tile_size, overlap, stride, config) for size, stride in zip(grid[1:], (rows, columns), strict=True)
+    )
+    codes = torch.empty(len(whole), *grid, dtype=torch.long, device=whole.device)
+    for up in vertical:
+        for left in horizontal:
+            pixels = whole[..., up.start * rows : up.stop * rows, left.start * columns : left.stop * columns]
+            tile = tokenizer.encode(pixels, cond)
+            codes[..., up.first_kept : up.last_kept, left.first_kept : left.last_kept] = tile[
+                ...,
+                up.first_kept - up.start : up.last_kept - up.start,
+                left.first_kept - left.start : left.last_kept - left.start,
+            ]
+    return codes
+
+
+def decode_tiled(
+    tokenizer: "VideoTokenizer",
+    codes: Int[Tensor, "b t h w"],
+    num_frames: int | None,
+    height: int | None,
+    width: int | None,
+    tile_size: int,
+    overlap: int | None,
+    cond: Condition | None,
+) -> Float[Tensor, "b c T H W"]:
+    """See `VideoTokenizer.decode_tiled`."""
+    config = tokenizer.config
+    check_codes(codes, config.codebook_size)
+    t, h, w = codes.shape[1:]
+    sizes = decoded_sizes(config, (t, h, w), num_frames, height, width)
+    rows, columns = config.spatial_stride
+    vertical, horizontal = (
+        _tiles(size, tile_size, overlap, stride, config) for size, stride in zip((h, w), (rows, columns), strict=True)
+    )
+    whole = torch.zeros(
+        len(codes), config.channels, *config.clip_shape(t, h, w), dtype=tokenizer.dtype, device=codes.device
+    )
+    for up in vertical:
+        share_down = _shares(up, h, rows, _reach_of_pixels(config, 1), whole)
+        for left in horizontal:
+            share_right = _shares(left, w, columns, _reach_of_pixels(config, 2), whole)
+            tile = tokenizer.decode(codes[..., up.start : up.stop, left.start : left.stop], cond=cond)
+            whole[..., up.start * rows : up.stop * rows, left.start * columns : left.stop * columns] += (
+                tile * share_down[:, None] * share_right
+            )
+    return trim(whole, sizes)
+
+
+def _tiles(size: int, tile_size: int, overlap: int | None, stride: int, config: TokenizerConfig) -> list[Tile]:
+    """Tiles along an axis of `size` codes; what they keep of it is the axis, once."""
+    if overlap is None:
+        exact = exact_overlap(config)
+        overlap = exact if exact is not None and 2 * exact <= tile_size else tile_size // 4
+    margin = -(-overlap // (2 * stride))
+    kept = tile_size // stride - 2 * margin
+    if tile_size < 1 or overlap < 0 or kept < 2 * margin or kept < 1:
+        raise ValueError(
+            f"tiles of {tile_size} pixels are too small for an overlap of {overlap} at a stride of {stride}: "
+            f"at least {max(4 * margin, 2 * margin + 1) * stride} are needed"
+        )
+    return [
+        Tile(max(0, first - margin), min(size, first + kept + margin), first, min(size, first + kept), margin)
+        for first in range(0, size, kept)
+    ]
+
+
+def _shares(tile: Tile, size: int, stride: int, reach: int | None, like: Tensor) -> Float[Tensor, " pixels"]:
+    """How much each pixel of a tile counts: from 0 to 1 across the overlap, without what is too near to a cut."""
+
+    margin = tile.margin * stride
+    halo = min(reach or 0, margin)
+
+    def rising(border: int) -> Tensor:
+        # Neighbours rise and fall around the same border, so their shares sum to one.
+        ramp = 2 * (margin - halo)
+        return ((pixels - border) / ramp + 0.5).clamp(0, 1) if ramp else (pixels > border).to(pixels)
+
+    pixels = torch.arange(tile.start * stride, tile.stop * stride, dtype=like.dtype, device=like.device) + 0.5
+    shares = torch.ones_like(pixels)
+    if tile.start > 0:
+        shares = rising(tile.first_kept * stride)
+    if tile.last_kept < size:
+        shares = shares * (1 - rising(tile.last_kept * stride))
+    return shares
+
+
+def _reach_of_codes(config: TokenizerConfig, axis: int) -> int | None:
+    """Pixels each way along `axis` of (t, h, w) that a code depends on beyond its own."""
+    kernel, folding = outer_kernel(config)[axis], config.folding[axis]
+    reach = 0
+    for layer in reversed(config.encoder_layers_resolved):
+        factor = layer.factors[axis]
+        own = _reach_of_layer(layer, 0)
+        if own is None:
+            return None
+        reach = reach * factor + own + int(config.antialiased_downsample and factor > 1)
+    return None if config.norm == "group" else (reach + kernel // 2) * folding + folding - 1
+
+
+def _reach_of_pixels(config: TokenizerConfig, axis: int) -> int | None:
+    """Pixels each way along `axis` of (t, h, w) in whose codes a pixel is drawn from."""
+    reach = outer_kernel(config)[axis] // 2
+    for layer in config.decoder_layers_resolved:
+        own = _reach_of_layer(layer, 1)
+        if own is None:
+            return None
+        reach = -(-reach // layer.factors[axis]) + own
+    return None if config.norm == "group" else (reach + 1) * config.spatial_stride[axis - 1]
+
+
+def _reach_of_layer(layer: Layer, half: int) -> int | None:
+    """Places each way that the encoder's half (0) or the decoder's half (1) of a layer sees; None: the whole frame."""
+    if layer.kind.reach is None:
+        return None
+    return layer.kind.reach[half] * layer.number + (0 if layer.kind.is_temporal else layer.window // 2)
