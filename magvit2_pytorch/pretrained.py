@@ -19,7 +19,8 @@ from torch import nn
 
 T = TypeVar("T")
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Of what is written. Every older one is read: 1 lacks fields of `TokenizerConfig` whose defaults are what it did."""
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 
