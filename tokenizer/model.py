@@ -47,6 +47,8 @@ class VideoTokenizer(Pretrained):
 
     config_class = TokenizerConfig
     config: TokenizerConfig
+    card_tags = ("video-tokenizer",)
+    card_example = "tokenizer = VideoTokenizer.from_pretrained({name})\ncodes = tokenizer.encode(video)"
 
     def __init__(
         self,
@@ -87,6 +89,22 @@ class VideoTokenizer(Pretrained):
     @classmethod
     def from_config(cls, config: TokenizerConfig) -> Self:
         return cls(**{field.name: getattr(config, field.name) for field in fields(config)})
+
+    def card_facts(self) -> dict[str, str]:
+        """What a model card tells of this tokenizer."""
+        height, width = self.config.height_width
+        frames = 1 + 4 * self.temporal_stride
+        strides = (self.temporal_stride, *self.spatial_stride)
+        return {
+            "parameters": f"{self.num_parameters:,}",
+            "video": f"floating point of shape (batch, {self.config.channels}, frames, height, width), in [-1, 1]",
+            "codes": f"integers of shape (batch, t, h, w), in [0, {self.codebook_size})",
+            "quantizer": self.config.quantizer,
+            "codebook size": f"{self.codebook_size:,}",
+            "strides (time, height, width)": " x ".join(map(str, strides)),
+            "trained for": f"{height} x {width} pixels",
+            f"codes of {frames} such frames": " x ".join(map(str, self.code_shape(frames, height, width))),
+        }
 
     @property
     def codebook_size(self) -> int:
