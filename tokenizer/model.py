@@ -19,7 +19,7 @@ from .layer_kinds import LayerSpec
 from .losses import Losses, TokenizerLossWeights, autoencoding_losses, weighted_sum
 from .memory import activations_fit
 from .pixels import check_pixels
-from .quantizer import LookupFreeQuantizer
+from .quantizer import make_quantizer
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class VideoTokenizer(Pretrained):
         config = TokenizerConfig(**given)
         super().__init__(config)
         self.encoder = Encoder(config)
-        self.quantizer = LookupFreeQuantizer(config.codebook_size)
+        self.quantizer = make_quantizer(config)
         self.decoder = Decoder(config)
 
     @classmethod
