@@ -1,25 +1,40 @@
 """The exact LFQ entropies beside those of vector-quantize-pytorch, forward and backward.
 
     python benchmarks/lfq_entropy.py
+    python benchmarks/lfq_entropy.py --sweep
 
 CPU time and extra memory at one thread, each side in a process of its own; the library needs about
 40 seconds and 9 GB at 2^18 codes and 1,280 latents. The last two lines are the ratios, library over ours.
+
+The sweep goes through codebooks of 2^10 to 2^24 codes and 1,280 to 20,480 latents, one process after the other, and
+prints the tables of `docs/entropies.md`; it takes about ten minutes and up to 16 GiB. There the library may use
+16 GiB of address space and 300 CPU seconds, and where that is not enough its cells say so.
 """
 
 import argparse
+import importlib.metadata
 import json
 import resource
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 
 import torch
 
 INVERSE_TEMPERATURE = 1.0
-REPEATS = {"ours": 20, "library": 1}  # the library takes long enough to be measured at once
+MAX_PASSES, ENOUGH_SECONDS = 20, 5.0  # the mean of so many passes, or of as many as so much CPU time starts
+SWEPT_CODE_BITS = range(10, 25, 2)
+SWEPT_LATENTS = (1280, 5120, 20480)
+SIDES = ("ours", "library")
+LIBRARY_ADDRESS_SPACE = 16 * 2**30
+LIBRARY_CPU_SECONDS = 300
+
+Figures = dict[str, float]
 
 
-def measure(side: str, code_bits: int, num_latents: int) -> dict[str, float]:
+def measure(side: str, code_bits: int, num_latents: int) -> Figures:
     """CPU seconds of one forward and backward pass, the process's extra memory in MB, and the values."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -42,11 +57,11 @@ def measure(side: str, code_bits: int, num_latents: int) -> dict[str, float]:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.process_time()
     results = []
-    for _ in range(REPEATS[side]):
+    while len(results) < MAX_PASSES and (not results or time.process_time() - started < ENOUGH_SECONDS):
         sample, codebook = entropies()
         (sample - codebook).backward()
         results.append((sample.item(), codebook.item()))
-    seconds = (time.process_time() - started) / REPEATS[side]
+    seconds = (time.process_time() - started) / len(results)
     extra = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     return {
         "seconds": seconds,
@@ -56,31 +71,101 @@ def measure(side: str, code_bits: int, num_latents: int) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--code-bits", type=int, default=18, help="bits of a code (default: 18)")
-    parser.add_argument("--latents", type=int, default=1280, help="number of latents (default: 1280)")
-    parser.add_argument("--side", choices=("ours", "library"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.side:
-        print(json.dumps(measure(arguments.side, arguments.code_bits, arguments.latents)))
-        return
+def measure_apart(side: str, code_bits: int, num_latents: int, limit: Callable[[], None] | None = None) -> Figures:
+    """`measure` in a process of its own, which calls `limit` at its start.
 
-    print(f"2^{arguments.code_bits} codes, {arguments.latents} latents, one thread")
+    Raises:
+        subprocess.CalledProcessError: it did not finish.
+    """
+    command = [sys.executable, __file__, "--side", side, "--code-bits", str(code_bits), "--latents", str(num_latents)]
+    stderr = subprocess.PIPE if limit else None
+    finished = subprocess.run(command, stdout=subprocess.PIPE, stderr=stderr, text=True, check=True, preexec_fn=limit)
+    return json.loads(finished.stdout.splitlines()[-1])
+
+
+def limit_library() -> None:
+    """Bound the address space and the CPU time of the calling process."""
+    resource.setrlimit(resource.RLIMIT_AS, (LIBRARY_ADDRESS_SPACE, LIBRARY_ADDRESS_SPACE))
+    resource.setrlimit(resource.RLIMIT_CPU, (LIBRARY_CPU_SECONDS, LIBRARY_CPU_SECONDS + 1))
+
+
+def measure_library(code_bits: int, num_latents: int) -> Figures | str:
+    """The library's figures within its limits, or what it lacks: memory or time."""
+    try:
+        return measure_apart("library", code_bits, num_latents, limit_library)
+    except subprocess.CalledProcessError as error:
+        if error.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+            return "no time"
+        if "allocate memory" in error.stderr or "MemoryError" in error.stderr:
+            return "no memory"
+        raise RuntimeError(f"the library failed in another way than expected:\n{error.stderr}") from error
+
+
+def table(figure: str, cell: str, figures: dict[tuple[int, int], tuple[Figures, Figures | str]]) -> str:
+    """A Markdown table of one figure: a row for each codebook, and for each number of latents both sides and a ratio.
+
+    Args:
+        cell: how to write a number of ours or of the library's.
+    """
+    sizes = sorted({num_latents for _, num_latents in figures})
+    header = ["codes"]
+    for num_latents in sizes:
+        header += [f"{num_latents:,} latents: ours", "library", "ratio"]
+    rows = [header, ["---"] + ["---:"] * (len(header) - 1)]
+    for code_bits in sorted({code_bits for code_bits, _ in figures}):
+        row = [f"2^{code_bits}"]
+        for num_latents in sizes:
+            ours, library = figures[code_bits, num_latents]
+            if isinstance(library, str):
+                row += [cell.format(ours[figure]), f"fails: {library}", "–"]
+            else:
+                ratio = library[figure] / max(ours[figure], 1e-9)
+                row += [cell.format(ours[figure]), cell.format(library[figure]), f"{ratio:,.0f}"]
+        rows.append(row)
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def sweep(swept_code_bits: Sequence[int], swept_latents: Sequence[int]) -> None:
+    """Print the tables of time and of memory."""
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "vector-quantize-pytorch"))
+    print(f"Forward and backward pass at one thread; {versions}.\n")
+    figures: dict[tuple[int, int], tuple[Figures, Figures | str]] = {}
+    for code_bits in swept_code_bits:
+        for num_latents in swept_latents:
+            both = measure_apart("ours", code_bits, num_latents), measure_library(code_bits, num_latents)
+            figures[code_bits, num_latents] = both
+            print(f"2^{code_bits} codes, {num_latents} latents: ours {both[0]}, library {both[1]}", file=sys.stderr)
+    print(f"CPU seconds:\n\n{table('seconds', '{:.3g}', figures)}\n")
+    print(f"Extra memory in MB:\n\n{table('megabytes', '{:,.0f}', figures)}")
+
+
+def compare(code_bits: int, num_latents: int) -> None:
+    """Print both sides at one size, the library without limits, and their ratios."""
+    print(f"2^{code_bits} codes, {num_latents} latents, one thread")
     results = {}
-    for side in ("ours", "library"):
-        command = [sys.executable, __file__, "--side", side, "--code-bits", str(arguments.code_bits)]
-        finished = subprocess.run(
-            [*command, "--latents", str(arguments.latents)], stdout=subprocess.PIPE, text=True, check=True
-        )
-        results[side] = json.loads(finished.stdout.splitlines()[-1])
-        figures = results[side]
+    for side in SIDES:
+        figures = results[side] = measure_apart(side, code_bits, num_latents)
         print(
             f"{side:8} {figures['seconds']:9.3f} CPU s, {figures['megabytes']:8.1f} MB, sample entropy "
             f"{figures['sample_entropy']:.4f}, codebook entropy {figures['codebook_entropy']:.4f} nats"
         )
     print(f"time_ratio {results['library']['seconds'] / results['ours']['seconds']:.0f}")
     print(f"memory_ratio {results['library']['megabytes'] / max(results['ours']['megabytes'], 1):.0f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--code-bits", type=int, default=18, help="bits of a code (default: 18)")
+    parser.add_argument("--latents", type=int, default=1280, help="number of latents (default: 1280)")
+    parser.add_argument("--sweep", action="store_true", help="all sizes instead, as Markdown tables")
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.side:
+        print(json.dumps(measure(arguments.side, arguments.code_bits, arguments.latents)))
+    elif arguments.sweep:
+        sweep(SWEPT_CODE_BITS, SWEPT_LATENTS)
+    else:
+        compare(arguments.code_bits, arguments.latents)
 
 
 if __name__ == "__main__":

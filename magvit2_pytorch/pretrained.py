@@ -1,7 +1,8 @@
-"""Saving and loading: configs as strict JSON, weights as safetensors, every file written whole."""
+"""Saving, loading and sharing: configs as strict JSON, weights as safetensors, every file written whole."""
 
 import dataclasses
 import difflib
+import hashlib
 import json
 import os
 import tempfile
@@ -13,15 +14,23 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, Union, get_args, get_o
 
 import safetensors.torch
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,  # of the client that the library happens to use  # pyright: ignore[reportPrivateImportUsage]
+    LocalEntryNotFoundError,
+)
 from torch import nn
 
 T = TypeVar("T")
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Of what is written. Every older one is read: 1 lacks fields of `TokenizerConfig` whose defaults are what it did."""
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+CARD_NAME = "README.md"
+CARD_MARK = b"<!-- Written by magvit2-pytorch, which writes it anew until somebody edits it (digest "
 
 
 @contextmanager
@@ -92,11 +101,80 @@ def config_from_dict(config_class: type[T], values: dict[str, Any], *, where: st
         raise ValueError(f"{where}: {error}") from error
 
 
-class Pretrained(nn.Module):
+class Shareable:
+    """What can be saved into a folder with a model card, and that folder uploaded to the Hugging Face Hub."""
+
+    card_tags: ClassVar[tuple[str, ...]]
+    """For those who search the Hub."""
+    card_example: ClassVar[str]
+    """Lines that load it from {name} and use it."""
+
+    def save_pretrained(self, folder: str | Path, *, license: str | None = None) -> None:
+        raise NotImplementedError
+
+    def card_facts(self) -> dict[str, str]:
+        """What the model card tells of this object, by name."""
+        raise NotImplementedError
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        license: str | None = None,
+        commit_message: str | None = None,
+        branch: str | None = None,
+    ) -> str:
+        """Upload what `save_pretrained` writes to a Hub repository, which is made where there is none.
+
+        A model card that somebody has edited there stays as it is.
+
+        Args:
+            repo_id: `owner/name`, or `name` for the owner of the token.
+            private: whether a repository that is made is private; by default as the owner has set.
+            token: an access token that may write; by default the one of `hf auth login`.
+            license: the Hub's identifier of the weights' license, for the model card; by default it names none.
+            commit_message: by default it names the class.
+            branch: made where there is none; by default the main one.
+
+        Returns:
+            The address of the repository.
+
+        Raises:
+            ValueError: `repo_id` is no name of a repository.
+            PermissionError: no token, or one that may not write there.
+            ConnectionError: the Hub cannot be reached, or refuses for another reason.
+        """
+        api = HfApi(token=token)
+        with hub_errors_in_words(repo_id), tempfile.TemporaryDirectory() as temporary:
+            address = api.create_repo(repo_id, private=private, exist_ok=True)
+            repo_id = address.repo_id
+            if branch is not None:
+                api.create_branch(repo_id, branch=branch, exist_ok=True)
+            folder = Path(temporary)
+            self.save_pretrained(folder, license=license)
+            write_card(folder, model_card(self, repo_id, license=license))
+            for path in folder.rglob(CARD_NAME):
+                name = path.relative_to(folder).as_posix()
+                if api.file_exists(repo_id, name, revision=branch):
+                    there = Path(api.hf_hub_download(repo_id, name, revision=branch)).read_bytes()
+                    if not is_card_of_ours(there):
+                        path.write_bytes(there)
+            api.upload_folder(
+                repo_id=repo_id,
+                folder_path=folder,
+                revision=branch,
+                commit_message=commit_message or f"Upload a {type(self).__name__}",
+            )
+        return str(address)
+
+
+class Pretrained(nn.Module, Shareable):
     """Base of the models: a frozen config dataclass builds one, a folder or a Hub repository keeps one.
 
-    A folder holds `config.json` (the config's fields, the class's name and a format version) and
-    `model.safetensors`. Loading runs no code from either.
+    A folder holds `config.json` (the config's fields, the class's name and a format version), `model.safetensors`
+    and a model card, `README.md`. Loading runs no code from any of them.
     """
 
     config_class: ClassVar[type]
@@ -109,8 +187,14 @@ class Pretrained(nn.Module):
     def from_config(cls, config: Any) -> Self:
         return cls(config)
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json` and `model.safetensors` into `folder`, each whole or not at all."""
+    def save_pretrained(self, folder: str | Path, *, license: str | None = None) -> None:
+        """Write `config.json`, `model.safetensors` and a model card into `folder`, each whole or not at all.
+
+        A `README.md` that is there already stays, unless it is a model card of ours that nobody has edited.
+
+        Args:
+            license: the Hub's identifier of the weights' license, for the model card; by default it names none.
+        """
         folder = Path(folder)
         if folder.is_file():
             raise ValueError(f"a model is saved into a folder, but {folder} is a file")
@@ -118,6 +202,12 @@ class Pretrained(nn.Module):
             safetensors.torch.save_model(self, str(aside), metadata={"format": "pt"})
         header = {"_class": type(self).__name__, "_format": FORMAT_VERSION}
         write_json(folder / CONFIG_NAME, header | config_to_dict(self.config))
+        write_card(folder, model_card(self, f"path/to/{folder.name}", license=license))
+
+    @property
+    def num_parameters(self) -> int:
+        """Trained numbers, each counted once."""
+        return sum(parameter.numel() for parameter in self.parameters())
 
     @classmethod
     def from_pretrained(cls, name_or_folder: str | Path, *, subfolder: str = "", revision: str | None = None) -> Self:
@@ -185,6 +275,76 @@ def fetch(name_or_folder: str | Path, *, revision: str | None = None) -> Path:
         raise FileNotFoundError(
             f"there is no folder {name}, and no Hub repository of that name could be read: {error}"
         ) from error
+
+
+@contextmanager
+def hub_errors_in_words(repo_id: str) -> Iterator[None]:
+    """Say what was wrong with an upload to `repo_id` and what to do about it."""
+    try:
+        yield
+    except HFValidationError as error:
+        raise ValueError(f"a Hub repository is named owner/name, got {repo_id!r}: {error}") from error
+    except (HTTPError, ConnectionError) as error:  # with a status where the Hub has answered
+        if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
+            raise PermissionError(
+                f"uploading to {repo_id} takes an access token with the role write: "
+                f"run `hf auth login`, or give token= ({error})"
+            ) from error
+        raise ConnectionError(f"uploading to {repo_id} failed: {error}") from error
+
+
+def model_card(model: Shareable, name: str, *, license: str | None) -> str:
+    """The text of a model card: header, what the model is, how to load it, its facts.
+
+    Args:
+        name: what `from_pretrained` is to be given.
+    """
+    kind = type(model)
+    tags = ("magvit2", "video", *kind.card_tags)
+    header = {"library_name": "magvit2-pytorch"} | ({"license": license} if license else {}) | {"tags": list(tags)}
+    facts = model.card_facts() | {"format version": str(FORMAT_VERSION)}
+    summary = " ".join((kind.__doc__ or "").split("\n\n")[0].split())
+    return "\n".join(
+        [
+            "---",
+            *(f"{key}: {json.dumps(value)}" for key, value in header.items()),  # JSON is YAML
+            "---",
+            "",
+            f"# {kind.__name__}",
+            "",
+            summary,
+            "",
+            "```python",
+            f"from magvit2_pytorch import {kind.__name__}",
+            "",
+            kind.card_example.format(name=json.dumps(name)),
+            "```",
+            "",
+            "| | |",
+            "| --- | --- |",
+            *(f"| {fact} | {value} |" for fact, value in facts.items()),
+            "",
+        ]
+    )
+
+
+def write_card(folder: Path, card: str) -> None:
+    """Write a model card, unless there is a `README.md` that somebody else wrote or edited."""
+    path = folder / CARD_NAME
+    if not path.exists() or is_card_of_ours(path.read_bytes()):
+        with written_whole(path) as aside:
+            aside.write_bytes(card.encode() + mark_of(card.encode()))
+
+
+def is_card_of_ours(content: bytes) -> bool:
+    """Whether a model card is as it was written here: its last line holds the digest of the rest."""
+    card, start, rest = content.rpartition(CARD_MARK)
+    return start + rest == mark_of(card)
+
+
+def mark_of(card: bytes) -> bytes:
+    """The last line of a model card."""
+    return CARD_MARK + hashlib.sha256(card).hexdigest()[:16].encode() + b") -->\n"
 
 
 def _typed(hint: Any, value: Any, where: str) -> Any:

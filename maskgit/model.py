@@ -55,6 +55,8 @@ class MaskGit(Pretrained):
 
     config_class = MaskGitConfig
     config: MaskGitConfig
+    card_tags = ("masked-transformer",)
+    card_example = "maskgit = MaskGit.from_pretrained({name})\nlogits = maskgit(codes, labels)"
 
     def __init__(self, config: MaskGitConfig) -> None:
         super().__init__(config)
@@ -108,6 +110,17 @@ class MaskGit(Pretrained):
             rotary_pos_emb=None if codes.is_meta else (angles, 1.0),
         )
         return tuple(F.linear(x, table, group.bias) for table, group in zip(vectors, groups, strict=True))
+
+    def card_facts(self) -> dict[str, str]:
+        """What a model card tells of this transformer."""
+        return {
+            "parameters": f"{self.num_parameters:,}",
+            "codes": f"integers of shape (batch, t, h, w), in [0, {self.config.mask_id}); "
+            f"{self.config.mask_id} stands for a hidden one",
+            "labels": f"integers in [0, {self.config.null_label}); {self.config.null_label} stands for none",
+            "grid of codes trained on": " x ".join(map(str, self.config.grid)),
+            "bits of each sub-code": ", ".join(map(str, self.config.group_bits)),
+        }
 
     def _check(self, codes: Tensor, labels: Tensor) -> None:
         if codes.ndim != 4 or labels.shape != codes.shape[:1]:

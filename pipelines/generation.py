@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..maskgit import MaskGit, guide, iterative_decode
-from ..pretrained import FORMAT_VERSION, fetch, read_header, write_json
+from ..pretrained import FORMAT_VERSION, Shareable, fetch, model_card, read_header, write_card, write_json
 from ..tokenizer import VideoTokenizer
 from ..tokenizer.pixels import to_unit_range
 from .pictures import MIN_WIDTH, save_videos
@@ -45,11 +45,16 @@ class GenerationOutput:
         save_videos(path, self.videos, captions=captions, fps=fps, min_width=min_width)
 
 
-class VideoGenerationPipeline:
+class VideoGenerationPipeline(Shareable):
     """Both halves of the model and the names of its labels, from one folder.
 
-    The folder holds `model_index.json`, `tokenizer/` and `maskgit/`.
+    The folder holds `model_index.json`, `tokenizer/`, `maskgit/` and model cards.
     """
+
+    card_tags = ("video-generation",)
+    card_example = (
+        'pipeline = VideoGenerationPipeline.from_pretrained({name})\npipeline.generate(seed=0).save("sample.mp4")'
+    )
 
     def __init__(self, tokenizer: VideoTokenizer, maskgit: MaskGit, *, labels: Sequence[str], num_frames: int) -> None:
         """Args:
@@ -94,13 +99,31 @@ class VideoGenerationPipeline:
             num_frames=num_frames,
         )
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write both halves and, last, the index that makes the folder a pipeline."""
+    def save_pretrained(self, folder: str | Path, *, license: str | None = None) -> None:
+        """Write both halves, a model card and, last, the index that makes the folder a pipeline.
+
+        A `README.md` that is there already stays, unless it is a model card of ours that nobody has edited.
+
+        Args:
+            license: the Hub's identifier of the weights' license, for the model cards; by default they name none.
+        """
         folder = Path(folder)
-        self.tokenizer.save_pretrained(folder / "tokenizer")
-        self.maskgit.save_pretrained(folder / "maskgit")
+        self.tokenizer.save_pretrained(folder / "tokenizer", license=license)
+        self.maskgit.save_pretrained(folder / "maskgit", license=license)
+        write_card(folder, model_card(self, f"path/to/{folder.name}", license=license))
         header = {"_class": type(self).__name__, "_format": FORMAT_VERSION}
         write_json(folder / INDEX_NAME, header | {"labels": list(self.labels), "num_frames": self.num_frames})
+
+    def card_facts(self) -> dict[str, str]:
+        """What a model card tells of this pipeline."""
+        height, width = self.tokenizer.config.height_width
+        halves = self.tokenizer.num_parameters, self.maskgit.num_parameters
+        return {
+            "parameters": f"{halves[0]:,} of the tokenizer, {halves[1]:,} of the transformer",
+            "videos": f"{self.num_frames} frames of {height} x {width} pixels, in [0, 1]",
+            "labels": ", ".join(self.labels),
+            "codebook size": f"{self.tokenizer.codebook_size:,}",
+        }
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         """Move both halves to a device and to a floating point type."""

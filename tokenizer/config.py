@@ -34,7 +34,7 @@ class TokenizerConfig:
     decoder_layers: tuple[LayerSpec, ...] | None = None
     """Layers whose mirror the decoder is, where these are not the encoder's; the strides must agree."""
     codebook_size: int = 2**18
-    """Number of codes, a power of two: each latent channel is one bit."""
+    """Number of codes, a power of two: each latent channel is one bit (under `fsq`, the product of its levels)."""
     channels: int = 3
     """Colour channels of the video."""
     patch_size: tuple[int, int, int] = (1, 1, 1)
@@ -66,8 +66,6 @@ class TokenizerConfig:
             raise ValueError(f"image_size must be a positive integer or (height, width), got {self.image_size!r}")
         if self.init_dim < 1:
             raise ValueError(f"init_dim must be positive, got {self.init_dim}")
-        if self.codebook_size < 2 or self.codebook_size & (self.codebook_size - 1):
-            raise ValueError(f"codebook_size must be a power of two of at least 2, got {self.codebook_size}")
         if self.channels < 1:
             raise ValueError(f"channels must be positive, got {self.channels}")
         if len(self.patch_size) != 3 or any(size < 1 for size in self.patch_size):
@@ -87,7 +85,22 @@ class TokenizerConfig:
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        self._check_quantizer()
         self._check_layers()
+
+    def _check_quantizer(self) -> None:
+        levels, size = self.fsq_levels, self.codebook_size
+        if (levels is not None) != (self.quantizer == "fsq"):
+            raise ValueError(
+                f"fsq_levels, and only they, go with quantizer='fsq'; got {levels!r} and quantizer={self.quantizer!r}"
+            )
+        if levels is None:
+            if size < 2 or size & (size - 1):
+                raise ValueError(f"codebook_size must be a power of two of at least 2, got {size}")
+        elif not levels or any(type(level) is not int or level < 3 for level in levels):
+            raise ValueError(f"fsq_levels must be integers of at least 3, one for each latent channel, got {levels!r}")
+        elif size != math.prod(levels):
+            raise ValueError(f"codebook_size must be {math.prod(levels)}, the product of the fsq_levels, got {size}")
 
     def _check_layers(self) -> None:
         encoder, decoder = self.encoder_layers_resolved, self.decoder_layers_resolved

@@ -56,7 +56,7 @@ class MeanAssignment(torch.autograd.Function):
         for chunk in logits.split(LATENTS_AT_A_TIME):
             first, second = chunk.split([first_bits, second_bits], dim=1)
             total.addmm_(word_probabilities(first).T, word_probabilities(second))
-        return total / len(logits)
+        return total.div_(len(logits))
 
     @staticmethod
     @once_differentiable

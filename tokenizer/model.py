@@ -20,7 +20,7 @@ from .losses import Losses, TokenizerLossWeights, autoencoding_losses, weighted_
 from .memory import activations_fit
 from .pixels import check_pixels
 from .presets import PRESETS
-from .quantizer import LookupFreeQuantizer
+from .quantizer import make_quantizer
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +48,8 @@ class VideoTokenizer(Pretrained):
 
     config_class = TokenizerConfig
     config: TokenizerConfig
+    card_tags = ("video-tokenizer",)
+    card_example = "tokenizer = VideoTokenizer.from_pretrained({name})\ncodes = tokenizer.encode(video)"
 
     def __init__(
         self,
@@ -82,7 +84,7 @@ class VideoTokenizer(Pretrained):
         config = TokenizerConfig(**given)
         super().__init__(config)
         self.encoder = Encoder(config)
-        self.quantizer = LookupFreeQuantizer(config.codebook_size)
+        self.quantizer = make_quantizer(config)
         self.decoder = Decoder(config)
 
     @classmethod
@@ -102,6 +104,22 @@ class VideoTokenizer(Pretrained):
         if unknown := [field for field in changes if field not in known]:
             raise ValueError(f"a tokenizer has no option {unknown[0]!r}, allowed are {', '.join(known)}")
         return cls(**{field: getattr(PRESETS[name], field) for field in known} | changes)
+
+    def card_facts(self) -> dict[str, str]:
+        """What a model card tells of this tokenizer."""
+        height, width = self.config.height_width
+        frames = 1 + 4 * self.temporal_stride
+        strides = (self.temporal_stride, *self.spatial_stride)
+        return {
+            "parameters": f"{self.num_parameters:,}",
+            "video": f"floating point of shape (batch, {self.config.channels}, frames, height, width), in [-1, 1]",
+            "codes": f"integers of shape (batch, t, h, w), in [0, {self.codebook_size})",
+            "quantizer": self.config.quantizer,
+            "codebook size": f"{self.codebook_size:,}",
+            "strides (time, height, width)": " x ".join(map(str, strides)),
+            "trained for": f"{height} x {width} pixels",
+            f"codes of {frames} such frames": " x ".join(map(str, self.code_shape(frames, height, width))),
+        }
 
     @property
     def codebook_size(self) -> int:

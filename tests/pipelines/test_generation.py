@@ -105,8 +105,9 @@ def test_a_saved_pipeline_comes_back_whole(pipeline: VideoGenerationPipeline, tm
     assert torch.equal(ours.videos, theirs.videos)
     assert (loaded.labels, loaded.num_frames) == (pipeline.labels, 5)
     parts = {path.relative_to(tmp_path / "pipeline").as_posix() for path in tmp_path.rglob("*") if path.is_file()}
-    halves = {f"{half}/{file}" for half in ("tokenizer", "maskgit") for file in ("config.json", "model.safetensors")}
-    assert parts == {"model_index.json"} | halves
+    files = ("config.json", "model.safetensors", "README.md")
+    halves = {f"{half}/{file}" for half in ("tokenizer", "maskgit") for file in files}
+    assert parts == {"model_index.json", "README.md"} | halves
 
 
 def test_to_moves_both_halves(pipeline: VideoGenerationPipeline) -> None:
