@@ -57,7 +57,7 @@ ADVERSARIAL_LOSSES: dict[AdversarialLoss, TwoSides] = {
 
 
 def r1_penalty(real_logits: Logits, real: Float[Tensor, "b c T H W"]) -> Float[Tensor, ""]:
-    """Squared norm of the gradient of each real clip's logit by its pixels, averaged over clips (Mescheder et al., 2018).
+    """Squared norm of the gradient of a real clip's logit by its pixels, averaged over clips (Mescheder et al., 2018).
 
     There is no factor of a half. The norm is taken over all pixels of a clip, so it depends on the clip's size.
 
@@ -98,9 +98,9 @@ def adaptive_adversarial_weight(
 class DiscriminatorObjective(nn.Module):
     """Real clips and reconstructions to the discriminators' unweighted losses by name.
 
-    This is what trains the adversary: a module of its own, prepared with its own optimizer. The tokenizer's objective is
-    handed the module inside (unwrapped) and asks it for the other side of the game. It is training state, never part
-    of a tokenizer.
+    This is what trains the adversary: a module of its own, prepared with its own optimizer. The tokenizer's objective
+    is handed the module inside (unwrapped) and asks it for the other side of the game. It is training state, never
+    part of a tokenizer.
 
     Discriminator i has the losses `discriminator_i`, `lecam_i` and, where asked for, `r1_i`.
     """
@@ -174,7 +174,7 @@ class DiscriminatorObjective(nn.Module):
         with_r1: bool,
         phase: int,
     ) -> tuple[Logits, Logits]:
-        """Both in one pass; but the gradient by pixels, which is of the real ones alone, should not cross the others."""
+        """Both in one pass; but R1's gradient, which is of the real ones alone, should not cross the others."""
         if with_r1:
             logits = discriminator(real, phase), discriminator(fake, phase)
         else:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -51,7 +52,7 @@ class VideoDiscriminator(nn.Module):
         widths = [config.width, *(config.width * factor for factor in WIDTHS_AFTER_BLOCKS)]
         self.stem = convolution(channels * config.patch_size**2, config.width)
         self.blocks = nn.Sequential(
-            *(DownBlock(before, after) for before, after in zip(widths[:-1], widths[1:], strict=True)),
+            *(DownBlock(before, after) for before, after in pairwise(widths)),
             convolution(widths[-1], widths[-1]),
         )
         self.judge = nn.Sequential(

@@ -146,7 +146,7 @@ def test_training_the_discriminator_alone_tells_both_apart() -> None:
         optimizer.step()
         losses.append(loss.item())
 
-    assert losses[-1] < 0.5 * losses[0]
+    assert losses[-1] < 0.7 * losses[0]
 
 
 def test_the_adaptive_weight_is_the_ratio_of_two_norms() -> None:
