@@ -1,8 +1,18 @@
 """The causal video tokenizer: video to codes and back."""
 
+from .adversarial import DiscriminatorObjective
 from .config import TokenizerConfig
+from .discriminator import DiscriminatorConfig, VideoDiscriminator
 from .losses import TokenizerLossWeights
 from .model import VideoTokenizer
 from .objective import TokenizerObjective
 
-__all__ = ["TokenizerConfig", "TokenizerLossWeights", "TokenizerObjective", "VideoTokenizer"]
+__all__ = [
+    "DiscriminatorConfig",
+    "DiscriminatorObjective",
+    "TokenizerConfig",
+    "TokenizerLossWeights",
+    "TokenizerObjective",
+    "VideoDiscriminator",
+    "VideoTokenizer",
+]

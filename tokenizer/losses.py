@@ -1,15 +1,20 @@
 """The tokenizer's losses: unweighted scalars by name, and their weighted sum."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from .entropy import codebook_entropy, sample_entropy
+from .entropy import at_least_float32, codebook_entropy, sample_entropy
 
 Losses = dict[str, Float[Tensor, ""]]
+
+PIXEL_LOSSES = {"l2": F.mse_loss, "l1": F.l1_loss}
+NEED_A_NETWORK = ("perceptual", "adversarial")  # their weights may stand without a loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,13 +22,17 @@ class TokenizerLossWeights:
     """One weight for each loss; a negative one rewards (the MAGVIT-v2 values are the defaults)."""
 
     reconstruction: float = 5.0
-    """Mean squared error of the pixels in [-1, 1]."""
+    """Mean squared (or absolute) error of the pixels in [-1, 1]."""
     commitment: float = 0.25
     """Mean squared distance of the latents to their corners."""
     sample_entropy: float = 0.1
     """Entropy of one assignment, in nats: to be low."""
     codebook_entropy: float = -0.1
     """Entropy of the mean assignment, in nats: to be high."""
+    perceptual: float = 0.1
+    """Distance in the features of a frozen network, where there is one."""
+    adversarial: float = 0.1
+    """What the discriminators have the tokenizer pay, where there are any."""
 
 
 def autoencoding_losses(
@@ -33,23 +42,34 @@ def autoencoding_losses(
     quantized: Float[Tensor, "b k t h w"],
     *,
     inverse_temperature: float,
+    reconstruction_loss: Literal["l2", "l1"] = "l2",
 ) -> Losses:
     """Every loss that needs no other network, unweighted."""
+    pixel_loss = PIXEL_LOSSES[reconstruction_loss]
     return {
-        "reconstruction": F.mse_loss(reconstruction.float(), video.float()),
-        "commitment": F.mse_loss(latents.float(), quantized.detach().float()),
+        "reconstruction": pixel_loss(at_least_float32(reconstruction), at_least_float32(video)),
+        "commitment": F.mse_loss(at_least_float32(latents), at_least_float32(quantized.detach())),
         "sample_entropy": sample_entropy(latents, inverse_temperature),
         "codebook_entropy": codebook_entropy(latents, inverse_temperature),
     }
 
 
-def weighted_sum(losses: Losses, weights: TokenizerLossWeights) -> Float[Tensor, ""]:
+def weighted_sum(
+    losses: Losses, weights: TokenizerLossWeights, *, adversarial_factors: Sequence[float | Float[Tensor, ""]] = ()
+) -> Float[Tensor, ""]:
     """The total loss.
 
+    Args:
+        adversarial_factors: what multiplies the adversarial weight for `adversarial_0`, `adversarial_1` and so on.
+
     Raises:
-        ValueError: a loss without a weight, or a weight without a loss.
+        ValueError: a loss without a weight, or a weight without a loss; only those that need another network may be
+            missing.
     """
-    weight_of = asdict(weights)
-    if weight_of.keys() != losses.keys():
+    weight_of: dict[str, float | Tensor] = asdict(weights)
+    weight_of |= {
+        f"adversarial_{index}": factor * weights.adversarial for index, factor in enumerate(adversarial_factors)
+    }
+    if losses.keys() - weight_of.keys() or weight_of.keys() - losses.keys() - {*NEED_A_NETWORK}:
         raise ValueError(f"the losses {sorted(losses)} do not match the weights {sorted(weight_of)}")
     return torch.stack([weight_of[name] * loss for name, loss in losses.items()]).sum()

@@ -136,6 +136,11 @@ class VideoTokenizer(Pretrained):
         """Rows and columns of pixels that a code stands for."""
         return self.config.spatial_stride
 
+    @property
+    def last_weight(self) -> Float[Tensor, "..."]:
+        """The kernel of the decoder's last convolution, where an adaptive adversarial weight compares gradients."""
+        return self.decoder[-1][2].weight
+
     def code_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
         """Grid of codes (t, h, w) of a clip of these sizes."""
         return self.config.code_shape(num_frames, height, width)
@@ -339,6 +344,7 @@ class VideoTokenizer(Pretrained):
             output.latents,
             output.quantized,
             inverse_temperature=self.config.inverse_temperature,
+            reconstruction_loss=self.config.reconstruction_loss,
         )
         return weighted_sum(losses, self.config.loss_weights), losses
 

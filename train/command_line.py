@@ -4,16 +4,19 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from ..pretrained import config_from_dict, read_json
+from ..tokenizer import DiscriminatorConfig
 from ..tokenizer.layer_kinds import LAYER_KINDS, LayerSpec
 from .session import RunConfig
 
 Run = TypeVar("Run", bound=RunConfig)
+
+DISCRIMINATORS_FORM = "STRIDE[:WIDTH[:PATCH_SIZE[:WEIGHT]]],..."
 
 registry = ConstructorRegistry()
 
@@ -81,3 +84,44 @@ def layers_rule(type_info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] |
         is_instance=lambda value: isinstance(value, tuple),
         str_from_instance=lambda value: [format_layers(value)],
     )
+
+
+def parse_discriminators(text: str) -> tuple[DiscriminatorConfig, ...]:
+    """`1:64,4` as a discriminator of width 64 that sees every frame and one of the usual width that sees every fourth.
+
+    Raises:
+        ValueError: another form.
+    """
+    if text == "none":
+        return ()
+    discriminators = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d+)(?::(\d+)(?::(\d+)(?::(\d*\.?\d+))?)?)?", part.strip())
+        if match is None:
+            raise ValueError(
+                f"discriminators are written {DISCRIMINATORS_FORM}, like 1:64,2:64,4:32:2, or none, got {text!r}"
+            )
+        stride, width, patch_size, weight = match.groups()
+        given = {"frame_stride": stride, "width": width, "patch_size": patch_size}
+        whole = {name: int(value) for name, value in given.items() if value is not None}
+        discriminators.append(DiscriminatorConfig(**whole, **({} if weight is None else {"weight": float(weight)})))
+    return tuple(discriminators)
+
+
+def format_discriminators(discriminators: Sequence[DiscriminatorConfig]) -> str:
+    """The inverse of `parse_discriminators`."""
+    parts = [f"{one.frame_stride}:{one.width}:{one.patch_size}:{one.weight}" for one in discriminators]
+    return ",".join(parts) or "none"
+
+
+# A part of the type, since tyro would take a tuple of dataclasses apart before it asks the registry.
+WrittenDiscriminators = Annotated[
+    tuple[DiscriminatorConfig, ...],
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=DISCRIMINATORS_FORM,
+        instance_from_str=lambda strings: parse_discriminators(strings[0]),
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [format_discriminators(value)],
+    ),
+]

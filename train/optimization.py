@@ -12,8 +12,8 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
-    """AdamW with warm-up and cosine decay, and the moving average of the weights."""
+class AdamWConfig:
+    """AdamW with warm-up and cosine decay."""
 
     learning_rate: float = 1e-4
     """At its highest, after the warm-up."""
@@ -23,8 +23,6 @@ class OptimizerConfig:
     """Of matrices and kernels; norms and biases have none."""
     max_grad_norm: float = 1.0
     """Gradients are clipped to this norm."""
-    ema_decay: float = 0.999
-    """Of the moving average of the weights, which is what is evaluated and exported."""
 
     def __post_init__(self) -> None:
         if self.learning_rate <= 0 or self.max_grad_norm <= 0:
@@ -33,8 +31,6 @@ class OptimizerConfig:
             )
         if self.warmup_steps < 0:
             raise ValueError(f"warmup_steps must not be negative, got {self.warmup_steps}")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
 
     def learning_rate_at(self, step: int, num_steps: int) -> float:
         """Linear warm-up, then half a cosine down to zero at `num_steps`. A function of the step: nothing to resume."""
@@ -42,7 +38,20 @@ class OptimizerConfig:
         return self.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * step / num_steps))
 
 
-def adamw(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig(AdamWConfig):
+    """AdamW with warm-up and cosine decay, and the moving average of the weights."""
+
+    ema_decay: float = 0.999
+    """Of the moving average of the weights, which is what is evaluated and exported."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
+
+
+def adamw(model: nn.Module, config: AdamWConfig) -> torch.optim.AdamW:
     """The optimizer of all parameters of `model` that are trained."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [

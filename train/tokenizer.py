@@ -24,6 +24,8 @@ from magvit2_pytorch.pretrained import write_json
 from magvit2_pytorch.tokenizer import TokenizerConfig, TokenizerLossWeights, TokenizerObjective, VideoTokenizer
 from magvit2_pytorch.tokenizer.losses import weighted_sum
 from magvit2_pytorch.tokenizer.pixels import to_unit_range
+from magvit2_pytorch.train.adversarial import AdversarialConfig, Adversary
+from magvit2_pytorch.train.annealing import AnnealingConfig
 from magvit2_pytorch.train.command_line import parse_run
 from magvit2_pytorch.train.data import Clips, DataConfig, TrainingBatches, load_data
 from magvit2_pytorch.train.metrics import (
@@ -62,10 +64,18 @@ class TokenizerRun(RunConfig):
     batch_size: int = 8
     data: DataConfig = field(default_factory=DataConfig)
     model: TokenizerConfig = field(default_factory=TokenizerConfig)
+    init_from: Path | None = None
+    """Folder of a saved tokenizer whose weights are the start; its architecture must be the model's."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    annealing: AnnealingConfig = field(default_factory=AnnealingConfig)
+    adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.adversarial.discriminators and self.adversarial.start_step >= self.num_steps:
+            raise ValueError(
+                f"the adversary would start at step {self.adversarial.start_step}, but there are {self.num_steps}"
+            )
         # One fact in one place: the model is trained for the size that the data has.
         object.__setattr__(self, "model", replace(self.model, image_size=self.data.resolution))
 
@@ -107,10 +117,13 @@ def train(run: TokenizerRun) -> Path:
     track(accelerator, folder.config)
 
     torch.manual_seed(run.seed)
-    objective = TokenizerObjective(VideoTokenizer.from_config(run.model))
+    objective = TokenizerObjective(new_tokenizer(run), adaptive_weight=run.adversarial.adaptive_weight)
     ema = ExponentialMovingAverage(objective.tokenizer, run.optimizer.ema_decay)
     ema.model.to(accelerator.device)
     objective, optimizer = accelerator.prepare(objective, adamw(objective, run.optimizer))
+    adversary = None
+    if run.adversarial.discriminators:
+        adversary = Adversary(accelerator, run.adversarial, channels=run.model.channels, num_steps=run.num_steps)
     first_step = folder.load(accelerator, ema.model)
 
     batches = TrainingBatches(
@@ -137,16 +150,27 @@ def train(run: TokenizerRun) -> Path:
     with interruptible() as interruption, bar:
         for step in bar:
             set_learning_rate(optimizer, run.optimizer.learning_rate_at(step, run.num_steps))
+            loss_weights = run.annealing.loss_weights_at(step, run.model.loss_weights)
+            inverse_temperature = run.annealing.inverse_temperature_at(step, run.model.inverse_temperature)
+            opponent = adversary if step >= run.adversarial.start_step else None
             losses = {}
             for _ in range(run.gradient_accumulation):
                 video = next(videos).to(accelerator.device)
-                with accelerator.accumulate(objective):
-                    losses = objective(video)
-                    accelerator.backward(weighted_sum(losses, run.model.loss_weights))
+                with accelerator.accumulate(objective, *([opponent.objective] if opponent else [])):
+                    losses, reconstruction, adaptive_weight = objective(
+                        video,
+                        accelerator.unwrap_model(opponent.objective) if opponent else None,
+                        inverse_temperature=inverse_temperature,
+                        phase=step,
+                    )
+                    factors = opponent.factors(adaptive_weight) if opponent else ()
+                    accelerator.backward(weighted_sum(losses, loss_weights, adversarial_factors=factors))
                     if accelerator.sync_gradients:
                         accelerator.clip_grad_norm_(objective.parameters(), run.optimizer.max_grad_norm)
                     optimizer.step()
                     optimizer.zero_grad()
+                    if opponent:
+                        losses |= opponent.learn(video, reconstruction, step) | {"adaptive_weight": adaptive_weight}
             ema.update(accelerator.unwrap_model(objective).tokenizer, step)
 
             done = step + 1
@@ -172,6 +196,17 @@ def train(run: TokenizerRun) -> Path:
     finish(accelerator, folder)
     logger.info("trained for %.0f seconds; the tokenizer is in %s", time.monotonic() - started, weights)
     return weights
+
+
+def new_tokenizer(run: TokenizerRun) -> VideoTokenizer:
+    """The tokenizer to train, with the weights to start from."""
+    tokenizer = VideoTokenizer.from_config(run.model)
+    if run.init_from is not None:
+        try:
+            tokenizer.load_state_dict(VideoTokenizer.from_pretrained(run.init_from).state_dict())
+        except RuntimeError as error:
+            raise ValueError(f"the tokenizer in {run.init_from} is of another architecture: {error}") from error
+    return tokenizer
 
 
 def evaluate(

@@ -144,7 +144,7 @@ def test_the_loss_equals_the_objective(tokenizer: VideoTokenizer) -> None:
 
     _, losses = tokenizer(video, return_loss=True)
 
-    assert losses == TokenizerObjective(tokenizer)(video)
+    assert losses == TokenizerObjective(tokenizer)(video).losses
 
 
 def test_the_losses_match_their_definitions(tokenizer: VideoTokenizer) -> None:

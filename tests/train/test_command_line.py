@@ -1,10 +1,17 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from magvit2_pytorch.pretrained import config_to_dict, write_json
-from magvit2_pytorch.tokenizer import TokenizerConfig
-from magvit2_pytorch.train.command_line import format_layers, parse_layers, parse_run
+from magvit2_pytorch.tokenizer import DiscriminatorConfig, TokenizerConfig
+from magvit2_pytorch.train.command_line import (
+    format_discriminators,
+    format_layers,
+    parse_discriminators,
+    parse_layers,
+    parse_run,
+)
 from magvit2_pytorch.train.maskgit import PRESETS as MASKGIT_PRESETS
 from magvit2_pytorch.train.tokenizer import PRESETS, TokenizerRun
 
@@ -80,3 +87,42 @@ def test_layers_have_one_written_form() -> None:
     for text in ("residual,", "residual compress_space", "residual:", ""):
         with pytest.raises(ValueError, match="layers are written like"):
             parse_layers(text)
+
+
+def test_discriminators_have_one_written_form() -> None:
+    discriminators = (
+        DiscriminatorConfig(),
+        DiscriminatorConfig(frame_stride=2, width=16),
+        DiscriminatorConfig(frame_stride=4, width=16, patch_size=2),
+        DiscriminatorConfig(frame_stride=4, width=8, patch_size=2, weight=0.25),
+    )
+
+    assert parse_discriminators("1,2:16,4:16:2,4:8:2:.25") == discriminators
+    for given in (discriminators, ()):
+        assert parse_discriminators(format_discriminators(given)) == given
+    for text in ("1,", "1:", "one", "1 2", "1:16:1:heavy", ""):
+        with pytest.raises(ValueError, match="discriminators are written"):
+            parse_discriminators(text)
+
+
+def test_the_adversary_can_be_given_and_given_back(tmp_path: Path) -> None:
+    run = parsed(
+        *("--adversarial.discriminators", "1:16,4:16", "--adversarial.loss", "hinge", "--adversarial.adaptive-weight"),
+        *("--adversarial.optimizer.learning-rate", "2e-4", "--adversarial.start-step", "7"),
+        *("--annealing.entropy-factor", "3", "--annealing.inverse-temperature", "0.5"),
+    )
+    write_json(tmp_path / "config.json", config_to_dict(run))
+
+    again = parsed("--config", str(tmp_path / "config.json"))
+
+    assert again == run
+    assert [one.frame_stride for one in run.adversarial.discriminators] == [1, 4]
+    assert (run.adversarial.loss, run.adversarial.optimizer.learning_rate) == ("hinge", 2e-4)
+    assert parsed("--config", str(tmp_path / "config.json"), "--adversarial.discriminators", "none").adversarial == (
+        replace(run.adversarial, discriminators=())
+    )
+
+
+def test_an_adversary_that_would_never_start_is_refused() -> None:
+    with pytest.raises((SystemExit, ValueError), match=r"would start at step 7, but there are 7|2"):
+        parsed("--num-steps", "7", "--adversarial.discriminators", "1:16", "--adversarial.start-step", "7")

@@ -6,15 +6,20 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 from magvit2_pytorch import VideoGenerationPipeline, VideoTokenizer
 from magvit2_pytorch.pretrained import config_to_dict, read_json, write_json
+from magvit2_pytorch.tokenizer import DiscriminatorConfig
 from magvit2_pytorch.train import maskgit, tokenizer
+from magvit2_pytorch.train.adversarial import AdversarialConfig
+from magvit2_pytorch.train.annealing import AnnealingConfig
 from magvit2_pytorch.train.maskgit import MaskGitRun
 from magvit2_pytorch.train.run_folder import RunFolder
 from magvit2_pytorch.train.tokenizer import TokenizerRun
@@ -29,9 +34,22 @@ def assert_equal_weights(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> 
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-@pytest.mark.parametrize("gradient_accumulation", [1, 2])
-def test_a_stopped_tokenizer_run_goes_on_bit_for_bit(tokenizer_run: TokenizerRun, gradient_accumulation: int) -> None:
+def with_adversary(run: TokenizerRun, **settings: Any) -> TokenizerRun:
+    """The same run against two small discriminators."""
+    discriminators = (DiscriminatorConfig(width=4), DiscriminatorConfig(width=4, frame_stride=2, weight=0.5))
+    return replace(run, adversarial=AdversarialConfig(discriminators=discriminators, r1_every=2, **settings))
+
+
+@pytest.mark.parametrize(("gradient_accumulation", "start_step"), [(1, None), (2, None), (2, 2), (1, 4)])
+def test_a_stopped_tokenizer_run_goes_on_bit_for_bit(
+    tokenizer_run: TokenizerRun, gradient_accumulation: int, start_step: int | None
+) -> None:
     whole = replace(tokenizer_run, gradient_accumulation=gradient_accumulation)
+    models = ["model.safetensors"]
+    if start_step is not None:  # of an adversary that starts before, while or after the run is stopped
+        whole = with_adversary(whole, start_step=start_step, adaptive_weight=True)
+        whole = replace(whole, annealing=AnnealingConfig(entropy_factor=3.0, inverse_temperature=0.5, num_steps=4))
+        models.append("model_1.safetensors")
     halved = replace(whole, output_dir=whole.output_dir.with_name("halved"))
 
     tokenizer.train(whole)
@@ -44,9 +62,54 @@ def test_a_stopped_tokenizer_run_goes_on_bit_for_bit(tokenizer_run: TokenizerRun
     tokenizer.train(replace(halved, resume=True))
 
     assert_equal_weights(weights_in(whole.output_dir / "tokenizer"), weights_in(halved.output_dir / "tokenizer"))
-    last = "checkpoints/step-00000006"
-    assert_equal_weights(weights_in(whole.output_dir / last), weights_in(halved.output_dir / last))
+    for model in models:
+        ours, theirs = (
+            safetensors.torch.load_file(folder / "checkpoints" / "step-00000006" / model)
+            for folder in (whole.output_dir, halved.output_dir)
+        )
+        assert_equal_weights(ours, theirs)
     assert read_json(whole.output_dir / "metrics.json") == read_json(halved.output_dir / "metrics.json")
+
+
+def test_the_adversary_plays_from_its_start_and_is_not_exported(tokenizer_run: TokenizerRun) -> None:
+    def trained(name: str, run: TokenizerRun, stop_after: int) -> dict[str, Tensor]:
+        run = replace(run, output_dir=run.output_dir.with_name(name), stop_after=stop_after)
+        with pytest.raises(SystemExit):
+            tokenizer.train(run)
+        return weights_in(run.output_dir / "checkpoints" / f"step-{stop_after:08d}")
+
+    late = with_adversary(tokenizer_run, start_step=3)
+
+    assert_equal_weights(trained("without", tokenizer_run, 3), trained("before", late, 3))
+    after = trained("after", late, 4)
+    stem = "encoder.0.1.weight"
+    assert not torch.equal(after[f"tokenizer.{stem}"], trained("without-4", tokenizer_run, 4)[f"tokenizer.{stem}"])
+    weights = tokenizer.train(replace(late, output_dir=late.output_dir.with_name("after"), resume=True))
+    own = VideoTokenizer.from_config(tokenizer_run.model).state_dict()
+    assert weights_in(weights).keys() == own.keys()
+
+
+def test_every_loss_of_the_adversary_is_logged(tokenizer_run: TokenizerRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[dict[str, float]] = []
+    monkeypatch.setattr(Accelerator, "log", lambda self, values, **_: logged.append(values))
+
+    tokenizer.train(with_adversary(tokenizer_run, start_step=2, adaptive_weight=True))
+
+    losses = [set(values) for values in logged if "loss/reconstruction" in values]
+    sides = ("adversarial", "discriminator", "lecam", "r1")
+    added = {f"loss/{side}_{index}" for side in sides for index in range(2)} | {"loss/adaptive_weight"}
+    assert losses[1] - losses[0] == losses[2] - losses[0] == added
+
+
+def test_weights_to_start_from_are_taken_and_must_fit(tokenizer_run: TokenizerRun) -> None:
+    weights = tokenizer.train(tokenizer_run)
+    again = replace(tokenizer_run, output_dir=tokenizer_run.output_dir.with_name("again"), init_from=weights)
+
+    started = tokenizer.new_tokenizer(again)
+
+    assert_equal_weights(dict(started.state_dict()), weights_in(weights))
+    with pytest.raises(ValueError, match="of another architecture"):
+        tokenizer.new_tokenizer(replace(again, model=replace(again.model, init_dim=32)))
 
 
 def test_a_stopped_transformer_run_goes_on_bit_for_bit(tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun) -> None:
@@ -231,8 +294,6 @@ def test_two_processes_train_as_one_with_the_joined_batch(tokenizer_run: Tokeniz
 def test_processes_that_do_not_know_of_each_other_are_refused(
     tokenizer_run: TokenizerRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from accelerate import Accelerator
-
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(Accelerator, "num_processes", property(lambda self: 1))
 

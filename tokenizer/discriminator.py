@@ -1,0 +1,130 @@
+"""Discriminators: convolutional networks that tell real clips from reconstructions."""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, reduce
+from jaxtyping import Float
+from torch import Tensor, nn
+
+WIDTHS_AFTER_BLOCKS = (2, 4, 4, 4, 4)  # in first widths: 128 -> 256 -> 512 -> 512 -> 512 -> 512 in the paper
+NEGATIVE_SLOPE = 0.2
+BLUR_TAPS = (1.0, 3.0, 3.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorConfig:
+    """One discriminator; several at different time scales work side by side."""
+
+    width: int = 128
+    """Channels after the first convolution; the widest layers have four times as many."""
+    frame_stride: int = 1
+    """It sees every so many-th frame of a clip."""
+    patch_size: int = 1
+    """Rows and columns of pixels folded into channels before the first convolution: 1 is the paper's network, 2 costs
+    about a quarter."""
+    weight: float = 1.0
+    """Factor of its adversarial loss in the tokenizer's total, on top of the weight that all have."""
+
+    def __post_init__(self) -> None:
+        for name in ("width", "frame_stride", "patch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.weight <= 0:
+            raise ValueError(f"weight must be positive, got {self.weight}")
+
+
+class VideoDiscriminator(nn.Module):
+    """A clip to one logit, high for real (MAGVIT-v2's 3D blur-pool network); not causal.
+
+    A 3x3x3 convolution, five residual blocks that halve time, height and width (a size of 1 stays), a 3x3x3
+    convolution and two linear layers. The paper flattens what is left before them, which ties the weights to one size
+    of clip; here its mean over all places goes in, so that images, short clips and any resolution are judged by the
+    same weights. The paper's clips leave a single frame of 4 x 4 places, so little is averaged away.
+    """
+
+    def __init__(self, config: DiscriminatorConfig, channels: int = 3) -> None:
+        super().__init__()
+        self.config = config
+        widths = [config.width, *(config.width * factor for factor in WIDTHS_AFTER_BLOCKS)]
+        self.stem = convolution(channels * config.patch_size**2, config.width)
+        self.blocks = nn.Sequential(
+            *(DownBlock(before, after) for before, after in pairwise(widths)),
+            convolution(widths[-1], widths[-1]),
+        )
+        self.judge = nn.Sequential(
+            nn.Linear(widths[-1], widths[-1]), nn.LeakyReLU(NEGATIVE_SLOPE), nn.Linear(widths[-1], 1)
+        )
+
+    def forward(self, video: Float[Tensor, "b c T H W"], phase: int = 0) -> Float[Tensor, " b"]:
+        """The logits of clips of any size.
+
+        Args:
+            phase: which frames a stride picks: counted up from step to step, it comes to all of them in turn.
+        """
+        stride, num_frames = self.config.frame_stride, video.shape[2]
+        seen = video[:, :, phase % min(stride, num_frames) :: stride]
+        features = self.blocks(self.stem(fold(seen, self.config.patch_size)))
+        return self.judge(reduce(features, "b c t h w -> b c", "mean"))[:, 0]
+
+
+class DownBlock(nn.Module):
+    """Two convolutions with a blur-pool between them, and a skip that is pooled before its pointwise convolution.
+
+    Only the first convolution works at the full resolution, and in the narrower width.
+    """
+
+    def __init__(self, in_width: int, out_width: int) -> None:
+        super().__init__()
+        self.fine = convolution(in_width, in_width)
+        self.coarse = convolution(in_width, out_width)
+        self.skip = nn.Linear(in_width, out_width, bias=False)
+
+    def forward(self, input: Float[Tensor, "b c T H W"]) -> Float[Tensor, "b d t h w"]:
+        # A pointwise convolution is a matrix product; for one clip on a CPU conv3d would miss its fast path.
+        skip = torch.einsum("d c, b c t h w -> b d t h w", self.skip.weight, blur_pool(input))
+        return (self.coarse(blur_pool(self.fine(input))) + skip) / math.sqrt(2)  # of the variance of one branch
+
+
+def convolution(in_width: int, out_width: int) -> nn.Sequential:
+    """A 3x3x3 convolution and its activation, starting with outputs of the variance of its inputs."""
+    layer = nn.Conv3d(in_width, out_width, 3, padding=1)
+    nn.init.kaiming_normal_(layer.weight, a=NEGATIVE_SLOPE)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return nn.Sequential(layer, nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True))
+
+
+def blur_pool(video: Float[Tensor, "b c T H W"]) -> Float[Tensor, "b c t h w"]:
+    """Half of each size, rounded up, after a binomial blur (Zhang, 2019); a size of 1 stays.
+
+    Along an axis, blur and stride together are one small matrix: on a CPU three matrix products are some five times
+    faster than depthwise convolutions, and their gradients are matrix products again.
+    """
+    num_frames, height, width = (blur_matrix(size).to(video) for size in video.shape[2:])
+    pooled = rearrange(
+        num_frames @ rearrange(video, "b c T H W -> b c T (H W)"), "... (H W) -> ... H W", H=len(height[0])
+    )
+    return height @ pooled @ width.T
+
+
+def blur_matrix(size: int) -> Float[Tensor, "half size"]:
+    """Row i averages the places around 2i and 2i + 1, by what of the taps lies inside."""
+    half = -(-size // 2)
+    offset = torch.arange(size) - 2 * torch.arange(half)[:, None] + 1
+    taps = torch.tensor(BLUR_TAPS)
+    matrix = torch.where((offset >= 0) & (offset < len(taps)), taps[offset.clamp(0, len(taps) - 1)], 0.0)
+    return matrix / matrix.sum(dim=1, keepdim=True)
+
+
+def fold(video: Float[Tensor, "b c T H W"], patch_size: int) -> Float[Tensor, "b d T h w"]:
+    """Blocks of pixels as channels; the last row and column are repeated to fill their blocks."""
+    if patch_size == 1:
+        return video
+    rows, columns = (-size % patch_size for size in video.shape[3:])
+    if rows or columns:
+        video = F.pad(video, (0, columns, 0, rows, 0, 0), mode="replicate")
+    return rearrange(video, "b c t (h p) (w q) -> b (c p q) t h w", p=patch_size, q=patch_size)

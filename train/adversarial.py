@@ -1,0 +1,86 @@
+"""The adversary of stage one: its settings, and its half of a training step."""
+
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from jaxtyping import Float
+from torch import Tensor
+
+from ..tokenizer import DiscriminatorObjective
+from ..tokenizer.adversarial import ADVERSARIAL_LOSSES, AdversarialLoss
+from ..tokenizer.losses import Losses
+from .command_line import WrittenDiscriminators
+from .optimization import AdamWConfig, adamw, set_learning_rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversarialConfig:
+    """Discriminators that are trained along with the tokenizer, and how. The weight of what they have the tokenizer
+    pay is among the losses' weights."""
+
+    discriminators: WrittenDiscriminators = ()
+    """Any number, each written STRIDE[:WIDTH[:PATCH_SIZE[:WEIGHT]]]: it sees every STRIDE-th frame. None: no
+    adversary."""
+    loss: AdversarialLoss = "non_saturating"
+    adaptive_weight: bool = False
+    """Scale the adversary's gradient at the decoder's last layer to that of pixels and perception."""
+    r1_weight: float = 10.0
+    """Of the squared gradient norm of logits by real pixels."""
+    r1_every: int = 16
+    """Steps from one such penalty to the next; it weighs so many times as much then."""
+    lecam_weight: float = 0.001
+    """Of what holds logits back to the other side's moving average."""
+    lecam_decay: float = 0.999
+    """Of those averages, for each batch."""
+    start_step: int = 0
+    """Until then the discriminators are neither trained nor asked."""
+    optimizer: AdamWConfig = AdamWConfig(betas=(0.0, 0.99), weight_decay=0.0, warmup_steps=0)
+    """Of the discriminators; its steps count from the start step."""
+
+    def __post_init__(self) -> None:
+        if self.loss not in ADVERSARIAL_LOSSES:
+            raise ValueError(f"loss must be one of {', '.join(ADVERSARIAL_LOSSES)}, got {self.loss!r}")
+        for name in ("r1_weight", "lecam_weight", "start_step"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.r1_every < 1:
+            raise ValueError(f"r1_every must be at least 1, got {self.r1_every}")
+        if not 0 <= self.lecam_decay < 1:
+            raise ValueError(f"lecam_decay must be in [0, 1), got {self.lecam_decay}")
+
+
+class Adversary:
+    """The prepared discriminators with their optimizer."""
+
+    def __init__(self, accelerator: Accelerator, config: AdversarialConfig, *, channels: int, num_steps: int) -> None:
+        objective = DiscriminatorObjective(
+            config.discriminators, channels=channels, loss=config.loss, lecam_decay=config.lecam_decay
+        )
+        self.accelerator = accelerator
+        self.config = config
+        self.num_steps = num_steps
+        self.objective, self.optimizer = accelerator.prepare(objective, adamw(objective, config.optimizer))
+        self.latest_r1: Losses = {}
+
+    def factors(self, adaptive_weight: Float[Tensor, ""]) -> list[Float[Tensor, ""]]:
+        """What multiplies the adversarial weight for each discriminator."""
+        return [discriminator.weight * adaptive_weight for discriminator in self.config.discriminators]
+
+    def learn(self, real: Float[Tensor, "b c T H W"], fake: Float[Tensor, "b c T H W"], step: int) -> Losses:
+        """Train the discriminators on one batch; their losses, with R1 as it was last computed."""
+        config, since_start = self.config, step - self.config.start_step
+        with_r1 = config.r1_weight > 0 and since_start % config.r1_every == 0
+        set_learning_rate(
+            self.optimizer, config.optimizer.learning_rate_at(since_start, self.num_steps - config.start_step)
+        )
+        losses = self.objective(real, fake, with_r1=with_r1, phase=step)
+        weights = {"discriminator": 1.0, "lecam": config.lecam_weight, "r1": config.r1_weight * config.r1_every}
+        total = torch.stack([weights[name.rpartition("_")[0]] * loss for name, loss in losses.items()]).sum()
+        self.accelerator.backward(total)
+        if self.accelerator.sync_gradients:
+            self.accelerator.clip_grad_norm_(self.objective.parameters(), config.optimizer.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.latest_r1 |= {name: loss.detach() for name, loss in losses.items() if name.startswith("r1_")}
+        return losses | self.latest_r1
