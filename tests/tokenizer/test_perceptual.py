@@ -1,5 +1,6 @@
 import pickle
 import sys
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
@@ -74,7 +75,7 @@ def test_more_blur_and_more_noise_are_further_away(network: PerceptualNetwork, v
 
     for distances in (blurs, noises):
         assert distances[0] == pytest.approx(0, abs=1e-6)
-        assert all(more > 1.2 * less for less, more in zip(distances, distances[1:], strict=False))
+        assert all(more > 1.2 * less for less, more in pairwise(distances))
         assert distances[-1] < 4
 
 
