@@ -53,6 +53,7 @@ def test_frames_are_pooled_before_the_ratio_so_that_flat_ones_count_for_nothing(
     halved = videos * 0.5
 
     assert sharpness_ratio(torch.cat([videos, flat]), torch.cat([halved, flat])) == pytest.approx(0.25)
+    assert sharpness_ratio(torch.cat([videos, videos]), torch.cat([videos, halved])) == pytest.approx(0.625)
     assert math.isnan(sharpness_ratio(flat, videos))
 
 
