@@ -12,9 +12,9 @@ MOVING_SHAPES = "shapes"
 class DataConfig:
     """Where clips come from and what is cut from it."""
 
-    path: str = SHIPPED_CLIPS  # "clips": the four shipped clips; "shapes": moving shapes; else a folder of videos
+    path: str = SHIPPED_CLIPS  # "clips": the four shipped clips; "shapes": moving shapes; else a folder of files
     resolution: int = 64  # the short side is resized to it by area averaging, then a square is cropped
-    num_frames: int = 17
+    num_frames: int = 17  # of a clip; 1 trains on images: the pictures of a folder, and the frames of its videos
     frame_stride: int = 1  # a clip shows every so many-th frame
     heldout_fraction: float = 0.05  # of the windows of a folder; the other sources have a fixed hold-out
     seed: int = 0  # chooses the held-out blocks of a folder, and the shapes

@@ -1,4 +1,4 @@
-"""Video files to frames, in order from the start: seeking returns wrong frames on real files."""
+"""Files to frames: videos in order from the start, since seeking returns wrong frames on real files; pictures."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +8,9 @@ import av.error
 import numpy as np
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
+from PIL import Image, ImageOps, ImageSequence
+
+PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 class DecodingError(Exception):
@@ -17,9 +20,41 @@ class DecodingError(Exception):
 def decode_frames(path: Path) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
     """The frames of a file as they are shown: RGB, upright where the file says how it is turned.
 
+    A picture is one frame; one that holds several, as an animated WebP does, is a video of them.
+
     Raises:
         DecodingError: after the last good frame, where the file is damaged.
     """
+    yield from decode_picture(path) if path.suffix.lower() in PICTURE_ENDINGS else decode_video(path)
+
+
+def decode_picture(path: Path) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
+    """By Pillow, which knows how cameras mark a turned picture. What is transparent is shown on white."""
+    try:
+        with Image.open(path) as image:
+            for page in ImageSequence.Iterator(image):
+                yield np.asarray(to_rgb(ImageOps.exif_transpose(page)))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DecodingError(str(error)) from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A picture of any mode with eight bits for each of three colours.
+
+    Raises:
+        ValueError: values whose range nobody knows; converting them would cut off what lies above 255.
+    """
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode} have no fixed range")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return image.convert("RGB")
+
+
+def decode_video(path: Path) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
     reformatter = VideoReformatter()  # one for all frames: setting it up costs more than using it
     try:
         with av.open(path, metadata_errors="ignore") as container:

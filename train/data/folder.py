@@ -1,8 +1,10 @@
-"""A folder of the user's own videos, laid out like UCF-101: each sub-folder is a label."""
+"""A folder of the user's own videos and pictures, laid out like UCF-101: each sub-folder is a label."""
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
+from .decoding import PICTURE_ENDINGS
 from .frame_cache import VideoFile
 
 VIDEO_ENDINGS = (
@@ -11,18 +13,32 @@ VIDEO_ENDINGS = (
 )
 
 
-def find_videos(root: Path) -> list[VideoFile]:
-    """All videos at any depth; the label is the first folder below `root`, or `root` itself for files right in it.
+class FoundFiles(NamedTuple):
+    """In the order of their paths."""
+
+    videos: list[VideoFile]
+    pictures: list[VideoFile]
+
+
+def find_files(root: Path) -> FoundFiles:
+    """All files at any depth; the label is the first folder below `root`, or `root` itself for files right in it.
 
     Raises:
-        FileNotFoundError: there is no such folder, or there are no videos in it.
+        FileNotFoundError: there is no such folder, or there are neither videos nor pictures in it.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"no folder of videos at {root.resolve()}")
-    paths = [path for path in visible_files(root) if path.suffix.lower() in VIDEO_ENDINGS]
-    if not paths:
-        raise FileNotFoundError(f"no videos in {root.resolve()}: looked for files ending in {' '.join(VIDEO_ENDINGS)}")
-    return [describe(path, root) for path in sorted(paths)]
+    paths = sorted(visible_files(root))
+    videos, pictures = (
+        [describe(path, root) for path in paths if path.suffix.lower() in endings]
+        for endings in (VIDEO_ENDINGS, PICTURE_ENDINGS)
+    )
+    if not videos and not pictures:
+        raise FileNotFoundError(
+            f"no videos in {root.resolve()}: looked for files ending in {' '.join(VIDEO_ENDINGS)}, "
+            f"and for pictures ending in {' '.join(PICTURE_ENDINGS)}"
+        )
+    return FoundFiles(videos, pictures)
 
 
 def visible_files(root: Path) -> list[Path]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from jaxtyping import Bool, Int
 
 from .config import MOVING_SHAPES, SHIPPED_CLIPS, DataConfig
-from .folder import find_videos
+from .folder import find_files
 from .frame_cache import FORMAT_VERSION, StoredVideo, VideoFile, store_videos
 from .shapes import MOTIONS, motion_of
 from .shipped import HELDOUT_LIST, shipped_heldout, shipped_videos
@@ -28,23 +28,25 @@ Starts = Mapping[str, Int[np.ndarray, " _"]]  # first frames of windows, by file
 logger = logging.getLogger(__name__)
 
 
-def load_data(config: DataConfig, *, progress: bool = True) -> VideoData:
+def load_data(config: DataConfig, *, with_pictures: bool = False, progress: bool = True) -> VideoData:
     """Clips for training and held-out ones.
 
-    The first call with a source decodes it into the cache; later ones only look whether it has changed.
+    The first call with a source decodes it into the cache; later ones only look whether it has changed. A picture is a
+    video of one frame: among clips of one frame pictures are clips like the frames of videos.
 
     Args:
+        with_pictures: give the pictures of a folder beside clips of several frames.
         progress: show a bar while decoding.
 
     Raises:
-        FileNotFoundError: no such folder, or no videos in it.
+        FileNotFoundError: no such folder, or nothing in it to make clips of.
         ValueError: no usable video, or too little of it to hold any out.
     """
     if config.path == MOVING_SHAPES:
         return shape_data(config)
     if config.path == SHIPPED_CLIPS:
         return shipped_data(config, progress=progress)
-    return folder_data(config, progress=progress)
+    return folder_data(config, with_pictures=with_pictures, progress=progress)
 
 
 def shape_data(config: DataConfig) -> VideoData:
@@ -88,16 +90,30 @@ def shipped_data(config: DataConfig, *, progress: bool) -> VideoData:
     return file_data(config, files, videos, train, heldout, sources)
 
 
-def folder_data(config: DataConfig, *, progress: bool) -> VideoData:
+def folder_data(config: DataConfig, *, with_pictures: bool, progress: bool) -> VideoData:
     """Blocks of frames chosen by the seed are held out."""
-    files = find_videos(Path(config.path).expanduser())
+    found = find_files(Path(config.path).expanduser())
+    files, kind = found.videos, "videos"
+    if config.num_frames == 1 and found.pictures:
+        files, kind = [*found.videos, *found.pictures], "videos and pictures"
+    elif found.pictures and not with_pictures:
+        logger.warning(
+            "left out the %d pictures in %s: clips have %d frames (clips of one frame take pictures, and so does "
+            "joint training on images)",
+            *(len(found.pictures), config.path, config.num_frames),
+        )
+    if not files:
+        raise FileNotFoundError(
+            f"no videos in {config.path}, but {len(found.pictures)} pictures: those make clips of 1 frame, "
+            f"and num_frames is {config.num_frames}"
+        )
     stored = store_videos(files, config.resolution, config.frames_dir, progress=progress)
     videos = long_enough(stored, config.span)
     if skipped := len(files) - len(videos):
-        logger.warning("%d of %d videos in %s cannot be used", skipped, len(files), config.path)
+        logger.warning("%d of %d %s in %s cannot be used", skipped, len(files), kind, config.path)
     if not videos:
         reason = f"a clip needs {config.span} frames without a cut" if stored else "none of them can be read"
-        raise ValueError(f"no usable video among the {len(files)} in {config.path}: {reason}")
+        raise ValueError(f"no usable video among the {len(files)} {kind} in {config.path}: {reason}")
     timelines = {name: video.timeline for name, video in videos.items()}
     blocks = choose_heldout(timelines, config.span, config.heldout_fraction, config.seed)
     train, heldout = {}, {}
@@ -106,9 +122,21 @@ def folder_data(config: DataConfig, *, progress: bool) -> VideoData:
         starts = [np.arange(block.start, block.stop - config.span + 1) for block in sorted(blocks[name])]
         heldout[name] = np.concatenate([np.arange(0), *starts])
     sources = [f"{file.name} {file.label} {file.identity}" for file in files if file.name in videos]
-    return file_data(config, files, videos, train, heldout, sources)
+    data = file_data(config, files, videos, train, heldout, sources)
+    if not (with_pictures and found.pictures):
+        return data
+    return add_pictures(data, config, found.pictures, sources, progress=progress)
 
 
+def add_pictures(
+    data: VideoData, config: DataConfig, files: Sequence[VideoFile], sources: Sequence[str], *, progress: bool
+) -> VideoData:
+    """The same data, to train on these pictures as well; a label is an index into the names of both."""
+    pictures = store_videos(files, config.resolution, config.frames_dir, progress=progress)
+    if skipped := len(files) - len(pictures):
+        logger.warning("%d of %d pictures in %s cannot be used", skipped, len(files), config.path)
+    if not pictures:
+        raise ValueError(f"none of the {len(files)} pictures in {config.path} can be read")
 def long_enough(videos: Mapping[str, StoredVideo], span: int) -> dict[str, StoredVideo]:
     """Those with at least one window; the others are named."""
     usable = {}

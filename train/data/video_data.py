@@ -111,3 +111,4 @@ class VideoData:
     heldout: Clips
     allows_flip: bool  # mirrored clips are as good as the others
     fingerprint: str  # changes with the content of the source and with every setting that changes a clip
+    pictures: Clips | None = None  # of one frame, to train on beside the clips; never held out

@@ -1,6 +1,7 @@
 """Measurements: what a tokenizer gives back, how much of its codebook it uses, and what samples are worth."""
 
 from .codebook import bit_balance, codebook_perplexity, dead_bits, num_used_codes
+from .frechet import fd_lite0, frechet_distance, real_floor
 from .reconstruction import (
     ReconstructionScores,
     bits_per_pixel,
@@ -9,6 +10,7 @@ from .reconstruction import (
     psnr_first_frame,
     psnr_mean_colour,
 )
+from .sharpness import sharpness, sharpness_ratio
 
 __all__ = [
     "ReconstructionScores",
@@ -17,8 +19,13 @@ __all__ = [
     "codebook_perplexity",
     "dead_bits",
     "evaluate_tokenizer",
+    "fd_lite0",
+    "frechet_distance",
     "num_used_codes",
     "psnr",
     "psnr_first_frame",
     "psnr_mean_colour",
+    "real_floor",
+    "sharpness",
+    "sharpness_ratio",
 ]
