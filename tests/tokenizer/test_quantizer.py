@@ -1,11 +1,39 @@
+import copy
+import io
+import math
+import pickle
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
+import vector_quantize_pytorch.lookup_free_quantization as library
+from torch import Tensor
 
-from magvit2_pytorch.tokenizer.quantizer import LookupFreeQuantizer
+from magvit2_pytorch import VideoTokenizer
+from magvit2_pytorch.tokenizer import TokenizerConfig
+from magvit2_pytorch.tokenizer.losses import autoencoding_losses
+from magvit2_pytorch.tokenizer.quantizer import (
+    FiniteScalarQuantizer,
+    LookupFreeQuantizer,
+    Quantizer,
+    SphericalQuantizer,
+    make_quantizer,
+)
+
+LEVELS = (8, 5, 3, 4)
 
 
-@pytest.mark.parametrize("code_bits", [1, 5, 18])
-def test_dequantizing_inverts_quantizing_exactly(code_bits: int) -> None:
+def of_every_kind() -> list[tuple[Quantizer, int]]:
+    """A quantizer of each kind and its latent channels."""
+    return [(LookupFreeQuantizer(2**9), 9), (SphericalQuantizer(2**9), 9), (FiniteScalarQuantizer(LEVELS), 4)]
+
+
+each_kind = pytest.mark.parametrize(("quantizer", "channels"), of_every_kind(), ids=["lfq", "bsq", "fsq"])
+
+
+@pytest.mark.parametrize("code_bits", [1, 5, 18, 20])
+def test_lookup_free_quantizing_takes_the_sign(code_bits: int) -> None:
     quantizer = LookupFreeQuantizer(2**code_bits).train()
     latents = torch.randn(2, code_bits, 3, 4, 4)
 
@@ -15,24 +43,240 @@ def test_dequantizing_inverts_quantizing_exactly(code_bits: int) -> None:
     assert torch.equal(quantizer.dequantize(codes), quantized)
 
 
+@pytest.mark.parametrize("code_bits", [1, 5, 18])
+def test_spherical_quantizing_takes_the_sign_and_keeps_the_length(code_bits: int) -> None:
+    latents = torch.randn(2, code_bits, 3, 4, 4)
+
+    quantized, codes = SphericalQuantizer(2**code_bits)(latents)
+
+    torch.testing.assert_close(quantized, latents.sign() / math.sqrt(code_bits))
+    assert torch.equal(codes, LookupFreeQuantizer(2**code_bits)(latents).codes)
+
+
+@pytest.mark.parametrize("levels", [(3,), LEVELS, (8, 8, 8, 8, 8, 8, 4)])
+def test_finite_scalar_quantizing_rounds_what_a_tanh_bounds(levels: tuple[int, ...]) -> None:
+    quantizer = FiniteScalarQuantizer(levels)
+    latents = torch.randn(2, len(levels), 3, 8, 8) * 3
+
+    quantized, codes = quantizer(latents)
+
+    place_values = [math.prod(levels[:channel]) for channel in range(len(levels))]  # channel 0 is the lowest digit
+    for channel, (level, place_value) in enumerate(zip(levels, place_values, strict=True)):
+        half = (level - 1) * (1 + 1e-3) / 2
+        offset = 0.5 if level % 2 == 0 else 0.0
+        rounded = ((latents[:, channel] + math.atanh(offset / half)).tanh() * half - offset).round()
+        torch.testing.assert_close(quantized[:, channel], rounded / (level // 2))
+        assert torch.equal(codes // place_value % level, (rounded + level // 2).long())
+        assert len(rounded.unique()) == level
+
+
+@each_kind
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("training", [True, False])
+def test_dequantizing_gives_exactly_what_the_decoder_saw(
+    quantizer: Quantizer, channels: int, dtype: torch.dtype, training: bool
+) -> None:
+    quantizer = copy.deepcopy(quantizer).to(dtype).train(training)
+
+    quantized, codes = quantizer(torch.randn(2, channels, 3, 4, 4).to(dtype))
+
+    assert codes.dtype == torch.int64
+    assert quantized.dtype == dtype
+    assert torch.equal(quantizer.dequantize(codes), quantized)
+
+
+@each_kind
+def test_quantizing_inverts_dequantizing_over_the_whole_codebook(quantizer: Quantizer, channels: int) -> None:
+    codes = torch.arange(quantizer.codebook_size).reshape(1, -1, 1, 1)
+
+    quantized = quantizer.dequantize(codes)
+
+    assert quantized.shape == (1, channels, quantizer.codebook_size, 1, 1)
+    assert len(quantized.flatten(2).unique(dim=2)[0, 0]) == quantizer.codebook_size
+    # latents that lie at a level are not always rounded to it: the tanh is steep, so stretch it back
+    latents = torch.atanh(quantized * 0.999) if isinstance(quantizer, FiniteScalarQuantizer) else quantized
+    if not isinstance(quantizer, FiniteScalarQuantizer):
+        assert torch.equal(quantizer(latents).codes, codes)
+
+
+@each_kind
+def test_under_autocast_the_decoder_sees_what_dequantizing_gives(quantizer: Quantizer, channels: int) -> None:
+    latents = torch.randn(2, channels, 3, 4, 4).bfloat16()
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        quantized, codes = quantizer(latents)
+
+        assert torch.equal(quantizer.dequantize(codes), quantized.float())
+
+
 def test_channel_0_is_the_highest_bit() -> None:
-    quantizer = LookupFreeQuantizer(2**3)
     latents = torch.tensor([0.3, -2.0, 0.1]).reshape(1, 3, 1, 1, 1)
 
-    assert quantizer(latents).codes.item() == 0b101
+    for quantizer in (LookupFreeQuantizer(2**3), SphericalQuantizer(2**3)):
+        assert quantizer(latents).codes.item() == 0b101
 
 
-def test_gradients_pass_straight_through_in_training_and_evaluation() -> None:
-    for quantizer in (LookupFreeQuantizer(2**4).train(), LookupFreeQuantizer(2**4).eval()):
-        latents = torch.randn(1, 4, 1, 2, 2, requires_grad=True)
-        weights = torch.randn(1, 4, 1, 2, 2)
+def gradient(function: Callable[[Tensor], Tensor], latents: Tensor) -> Tensor:
+    latents = latents.clone().requires_grad_()
+    return torch.autograd.grad(function(latents), latents)[0]
 
-        (quantizer(latents).quantized * weights).sum().backward()
 
-        assert torch.equal(latents.grad, weights)  # type: ignore[arg-type]
+@pytest.mark.parametrize("training", [True, False])
+def test_gradients_pass_straight_through_the_rounding(training: bool) -> None:
+    latents, weights = torch.randn(1, 4, 1, 2, 2), torch.randn(1, 4, 1, 2, 2)
+    levels = torch.tensor(LEVELS).reshape(4, 1, 1, 1)
+    half, offset = (levels - 1) * (1 + 1e-3) / 2, 0.5 * (levels % 2 == 0)
+    smooth: list[tuple[Quantizer, Callable[[Tensor], Tensor]]] = [
+        (LookupFreeQuantizer(2**4), lambda z: z),
+        (SphericalQuantizer(2**4), lambda z: z / z.norm(dim=1, keepdim=True)),
+        (FiniteScalarQuantizer(LEVELS), lambda z: (z + (offset / half).atanh()).tanh() * half / (levels // 2)),
+    ]
+
+    for quantizer, unrounded in smooth:
+        quantizer.train(training)
+        torch.testing.assert_close(
+            gradient(lambda z, q=quantizer: (q(z).quantized * weights).sum(), latents),
+            gradient(lambda z, f=unrounded: (f(z) * weights).sum(), latents),
+        )
 
 
 def test_the_library_never_computes_its_own_penalty() -> None:
-    quantizer = LookupFreeQuantizer(2**4)
-    for mode in (True, False, True):
-        assert not torch.nn.Sequential(quantizer).train(mode)[0].lfq.training  # type: ignore[union-attr]
+    for quantizer in (LookupFreeQuantizer(2**4), SphericalQuantizer(2**4)):
+        for mode in (True, False, True):
+            assert not torch.nn.Sequential(quantizer).train(mode)[0].lfq.training  # type: ignore[union-attr]
+
+
+@each_kind
+def test_a_quantizer_survives_copying_pickling_and_its_state(quantizer: Quantizer, channels: int) -> None:
+    latents = torch.randn(1, channels, 1, 4, 4)
+    expected = quantizer(latents)
+    saved = io.BytesIO()
+    torch.save(quantizer.state_dict(), saved)
+    saved.seek(0)
+
+    for copied in (copy.deepcopy(quantizer), pickle.loads(pickle.dumps(quantizer))):
+        copied.load_state_dict(torch.load(saved, weights_only=True))
+        saved.seek(0)
+        assert torch.equal(copied(latents).quantized, expected.quantized)
+        assert torch.equal(copied(latents).codes, expected.codes)
+
+
+def test_lookup_free_losses_are_commitment_and_entropies() -> None:
+    video, latents = torch.zeros(1, 3, 1, 8, 8), torch.randn(2, 9, 3, 4, 4)
+    quantizer = LookupFreeQuantizer(2**9)
+    quantized = quantizer(latents).quantized
+
+    losses = quantizer.losses(latents, quantized, 2.0)
+
+    expected = autoencoding_losses(video, video, latents, quantized, inverse_temperature=2.0)
+    assert losses == {name: value for name, value in expected.items() if name != "reconstruction"}
+    assert losses["commitment"].item() == pytest.approx((latents.abs() - 1).square().mean().item())
+
+
+@pytest.mark.parametrize("inverse_temperature", [1.0, 30.0])
+def test_spherical_entropies_equal_the_librarys_in_double_precision(
+    inverse_temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clamped_log = library.log
+    monkeypatch.setattr(library, "log", lambda t, eps=1e-5: clamped_log(t, eps=1e-300))
+    theirs = library.LFQ(
+        dim=7, codebook_size=2**7, spherical=True, force_quantization_f32=False, commitment_loss_weight=1.0
+    ).double()
+    ours = SphericalQuantizer(2**7).double()
+    latents = torch.randn(2, 7, 3, 4, 4, dtype=torch.float64)
+
+    def library_losses(z: Tensor) -> dict[str, Tensor]:
+        _, parts = theirs.train()(z, inv_temperature=inverse_temperature, return_loss_breakdown=True)
+        return {
+            "commitment": parts.commitment,
+            "sample_entropy": parts.per_sample_entropy,
+            "codebook_entropy": parts.batch_entropy,
+        }
+
+    def our_losses(z: Tensor) -> dict[str, Tensor]:
+        return ours.losses(z, ours(z).quantized, inverse_temperature)
+
+    assert our_losses(latents).keys() == library_losses(latents).keys()
+    for name, expected in library_losses(latents).items():
+        tolerance = 1e-6 if name == "commitment" else 1e-12  # the commitment is taken in single precision
+        torch.testing.assert_close(our_losses(latents)[name].double(), expected, rtol=0, atol=tolerance)
+        torch.testing.assert_close(
+            gradient(lambda z, n=name: our_losses(z)[n].double(), latents),
+            gradient(lambda z, n=name: library_losses(z)[n], latents),
+            rtol=0,
+            atol=tolerance,
+        )
+
+
+@pytest.mark.parametrize("quantizer", [LookupFreeQuantizer(2**9), SphericalQuantizer(2**9)], ids=["lfq", "bsq"])
+def test_losses_are_the_same_under_autocast(quantizer: LookupFreeQuantizer) -> None:
+    latents = torch.randn(2, 9, 3, 4, 4).bfloat16()  # what an encoder gives there
+    expected = quantizer.losses(latents.float(), quantizer(latents.float()).quantized, 2.0)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert quantizer.losses(latents, quantizer(latents).quantized, 2.0) == expected
+
+
+def test_finite_scalar_quantizing_asks_for_no_losses() -> None:
+    quantizer = FiniteScalarQuantizer(LEVELS)
+    latents = torch.randn(1, 4, 1, 2, 2)
+
+    assert quantizer.losses(latents, quantizer(latents).quantized, 1.0) == {}
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {"codebook_size": 2**7},
+    {"codebook_size": 2**7, "quantizer": "bsq"},
+    {"codebook_size": 480, "quantizer": "fsq", "fsq_levels": [8, 5, 3, 4]},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=["lfq", "bsq", "fsq"])
+def test_a_tokenizer_of_each_quantizer_decodes_its_codes_to_its_reconstruction(options: dict[str, Any]) -> None:
+    tokenizer = VideoTokenizer(image_size=8, init_dim=8, layers=("residual", "compress_space"), **options).eval()
+    video = torch.rand(1, 3, 2, 8, 8) * 2 - 1
+
+    codes = tokenizer.encode(video)
+
+    assert len(codes.unique()) > 1
+    assert int(codes.max()) < tokenizer.codebook_size
+    with torch.no_grad():
+        assert torch.equal(tokenizer.decode(codes), tokenizer(video))
+
+
+def test_a_config_names_its_quantizer_and_counts_the_latent_channels() -> None:
+    configs = [TokenizerConfig(**{**options, "fsq_levels": LEVELS if "fsq_levels" in options else None})
+               for options in OPTIONS]  # fmt: skip
+
+    kinds = [type(make_quantizer(config)) for config in configs]
+
+    assert kinds == [LookupFreeQuantizer, SphericalQuantizer, FiniteScalarQuantizer]
+    assert [config.latent_channels for config in configs] == [7, 7, 4]
+    assert [config.code_bits for config in configs] == [7, 7, 9]  # 480 codes take 9 bits
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"quantizer": "vq"}, "quantizer.*lfq.*bsq.*fsq.*'vq'"),
+        ({"quantizer": "fsq"}, "fsq_levels.*None.*'fsq'"),
+        ({"fsq_levels": (8, 8)}, r"fsq_levels.*\(8, 8\).*'lfq'"),
+        ({"quantizer": "fsq", "fsq_levels": (8, 5, 5, 5)}, r"codebook_size must be 1000.*got 262144"),
+        ({"quantizer": "fsq", "fsq_levels": (2, 4), "codebook_size": 8}, r"at least 3.*\(2, 4\)"),
+        ({"quantizer": "fsq", "fsq_levels": (), "codebook_size": 1}, r"at least 3.*\(\)"),
+        ({"quantizer": "bsq", "codebook_size": 1000}, "power of two.*1000"),
+    ],
+)
+def test_a_config_that_contradicts_itself_is_refused_in_words(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        TokenizerConfig(**options)
+
+
+def test_more_codes_than_the_library_holds_are_refused_in_words() -> None:
+    for make in (
+        lambda: LookupFreeQuantizer(2**21),
+        lambda: SphericalQuantizer(2**21),
+        lambda: FiniteScalarQuantizer((8,) * 7),
+    ):
+        with pytest.raises(ValueError, match=r"at most 1048576 \(2\^20\) codes, got 2097152"):
+            make()
