@@ -2,19 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from .entropy import at_least_float32, codebook_entropy, sample_entropy
-
 Losses = dict[str, Float[Tensor, ""]]
 
 PIXEL_LOSSES = {"l2": F.mse_loss, "l1": F.l1_loss}
-NEED_A_NETWORK = ("perceptual", "adversarial")  # their weights may stand without a loss
+# Losses of another network and of some quantizers: their weights may stand without them.
+NOT_ALWAYS = ("perceptual", "adversarial", "commitment", "sample_entropy", "codebook_entropy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,25 +33,6 @@ class TokenizerLossWeights:
     """What the discriminators have the tokenizer pay, where there are any."""
 
 
-def autoencoding_losses(
-    video: Float[Tensor, "b c T H W"],
-    reconstruction: Float[Tensor, "b c T H W"],
-    latents: Float[Tensor, "b k t h w"],
-    quantized: Float[Tensor, "b k t h w"],
-    *,
-    inverse_temperature: float,
-    reconstruction_loss: Literal["l2", "l1"] = "l2",
-) -> Losses:
-    """Every loss that needs no other network, unweighted."""
-    pixel_loss = PIXEL_LOSSES[reconstruction_loss]
-    return {
-        "reconstruction": pixel_loss(at_least_float32(reconstruction), at_least_float32(video)),
-        "commitment": F.mse_loss(at_least_float32(latents), at_least_float32(quantized.detach())),
-        "sample_entropy": sample_entropy(latents, inverse_temperature),
-        "codebook_entropy": codebook_entropy(latents, inverse_temperature),
-    }
-
-
 def weighted_sum(
     losses: Losses, weights: TokenizerLossWeights, *, adversarial_factors: Sequence[float | Float[Tensor, ""]] = ()
 ) -> Float[Tensor, ""]:
@@ -63,13 +42,12 @@ def weighted_sum(
         adversarial_factors: what multiplies the adversarial weight for `adversarial_0`, `adversarial_1` and so on.
 
     Raises:
-        ValueError: a loss without a weight, or a weight without a loss; only those that need another network may be
-            missing.
+        ValueError: a loss without a weight, or a weight without a loss that every training has.
     """
     weight_of: dict[str, float | Tensor] = asdict(weights)
     weight_of |= {
         f"adversarial_{index}": factor * weights.adversarial for index, factor in enumerate(adversarial_factors)
     }
-    if losses.keys() - weight_of.keys() or weight_of.keys() - losses.keys() - {*NEED_A_NETWORK}:
+    if losses.keys() - weight_of.keys() or weight_of.keys() - losses.keys() - {*NOT_ALWAYS}:
         raise ValueError(f"the losses {sorted(losses)} do not match the weights {sorted(weight_of)}")
     return torch.stack([weight_of[name] * loss for name, loss in losses.items()]).sum()

@@ -14,9 +14,10 @@ from . import inflation, streaming, tiling
 from .autoencoder import Decoder, Encoder
 from .config import TokenizerConfig
 from .context import Context
+from .entropy import at_least_float32
 from .inputs import Condition, Video, as_video, check_codes, decoded_sizes, make_context, pad, trim
 from .layer_kinds import LayerSpec
-from .losses import Losses, TokenizerLossWeights, autoencoding_losses, weighted_sum
+from .losses import PIXEL_LOSSES, Losses, TokenizerLossWeights, weighted_sum
 from .memory import activations_fit
 from .pixels import check_pixels
 from .presets import PRESETS
@@ -135,11 +136,6 @@ class VideoTokenizer(Pretrained):
     def spatial_stride(self) -> tuple[int, int]:
         """Rows and columns of pixels that a code stands for."""
         return self.config.spatial_stride
-
-    @property
-    def last_weight(self) -> Float[Tensor, "..."]:
-        """The kernel of the decoder's last convolution, where an adaptive adversarial weight compares gradients."""
-        return self.decoder[-1][2].weight
 
     def code_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
         """Grid of codes (t, h, w) of a clip of these sizes."""
@@ -338,15 +334,23 @@ class VideoTokenizer(Pretrained):
         output = self.autoencode(video, cond)
         if not return_loss:
             return output.reconstruction if video.ndim == 5 else output.reconstruction[:, :, 0]
-        losses = autoencoding_losses(
-            self._as_video(video),
-            output.reconstruction,
-            output.latents,
-            output.quantized,
-            inverse_temperature=self.config.inverse_temperature,
-            reconstruction_loss=self.config.reconstruction_loss,
-        )
+        losses = self.losses(self._as_video(video), output)
         return weighted_sum(losses, self.config.loss_weights), losses
+
+    def losses(
+        self, video: Float[Tensor, "b c T H W"], output: Autoencoding, *, inverse_temperature: float | None = None
+    ) -> Losses:
+        """Every loss of a pass through the tokenizer that needs no other network, unweighted, by name.
+
+        Args:
+            inverse_temperature: of the entropies, in place of the config's.
+        """
+        sharpness = self.config.inverse_temperature if inverse_temperature is None else inverse_temperature
+        pixel_loss = PIXEL_LOSSES[self.config.reconstruction_loss]
+        return {
+            "reconstruction": pixel_loss(at_least_float32(output.reconstruction), at_least_float32(video)),
+            **self.quantizer.losses(output.latents, output.quantized, sharpness),
+        }
 
     @property
     def last_weight(self) -> nn.Parameter:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from .adversarial import DiscriminatorObjective, adaptive_adversarial_weight
-from .losses import Losses, autoencoding_losses
+from .losses import Losses
 from .model import VideoTokenizer
 
 Pixels = Float[Tensor, "b c T H W"]
@@ -66,16 +66,8 @@ class TokenizerObjective(nn.Module):
             inverse_temperature: of the entropies, in place of the config's.
             phase: as in `VideoDiscriminator.forward`.
         """
-        config = self.tokenizer.config
         output = self.tokenizer.autoencode(video)
-        losses = autoencoding_losses(
-            video,
-            output.reconstruction,
-            output.latents,
-            output.quantized,
-            inverse_temperature=config.inverse_temperature if inverse_temperature is None else inverse_temperature,
-            reconstruction_loss=config.reconstruction_loss,
-        )
+        losses = self.tokenizer.losses(video, output, inverse_temperature=inverse_temperature)
         judged = Judged(output.reconstruction)
         if self.perceptual is not None:
             losses["perceptual"] = judged.keep("perceptual", self.perceptual(judged.picture, video))

@@ -69,7 +69,7 @@ class LookupFreeQuantizer(nn.Module):
     ) -> Losses:
         """Commitment and both entropies, unweighted."""
         return {
-            "commitment": F.mse_loss(latents.float(), quantized.detach().float()),
+            "commitment": F.mse_loss(at_least_float32(latents), at_least_float32(quantized.detach())),
             "sample_entropy": sample_entropy(latents, inverse_temperature),
             "codebook_entropy": codebook_entropy(latents, inverse_temperature),
         }

@@ -137,6 +137,8 @@ def add_pictures(
         logger.warning("%d of %d pictures in %s cannot be used", skipped, len(files), config.path)
     if not pictures:
         raise ValueError(f"none of the {len(files)} pictures in {config.path} can be read")
+
+
 def long_enough(videos: Mapping[str, StoredVideo], span: int) -> dict[str, StoredVideo]:
     """Those with at least one window; the others are named."""
     usable = {}
