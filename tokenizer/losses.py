@@ -11,8 +11,8 @@ from torch import Tensor
 Losses = dict[str, Float[Tensor, ""]]
 
 PIXEL_LOSSES = {"l2": F.mse_loss, "l1": F.l1_loss}
-# Losses of another network and of some quantizers: their weights may stand without them.
-NOT_ALWAYS = ("perceptual", "adversarial", "commitment", "sample_entropy", "codebook_entropy")
+NEED_A_NETWORK = {"perceptual", "adversarial"}  # their weights may stand without a loss
+OF_BITS = {"commitment", "sample_entropy", "codebook_entropy"}  # so may these together: FSQ has none of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +42,14 @@ def weighted_sum(
         adversarial_factors: what multiplies the adversarial weight for `adversarial_0`, `adversarial_1` and so on.
 
     Raises:
-        ValueError: a loss without a weight, or a weight without a loss that every training has.
+        ValueError: a loss without a weight, or a weight without a loss; only those that need another network may be
+            missing, or all that the quantizer gives.
     """
     weight_of: dict[str, float | Tensor] = asdict(weights)
     weight_of |= {
         f"adversarial_{index}": factor * weights.adversarial for index, factor in enumerate(adversarial_factors)
     }
-    if losses.keys() - weight_of.keys() or weight_of.keys() - losses.keys() - {*NOT_ALWAYS}:
+    missing = weight_of.keys() - losses.keys() - NEED_A_NETWORK
+    if losses.keys() - weight_of.keys() or missing not in (set(), OF_BITS):
         raise ValueError(f"the losses {sorted(losses)} do not match the weights {sorted(weight_of)}")
     return torch.stack([weight_of[name] * loss for name, loss in losses.items()]).sum()

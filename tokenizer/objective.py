@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from .adversarial import DiscriminatorObjective, adaptive_adversarial_weight
+from .inputs import Condition
 from .losses import Losses
 from .model import VideoTokenizer
 
@@ -56,17 +57,19 @@ class TokenizerObjective(nn.Module):
         video: Pixels,
         discriminators: DiscriminatorObjective | None = None,
         *,
+        cond: Condition | None = None,
         inverse_temperature: float | None = None,
         phase: int = 0,
     ) -> TokenizerLosses:
-        """The losses `reconstruction`, `commitment`, `sample_entropy` and `codebook_entropy`, then `perceptual` and
-        one `adversarial_i` for each discriminator, where there are such networks.
+        """The loss `reconstruction`, the quantizer's (`commitment`, `sample_entropy` and `codebook_entropy`, but none
+        for FSQ), then `perceptual` and one `adversarial_i` for each discriminator, where there are such networks.
 
         Args:
+            cond: as in `VideoTokenizer.encode`.
             inverse_temperature: of the entropies, in place of the config's.
             phase: as in `VideoDiscriminator.forward`.
         """
-        output = self.tokenizer.autoencode(video)
+        output = self.tokenizer.autoencode(video, cond)
         losses = self.tokenizer.losses(video, output, inverse_temperature=inverse_temperature)
         judged = Judged(output.reconstruction)
         if self.perceptual is not None:

@@ -50,26 +50,31 @@ def parse_run(presets: Mapping[str, Run], *, description: str, arguments: Sequen
 
 
 def parse_layers(text: str) -> tuple[LayerSpec, ...]:
-    """`residual,compress_space:128` as ('residual', ('compress_space', 128)).
+    """`residual,compress:2x2x2:128` as ('residual', ('compress', (2, 2, 2), 128)).
 
     Raises:
         ValueError: another form.
     """
     layers: list[LayerSpec] = []
     for part in text.split(","):
-        match = re.fullmatch(r"([a-z_]+)(?::(\d+))?", part.strip())
-        if match is None:
+        if re.fullmatch(r"[a-z_]+(:\d+(x\d+)*)*", part.strip()) is None:
             raise ValueError(
-                f"layers are written like residual,compress_space:128 (kinds: {', '.join(LAYER_KINDS)}), got {text!r}"
+                "layers are written like residual,compress_space:128,compress:2x2x2 "
+                f"(kinds: {', '.join(LAYER_KINDS)}), got {text!r}"
             )
-        name, width = match.groups()
-        layers.append(name if width is None else (name, int(width)))
+        name, *arguments = part.strip().split(":")
+        values = (tuple(int(number) for number in argument.split("x")) for argument in arguments)
+        layers.append((name, *(value[0] if len(value) == 1 else value for value in values)) if arguments else name)
     return tuple(layers)
 
 
 def format_layers(layers: Sequence[LayerSpec]) -> str:
     """The inverse of `parse_layers`."""
-    return ",".join(spec if isinstance(spec, str) else ":".join(str(part) for part in spec) for spec in layers)
+
+    def written(argument: str | int | tuple[int, ...]) -> str:
+        return "x".join(map(str, argument)) if isinstance(argument, tuple) else str(argument)
+
+    return ",".join(spec if isinstance(spec, str) else ":".join(map(written, spec)) for spec in layers)
 
 
 @registry.primitive_rule
@@ -79,7 +84,7 @@ def layers_rule(type_info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] |
         return None
     return PrimitiveConstructorSpec(
         nargs=1,
-        metavar="KIND[:WIDTH],...",
+        metavar="KIND[:ARGUMENT...],...",
         instance_from_str=lambda strings: parse_layers(strings[0]),
         is_instance=lambda value: isinstance(value, tuple),
         str_from_instance=lambda value: [format_layers(value)],

@@ -21,9 +21,11 @@ from torch.utils.data import DataLoader
 
 from magvit2_pytorch.pipelines.pictures import save_videos
 from magvit2_pytorch.pretrained import write_json
-from magvit2_pytorch.tokenizer import TokenizerConfig, TokenizerLossWeights, TokenizerObjective, VideoTokenizer
+from magvit2_pytorch.tokenizer import DiscriminatorConfig, TokenizerConfig, TokenizerObjective, VideoTokenizer
 from magvit2_pytorch.tokenizer.losses import weighted_sum
+from magvit2_pytorch.tokenizer.perceptual import load_perceptual_network
 from magvit2_pytorch.tokenizer.pixels import to_unit_range
+from magvit2_pytorch.tokenizer.presets import PRESETS as MODEL_PRESETS
 from magvit2_pytorch.train.adversarial import AdversarialConfig, Adversary
 from magvit2_pytorch.train.annealing import AnnealingConfig
 from magvit2_pytorch.train.command_line import parse_run
@@ -53,6 +55,11 @@ logger = logging.getLogger(__name__)
 
 WEIGHTS_FOLDER = "tokenizer"  # in a run's folder: the exported model
 PICTURED_CLIPS = 8
+# What the saved weights of a tokenizer are bound to; the rest of its config is how it is trained.
+ARCHITECTURE = (
+    *("image_only", "init_dim", "layers", "decoder_layers", "codebook_size", "channels", "patch_size", "quantizer"),
+    *("fsq_levels", "dim_cond", "norm", "antialiased_downsample"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +71,11 @@ class TokenizerRun(RunConfig):
     batch_size: int = 8
     data: DataConfig = field(default_factory=DataConfig)
     model: TokenizerConfig = field(default_factory=TokenizerConfig)
-    init_from: Path | None = None
-    """Folder of a saved tokenizer whose weights are the start; its architecture must be the model's."""
+    init_from: str | None = None
+    """Folder or Hub name of a saved tokenizer whose weights are the start. Its architecture must be the model's; but an
+    image tokenizer is inflated for a model of video."""
+    perceptual: str | None = None
+    """Network of the perceptual loss: `efficientnet-lite0`, `lpips`, or a safetensors file of the former's weights."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     annealing: AnnealingConfig = field(default_factory=AnnealingConfig)
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
@@ -76,26 +86,37 @@ class TokenizerRun(RunConfig):
             raise ValueError(
                 f"the adversary would start at step {self.adversarial.start_step}, but there are {self.num_steps}"
             )
+        if self.model.dim_cond is not None:
+            raise ValueError(
+                "this command trains without a condition, and the model has `cond_...` layers: train it in a loop of "
+                "your own with TokenizerObjective(tokenizer)(video, cond=...)"
+            )
         # One fact in one place: the model is trained for the size that the data has.
         object.__setattr__(self, "model", replace(self.model, image_size=self.data.resolution))
 
 
-DEMO_MODEL = TokenizerConfig(
-    init_dim=48,
-    patch_size=(4, 4, 4),
-    layers=("residual", ("compress_space", 96), "residual", ("compress_space", 192), "residual"),
-    codebook_size=2**16,
-    inverse_temperature=2.0,
-    loss_weights=TokenizerLossWeights(reconstruction=4.0, commitment=0.05, sample_entropy=0.02, codebook_entropy=-0.02),
-)
 DEMO_OPTIMIZER = OptimizerConfig(learning_rate=3e-3, warmup_steps=40, ema_decay=0.99)
 DEMO = TokenizerRun(
-    num_steps=2400, batch_size=4, evaluate_every=600, save_every=600, model=DEMO_MODEL, optimizer=DEMO_OPTIMIZER
+    num_steps=2400,
+    batch_size=4,
+    evaluate_every=600,
+    save_every=600,
+    model=MODEL_PRESETS["tiny"],
+    optimizer=DEMO_OPTIMIZER,
 )
 PRESETS = {
     "demo": DEMO,
     "shapes": replace(DEMO, output_dir=Path("outputs/tokenizer-shapes"), data=DataConfig(path="shapes")),
     "base": TokenizerRun(output_dir=Path("outputs/tokenizer-base"), data=DataConfig(resolution=128)),
+    "magvit2": TokenizerRun(  # the paper's losses and optimizer; its batch is 256 clips over all processes
+        output_dir=Path("outputs/tokenizer-magvit2"),
+        data=DataConfig(resolution=128),
+        model=MODEL_PRESETS["magvit2"],
+        optimizer=OptimizerConfig(betas=(0.0, 0.99)),
+        annealing=AnnealingConfig(entropy_factor=3.0),
+        perceptual="efficientnet-lite0",
+        adversarial=AdversarialConfig(discriminators=(DiscriminatorConfig(),)),
+    ),
 }
 
 
@@ -117,7 +138,11 @@ def train(run: TokenizerRun) -> Path:
     track(accelerator, folder.config)
 
     torch.manual_seed(run.seed)
-    objective = TokenizerObjective(new_tokenizer(run), adaptive_weight=run.adversarial.adaptive_weight)
+    objective = TokenizerObjective(
+        new_tokenizer(run),
+        None if run.perceptual is None else load_perceptual_network(run.perceptual),
+        adaptive_weight=run.adversarial.adaptive_weight,
+    )
     ema = ExponentialMovingAverage(objective.tokenizer, run.optimizer.ema_decay)
     ema.model.to(accelerator.device)
     objective, optimizer = accelerator.prepare(objective, adamw(objective, run.optimizer))
@@ -199,13 +224,25 @@ def train(run: TokenizerRun) -> Path:
 
 
 def new_tokenizer(run: TokenizerRun) -> VideoTokenizer:
-    """The tokenizer to train, with the weights to start from."""
+    """The tokenizer to train, with the weights to start from.
+
+    Raises:
+        ValueError: those weights are of another architecture.
+    """
     tokenizer = VideoTokenizer.from_config(run.model)
-    if run.init_from is not None:
-        try:
-            tokenizer.load_state_dict(VideoTokenizer.from_pretrained(run.init_from).state_dict())
-        except RuntimeError as error:
-            raise ValueError(f"the tokenizer in {run.init_from} is of another architecture: {error}") from error
+    if run.init_from is None:
+        return tokenizer
+    saved = VideoTokenizer.from_pretrained(run.init_from)
+    if saved.config.image_only and not run.model.image_only:
+        saved = saved.inflate(run.model.layers, run.model.decoder_layers)
+    for field_name in ARCHITECTURE:
+        theirs, ours = getattr(saved.config, field_name), getattr(run.model, field_name)
+        if theirs != ours:
+            raise ValueError(
+                f"the tokenizer in {run.init_from} is of another architecture: {field_name} is {theirs!r} there, and "
+                f"{ours!r} in this run's model"
+            )
+    tokenizer.load_state_dict(saved.state_dict())
     return tokenizer
 
 

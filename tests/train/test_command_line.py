@@ -5,6 +5,7 @@ import pytest
 
 from magvit2_pytorch.pretrained import config_to_dict, write_json
 from magvit2_pytorch.tokenizer import DiscriminatorConfig, TokenizerConfig
+from magvit2_pytorch.tokenizer.presets import PRESETS as MODEL_PRESETS
 from magvit2_pytorch.train.command_line import (
     format_discriminators,
     format_layers,
@@ -67,7 +68,7 @@ def test_a_misspelled_option_stops_and_names_what_was_meant(
 
 
 def test_an_unknown_preset_is_refused_with_those_there_are() -> None:
-    with pytest.raises(SystemExit, match="no preset 'dmeo', allowed are demo, shapes, base"):
+    with pytest.raises(SystemExit, match="no preset 'dmeo', allowed are demo, shapes, base, magvit2"):
         parsed("dmeo")
 
 
@@ -76,17 +77,36 @@ def test_help_names_the_presets_and_explains_the_options(capsys: pytest.CaptureF
         parsed("--help")
 
     printed = capsys.readouterr().out
-    for text in ("demo, shapes, base", "--config", "KIND[:WIDTH]", "Optimizer steps."):
+    for text in ("demo, shapes, base, magvit2", "--config", "KIND[:ARGUMENT...]", "Optimizer steps."):
         assert text in printed
 
 
 def test_layers_have_one_written_form() -> None:
-    layers = TokenizerConfig().layers
-
-    assert parse_layers(format_layers(layers)) == layers
-    for text in ("residual,", "residual compress_space", "residual:", ""):
+    for config in (TokenizerConfig(), *MODEL_PRESETS.values()):
+        for layers in (config.layers, config.decoder_layers or ()):
+            assert not layers or parse_layers(format_layers(layers)) == layers
+    assert parse_layers("compress:2x1x1:64, local_attend_time:4") == (
+        ("compress", (2, 1, 1), 64),
+        ("local_attend_time", 4),
+    )
+    for text in ("residual,", "residual compress_space", "residual:", "compress:2x", "compress:2x2x2:", ""):
         with pytest.raises(ValueError, match="layers are written like"):
             parse_layers(text)
+
+
+def test_the_decoders_layers_and_the_levels_can_be_given(tmp_path: Path) -> None:
+    run = parsed(
+        *("--model.decoder-layers", "residual,compress:1x2x2:96,adaptive_norm,compress:1x2x2:192"),
+        *("--model.quantizer", "fsq", "--model.fsq-levels", "8", "5", "--model.codebook-size", "40"),
+    )
+    write_json(tmp_path / "config.json", config_to_dict(run))
+
+    assert run.model.decoder_layers == (
+        *("residual", ("compress", (1, 2, 2), 96), "adaptive_norm"),
+        ("compress", (1, 2, 2), 192),
+    )
+    assert run.model.fsq_levels == (8, 5)
+    assert parsed("--config", str(tmp_path / "config.json")) == run
 
 
 def test_discriminators_have_one_written_form() -> None:

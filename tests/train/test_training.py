@@ -103,13 +103,43 @@ def test_every_loss_of_the_adversary_is_logged(tokenizer_run: TokenizerRun, monk
 
 def test_weights_to_start_from_are_taken_and_must_fit(tokenizer_run: TokenizerRun) -> None:
     weights = tokenizer.train(tokenizer_run)
-    again = replace(tokenizer_run, output_dir=tokenizer_run.output_dir.with_name("again"), init_from=weights)
+    again = replace(tokenizer_run, output_dir=tokenizer_run.output_dir.with_name("again"), init_from=str(weights))
 
     started = tokenizer.new_tokenizer(again)
 
     assert_equal_weights(dict(started.state_dict()), weights_in(weights))
-    with pytest.raises(ValueError, match="of another architecture"):
+    with pytest.raises(ValueError, match="of another architecture: init_dim is 16 there, and 32 in this run"):
         tokenizer.new_tokenizer(replace(again, model=replace(again.model, init_dim=32)))
+
+
+def test_an_image_tokenizer_is_inflated_to_start_a_video_tokenizer(tokenizer_run: TokenizerRun) -> None:
+    images = replace(
+        tokenizer_run,
+        data=replace(tokenizer_run.data, num_frames=1),
+        model=replace(tokenizer_run.model, image_only=True),
+    )
+    weights = tokenizer.train(images)
+    layers = ("residual", "attend_time", "compress_space", "compress_time")
+    run = replace(
+        tokenizer_run,
+        output_dir=tokenizer_run.output_dir.with_name("video"),
+        model=replace(tokenizer_run.model, layers=layers),
+        init_from=str(weights),
+    )
+
+    started = tokenizer.new_tokenizer(run)
+
+    image = torch.rand(4, 3, 16, 16) * 2 - 1
+    with torch.no_grad():
+        assert torch.allclose(started(image), VideoTokenizer.from_pretrained(weights)(image), atol=1e-5)
+    assert tokenizer.train(run).is_dir()
+    with pytest.raises(ValueError, match="image_only is False there, and True"):
+        tokenizer.new_tokenizer(replace(images, init_from=str(run.output_dir / "tokenizer")))
+
+
+def test_a_conditioned_model_is_refused(tokenizer_run: TokenizerRun) -> None:
+    with pytest.raises(ValueError, match="trains without a condition"):
+        replace(tokenizer_run, model=replace(tokenizer_run.model, layers=("cond_residual",), dim_cond=4))
 
 
 def test_a_stopped_transformer_run_goes_on_bit_for_bit(tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun) -> None:
