@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from magvit2_pytorch.train.data import frame_cache
-from magvit2_pytorch.train.data.folder import find_videos
+from magvit2_pytorch.train.data.folder import find_files
 from magvit2_pytorch.train.data.frame_cache import find_stored, store_video, store_videos
 
 
 def store(videos: Path, cache: Path, resolution: int = 12) -> dict[str, frame_cache.StoredVideo]:
-    return store_videos(find_videos(videos), resolution, cache, progress=False)
+    return store_videos(find_files(videos).videos, resolution, cache, progress=False)
 
 
 def times_of_change(cache: Path) -> dict[Path, int]:
@@ -158,7 +158,7 @@ def test_what_came_before_the_damage_is_kept_and_said_at_every_start(
 
 def test_the_bar_can_be_turned_off(tmp_path: Path, write_video, noise, capfd) -> None:
     write_video(tmp_path / "in/a.mkv", noise(6))
-    videos = find_videos(tmp_path / "in")
+    videos = find_files(tmp_path / "in").videos
 
     store_videos(videos, 12, tmp_path / "quiet", progress=False)
     assert capfd.readouterr().err == ""
