@@ -93,16 +93,16 @@ def shipped_data(config: DataConfig, *, progress: bool) -> VideoData:
 def folder_data(config: DataConfig, *, progress: bool) -> VideoData:
     """Blocks of frames of the videos, and whole pictures, are held out, as the seed chooses them."""
     found = find_files(Path(config.path).expanduser())
+    if config.num_frames > 1 and not found.videos:
+        raise FileNotFoundError(
+            f"no videos in {config.path}, but {len(found.pictures)} pictures: those make clips of 1 frame, "
+            f"and num_frames is {config.num_frames}"
+        )
     if found.pictures and not config.takes_pictures:
         logger.warning(
             "left out the %d pictures in %s: clips have %d frames (clips of one frame take pictures, and so does "
             "an image_ratio above 0)",
             *(len(found.pictures), config.path, config.num_frames),
-        )
-    if config.num_frames > 1 and not found.videos:
-        raise FileNotFoundError(
-            f"no videos in {config.path}, but {len(found.pictures)} pictures: those make clips of 1 frame, "
-            f"and num_frames is {config.num_frames}"
         )
     taken = found if config.takes_pictures else found._replace(pictures=[])
     files = [*taken.videos, *taken.pictures]
