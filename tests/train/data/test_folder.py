@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from magvit2_pytorch.train.data.decoding import PICTURE_ENDINGS
 from magvit2_pytorch.train.data.folder import VIDEO_ENDINGS, find_files
 
 
@@ -54,6 +55,17 @@ def test_links_to_folders_are_followed_even_in_a_circle(tmp_path: Path) -> None:
     assert [video.name for video in find_files(tmp_path / "root").videos] == ["b.mp4", "linked/a.mp4"]
 
 
+def test_pictures_are_told_from_videos(tmp_path: Path) -> None:
+    pictures = sorted(f"label/{number}{ending}" for number, ending in enumerate(PICTURE_ENDINGS))
+    touch(tmp_path, *pictures, "LOUD.JPG", "clip.gif", "notes.txt", ".hidden.png")
+
+    found = find_files(tmp_path)
+
+    assert [video.name for video in found.videos] == ["clip.gif"]
+    assert [picture.name for picture in found.pictures] == ["LOUD.JPG", *pictures]
+    assert {picture.label for picture in found.pictures} == {"label", tmp_path.name}
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / "missing"))):
         find_files(tmp_path / "missing")
@@ -62,5 +74,5 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 def test_an_empty_folder_is_told_what_was_looked_for(tmp_path: Path) -> None:
     touch(tmp_path, "notes.txt")
 
-    with pytest.raises(FileNotFoundError, match=r"\.mp4 .*\.gif"):
+    with pytest.raises(FileNotFoundError, match=r"\.mp4 .*\.gif.*\.png .*\.tiff"):
         find_files(tmp_path)
