@@ -76,6 +76,14 @@ class MaskGitRun(RunConfig):
     label_smoothing: float = 1e-4
     """Share of each target that is spread over the whole vocabulary."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.data.image_ratio > 0:
+            raise ValueError(
+                f"data.image_ratio must be 0 for the transformer, whose codes are all of one size, got "
+                f"{self.data.image_ratio}; it is a setting of the tokenizer's training"
+            )
+
 
 DEMO = MaskGitRun(
     num_steps=1000,

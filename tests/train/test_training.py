@@ -12,6 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 from accelerate import Accelerator
+from PIL import Image
 from torch import Tensor
 
 from magvit2_pytorch import VideoGenerationPipeline, VideoTokenizer
@@ -40,11 +41,14 @@ def with_adversary(run: TokenizerRun, **settings: Any) -> TokenizerRun:
     return replace(run, adversarial=AdversarialConfig(discriminators=discriminators, r1_every=2, **settings))
 
 
-@pytest.mark.parametrize(("gradient_accumulation", "start_step"), [(1, None), (2, None), (2, 2), (1, 4)])
+@pytest.mark.parametrize(
+    ("gradient_accumulation", "start_step", "image_ratio"), [(1, None, 0.0), (2, None, 0.0), (2, 2, 0.5), (1, 4, 0.0)]
+)
 def test_a_stopped_tokenizer_run_goes_on_bit_for_bit(
-    tokenizer_run: TokenizerRun, gradient_accumulation: int, start_step: int | None
+    tokenizer_run: TokenizerRun, gradient_accumulation: int, start_step: int | None, image_ratio: float
 ) -> None:
-    whole = replace(tokenizer_run, gradient_accumulation=gradient_accumulation)
+    data = replace(tokenizer_run.data, image_ratio=image_ratio)
+    whole = replace(tokenizer_run, data=data, gradient_accumulation=gradient_accumulation)
     models = ["model.safetensors"]
     if start_step is not None:  # of an adversary that starts before, while or after the run is stopped
         whole = with_adversary(whole, start_step=start_step, adaptive_weight=True)
@@ -69,6 +73,25 @@ def test_a_stopped_tokenizer_run_goes_on_bit_for_bit(
         )
         assert_equal_weights(ours, theirs)
     assert read_json(whole.output_dir / "metrics.json") == read_json(halved.output_dir / "metrics.json")
+
+
+def test_pictures_alone_train_both_stages(tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun, tmp_path: Path) -> None:
+    for name, level in (("dark/0.png", 20), ("dark/1.png", 60), ("light/2.jpg", 200), ("light/3.jpg", 240)):
+        (tmp_path / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (24, 20), (level, 128, 255 - level)).save(tmp_path / "pictures" / name)
+    pictures = replace(tokenizer_run.data, path=str(tmp_path / "pictures"), num_frames=1)
+
+    tokenizer.train(replace(tokenizer_run, data=pictures))
+    folder = maskgit.train(replace(maskgit_run, data=pictures))
+
+    assert (tokenizer_run.output_dir / "pictures" / "reconstruction-00000006.png").is_file()
+    pipeline = VideoGenerationPipeline.from_pretrained(folder)
+    assert pipeline.generate(labels="light", progress=False).videos.shape == (1, 3, 1, 16, 16)
+
+
+def test_a_transformer_is_not_trained_on_two_sizes_of_codes(maskgit_run: MaskGitRun) -> None:
+    with pytest.raises(ValueError, match=r"data\.image_ratio must be 0 for the transformer, .* got 0\.25"):
+        replace(maskgit_run, data=replace(maskgit_run.data, image_ratio=0.25))
 
 
 def test_the_adversary_plays_from_its_start_and_is_not_exported(tokenizer_run: TokenizerRun) -> None:
@@ -306,6 +329,7 @@ train(config_from_dict(TokenizerRun, read_json(sys.argv[1])))
 
 
 def test_two_processes_train_as_one_with_the_joined_batch(tokenizer_run: TokenizerRun, tmp_path: Path) -> None:
+    tokenizer_run = replace(tokenizer_run, data=replace(tokenizer_run.data, image_ratio=0.4))
     halves = replace(tokenizer_run, output_dir=tmp_path / "two", batch_size=1, gradient_accumulation=2)
     write_json(tmp_path / "run.json", config_to_dict(halves))
     (tmp_path / "run.py").write_text(TWO_PROCESSES)

@@ -1,5 +1,6 @@
 """Training batches that can be asked for by their number."""
 
+import math
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import count
@@ -12,18 +13,23 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from .video_data import VideoData, to_video
 
+STRETCH = 64  # batches; each stretch has its share of image batches
+IMAGES = 2**31  # stands in random seeds where video has its epochs, which never come to so many
+
 
 class TrainingBatches(IterableDataset[dict[str, Tensor]]):
     """Endless stream of training batches in which batch i is a pure function of (seed, i).
 
     Every window comes once per epoch; the order depends on (seed, epoch), crop and mirroring on (seed, epoch, window).
+    Where the data has an `image_ratio`, that share of the batches are clips of one frame, the data's `images`, which
+    have epochs of their own. Which batches these are depends on the seed alone, so it is the same on all processes.
     So a run resumes exactly with nothing but the number of its next batch, with any number of workers.
     Use it as `DataLoader(batches, batch_size=None, num_workers=...)`, and do not hand that loader to
     `Accelerator.prepare`, which would split it a second time: process r of W already gets the r-th of W
     contiguous slices, and the slices joined in that order are what one process with W times the batch size gets.
 
     Yields:
-        {"video": `b 3 T H W` in [-1, 1], "label": `b`}
+        {"video": `b 3 T H W` in [-1, 1], with T = 1 in an image batch, "label": `b`}
     """
 
     def __init__(
@@ -47,6 +53,8 @@ class TrainingBatches(IterableDataset[dict[str, Tensor]]):
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         if not 0 <= process_index < num_processes:
             raise ValueError(f"process_index must be in [0, {num_processes}), got {process_index}")
+        if data.image_ratio > 0 and data.images is None:
+            raise ValueError(f"image_ratio is {data.image_ratio}, but the data has no images")
         self.data = data
         self.batch_size = batch_size
         self.seed = seed
@@ -61,21 +69,38 @@ class TrainingBatches(IterableDataset[dict[str, Tensor]]):
 
     def batch(self, index: int) -> dict[str, Tensor]:
         """Batch number `index` of this process, whatever was asked for before."""
-        first_place = (index * self.num_processes + self.process_index) * self.batch_size
-        pixels, labels = zip(*(self.example(first_place + place) for place in range(self.batch_size)), strict=True)
+        num_images = self.num_image_batches(index)
+        is_image = self.num_image_batches(index + 1) > num_images
+        number = num_images if is_image else index - num_images
+        first_place = (number * self.num_processes + self.process_index) * self.batch_size
+        places = range(first_place, first_place + self.batch_size)
+        pixels, labels = zip(*(self.example(place, is_image=is_image) for place in places), strict=True)
         return {"video": to_video(np.stack(pixels)), "label": torch.tensor(labels)}
 
-    def example(self, place: int) -> tuple[UInt8[np.ndarray, "3 T H W"], int]:
-        """The clip at one place of the endless row of epochs, and its label."""
-        num_windows = len(self.data.train)
-        epoch, place_in_epoch = divmod(place, num_windows)
-        window = int(epoch_order(num_windows, self.seed, epoch)[place_in_epoch])
-        numbers = np.random.default_rng((self.seed, epoch, window))
+    def num_image_batches(self, index: int) -> int:
+        """How many of the first `index` batches are images.
+
+        Each stretch of batches has its share of them, at places drawn by lot: at fixed distances they could keep time
+        with whatever else happens at every so many-th step.
+        """
+        stretch, place = divmod(index, STRETCH)
+        before, then = (math.floor(self.data.image_ratio * STRETCH * number) for number in (stretch, stretch + 1))
+        ranks = np.random.default_rng((self.seed, IMAGES, stretch)).permutation(STRETCH)
+        return before + int((ranks[:place] < then - before).sum())
+
+    def example(self, place: int, *, is_image: bool = False) -> tuple[UInt8[np.ndarray, "3 T H W"], int]:
+        """The clip, or the image, at one place of the endless row of its epochs, and its label."""
+        clips, key = (self.data.images, (self.seed, IMAGES)) if is_image else (self.data.train, (self.seed,))
+        assert clips is not None
+        epoch, place_in_epoch = divmod(place, len(clips))
+        window = int(epoch_order(len(clips), *key, epoch)[place_in_epoch])
+        numbers = np.random.default_rng((*key, epoch, window))
         offset = (numbers.random(), numbers.random())
         flip = bool(numbers.random() < 0.5) and self.data.allows_flip
-        return self.data.train.pixels_and_label(window, offset=offset, flip=flip)
+        return clips.pixels_and_label(window, offset=offset, flip=flip)
 
 
 @lru_cache(maxsize=4)
-def epoch_order(num_windows: int, seed: int, epoch: int) -> Int[np.ndarray, " num_windows"]:
-    return np.random.default_rng((seed, epoch)).permutation(num_windows)
+def epoch_order(num_windows: int, *key: int) -> Int[np.ndarray, " num_windows"]:
+    """The order in which an epoch goes through its windows; the key is (seed, epoch), or longer."""
+    return np.random.default_rng(key).permutation(num_windows)

@@ -8,7 +8,7 @@ import av.error
 import numpy as np
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, ImageSequence
+from PIL import Image, ImageOps
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -20,7 +20,7 @@ class DecodingError(Exception):
 def decode_frames(path: Path) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
     """The frames of a file as they are shown: RGB, upright where the file says how it is turned.
 
-    A picture is one frame; one that holds several, as an animated WebP does, is a video of them.
+    A picture is one frame, the first where its file holds several: the others may be thumbnails or depth maps.
 
     Raises:
         DecodingError: after the last good frame, where the file is damaged.
@@ -32,8 +32,7 @@ def decode_picture(path: Path) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
     """By Pillow, which knows how cameras mark a turned picture. What is transparent is shown on white."""
     try:
         with Image.open(path) as image:
-            for page in ImageSequence.Iterator(image):
-                yield np.asarray(to_rgb(ImageOps.exif_transpose(page)))
+            yield np.asarray(to_rgb(ImageOps.exif_transpose(image)))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DecodingError(str(error)) from error
 

@@ -27,7 +27,7 @@ def find_files(root: Path) -> FoundFiles:
         FileNotFoundError: there is no such folder, or there are neither videos nor pictures in it.
     """
     if not root.is_dir():
-        raise FileNotFoundError(f"no folder of videos at {root.resolve()}")
+        raise FileNotFoundError(f"no folder of videos or pictures at {root.resolve()}")
     paths = sorted(visible_files(root))
     videos, pictures = (
         [describe(path, root) for path in paths if path.suffix.lower() in endings]
@@ -35,8 +35,8 @@ def find_files(root: Path) -> FoundFiles:
     )
     if not videos and not pictures:
         raise FileNotFoundError(
-            f"no videos in {root.resolve()}: looked for files ending in {' '.join(VIDEO_ENDINGS)}, "
-            f"and for pictures ending in {' '.join(PICTURE_ENDINGS)}"
+            f"no videos or pictures in {root.resolve()}: looked for files ending in {' '.join(VIDEO_ENDINGS)}, "
+            f"and in {' '.join(PICTURE_ENDINGS)}"
         )
     return FoundFiles(videos, pictures)
 

@@ -25,6 +25,7 @@ from .windows import Timeline
 
 FORMAT_VERSION = 1  # part of every key: raise it when the same file would be stored differently
 FRAMES_PER_SHARD = 1024
+LONGEST_SIDE = 32  # times the short one; a line of pixels, blown up to the resolution, would fill the memory
 
 logger = logging.getLogger(__name__)
 
@@ -191,9 +192,12 @@ def write_frames(path: Path, folder: Path, resolution: int) -> Decoded:
 
     try:
         for picture in decode_frames(path):
-            size = size or stored_size(
-                picture.shape[0], picture.shape[1], resolution
-            )  # later frames may have another shape
+            height, width, _ = picture.shape
+            if max(height, width) > LONGEST_SIDE * min(height, width):
+                raise DecodingError(
+                    f"{width} x {height} pixels are a strip: one side is over {LONGEST_SIDE} times the other"
+                )
+            size = size or stored_size(height, width, resolution)  # later frames may have another shape
             frame = resize(picture, size[0], size[1])
             shard.append(frame)
             thumbnails.append(thumbnail(frame))

@@ -1,9 +1,9 @@
-"""From a config to clips: find the videos, decode what is not decoded yet, choose the windows."""
+"""From a config to clips: find the files, decode what is not decoded yet, choose the windows."""
 
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from .frame_cache import FORMAT_VERSION, StoredVideo, VideoFile, store_videos
 from .shapes import MOTIONS, motion_of
 from .shipped import HELDOUT_LIST, shipped_heldout, shipped_videos
 from .video_data import Clips, RenderedShapes, StoredFrames, VideoData
-from .windows import FrameRange, choose_heldout
+from .windows import FrameRange, choose_heldout, why_none_is_held_out
 
 BLANK = 0.06  # a window with a smaller standard deviation, of [0, 1], shows nothing
 NUM_TRAIN_SHAPES, NUM_HELDOUT_SHAPES = 4096, 256
@@ -28,32 +28,31 @@ Starts = Mapping[str, Int[np.ndarray, " _"]]  # first frames of windows, by file
 logger = logging.getLogger(__name__)
 
 
-def load_data(config: DataConfig, *, with_pictures: bool = False, progress: bool = True) -> VideoData:
+def load_data(config: DataConfig, *, progress: bool = True) -> VideoData:
     """Clips for training and held-out ones.
 
     The first call with a source decodes it into the cache; later ones only look whether it has changed. A picture is a
     video of one frame: among clips of one frame pictures are clips like the frames of videos.
 
     Args:
-        with_pictures: give the pictures of a folder beside clips of several frames.
         progress: show a bar while decoding.
 
     Raises:
         FileNotFoundError: no such folder, or nothing in it to make clips of.
-        ValueError: no usable video, or too little of it to hold any out.
+        ValueError: no usable file, or too little to hold any out.
     """
     if config.path == MOVING_SHAPES:
         return shape_data(config)
     if config.path == SHIPPED_CLIPS:
         return shipped_data(config, progress=progress)
-    return folder_data(config, with_pictures=with_pictures, progress=progress)
+    return folder_data(config, progress=progress)
 
 
 def shape_data(config: DataConfig) -> VideoData:
     """Never mirrored: the mirrored motion is another label."""
 
-    def clips(split: int, num_clips: int) -> Clips:
-        source = RenderedShapes((config.seed, split), config.num_frames, config.frame_stride, config.resolution)
+    def clips(split: int, num_clips: int, num_frames: int) -> Clips:
+        source = RenderedShapes((config.seed, split), num_frames, config.frame_stride, config.resolution)
         labels = np.array([motion_of(index) for index in range(num_clips)])
         table = window_table(
             {"file": pa.array([MOVING_SHAPES] * num_clips), "label": labels, "first_frame": np.zeros(num_clips, int)}
@@ -64,10 +63,12 @@ def shape_data(config: DataConfig) -> VideoData:
 
     return VideoData(
         labels=tuple(MOTIONS),
-        train=clips(0, NUM_TRAIN_SHAPES),
-        heldout=clips(1, NUM_HELDOUT_SHAPES),
+        train=clips(0, NUM_TRAIN_SHAPES, config.num_frames),
+        heldout=clips(1, NUM_HELDOUT_SHAPES, config.num_frames),
         allows_flip=False,
         fingerprint=fingerprint(config, []),
+        image_ratio=config.image_ratio,
+        images=clips(0, NUM_TRAIN_SHAPES, 1) if config.image_ratio > 0 else None,
     )
 
 
@@ -79,64 +80,57 @@ def shipped_data(config: DataConfig, *, progress: bool) -> VideoData:
     files = shipped_videos()
     videos = long_enough(store_videos(files, config.resolution, config.frames_dir, progress=progress), config.span)
     listed_windows = shipped_heldout()
-    train, heldout = {}, {}
+    heldout, reserved = {}, {}
     for name, video in videos.items():
-        listed, timeline = listed_windows.get(name, []), video.timeline
+        listed = listed_windows.get(name, [])
         firsts = [window.start for window in listed]
-        heldout[name] = np.intersect1d(firsts, timeline.window_starts(config.span))
-        reserved = [*listed, *(FrameRange(first, first + config.span) for first in heldout[name].tolist())]
-        train[name] = timeline.window_starts(config.span, without=[frames.with_margin() for frames in reserved])
+        heldout[name] = np.intersect1d(firsts, video.timeline.window_starts(config.span))
+        reserved[name] = [*listed, *(FrameRange(first, first + config.span) for first in heldout[name].tolist())]
     sources = [HELDOUT_LIST.read_text(), *(file.identity for file in files)]
-    return file_data(config, files, videos, train, heldout, sources)
+    return file_data(config, files, videos, heldout, reserved, sources)
 
 
-def folder_data(config: DataConfig, *, with_pictures: bool, progress: bool) -> VideoData:
-    """Blocks of frames chosen by the seed are held out."""
+def folder_data(config: DataConfig, *, progress: bool) -> VideoData:
+    """Blocks of frames of the videos, and whole pictures, are held out, as the seed chooses them."""
     found = find_files(Path(config.path).expanduser())
-    files, kind = found.videos, "videos"
-    if config.num_frames == 1 and found.pictures:
-        files, kind = [*found.videos, *found.pictures], "videos and pictures"
-    elif found.pictures and not with_pictures:
-        logger.warning(
-            "left out the %d pictures in %s: clips have %d frames (clips of one frame take pictures, and so does "
-            "joint training on images)",
-            *(len(found.pictures), config.path, config.num_frames),
-        )
-    if not files:
+    if config.num_frames > 1 and not found.videos:
         raise FileNotFoundError(
             f"no videos in {config.path}, but {len(found.pictures)} pictures: those make clips of 1 frame, "
             f"and num_frames is {config.num_frames}"
         )
+    if found.pictures and not config.takes_pictures:
+        logger.warning(
+            "left out the %d pictures in %s: clips have %d frames (clips of one frame take pictures, and so does "
+            "an image_ratio above 0)",
+            *(len(found.pictures), config.path, config.num_frames),
+        )
+    taken = found if config.takes_pictures else found._replace(pictures=[])
+    files = [*taken.videos, *taken.pictures]
+    kinds = " and ".join(kind for kind, group in taken._asdict().items() if group)
     stored = store_videos(files, config.resolution, config.frames_dir, progress=progress)
-    videos = long_enough(stored, config.span)
-    if skipped := len(files) - len(videos):
-        logger.warning("%d of %d %s in %s cannot be used", skipped, len(files), kind, config.path)
-    if not videos:
+    videos = long_enough({file.name: stored[file.name] for file in taken.videos if file.name in stored}, config.span)
+    pictures = {file.name: stored[file.name] for file in taken.pictures if file.name in stored}
+    usable = videos | pictures
+    if skipped := len(files) - len(usable):
+        logger.warning("%d of %d %s in %s cannot be used", skipped, len(files), kinds, config.path)
+    sources_of_clips = usable if config.num_frames == 1 else videos
+    if not sources_of_clips:
         reason = f"a clip needs {config.span} frames without a cut" if stored else "none of them can be read"
-        raise ValueError(f"no usable video among the {len(files)} {kind} in {config.path}: {reason}")
-    timelines = {name: video.timeline for name, video in videos.items()}
-    blocks = choose_heldout(timelines, config.span, config.heldout_fraction, config.seed)
-    train, heldout = {}, {}
-    for name, timeline in timelines.items():
-        train[name] = timeline.window_starts(config.span, without=[block.with_margin() for block in blocks[name]])
+        raise ValueError(f"nothing usable among the {len(files)} {kinds} in {config.path}: {reason}")
+
+    timelines = {name: video.timeline for name, video in usable.items()}
+    blocks: dict[str, list[FrameRange]] = {}
+    for group, span in ((videos, config.span), (pictures, 1)):
+        chosen = choose_heldout({name: timelines[name] for name in group}, span, config.heldout_fraction, config.seed)
+        blocks |= chosen
+    if not any(blocks[name] for name in sources_of_clips):
+        raise ValueError(why_none_is_held_out({name: timelines[name] for name in sources_of_clips}, config.span))
+    heldout = {}
+    for name in sources_of_clips:
         starts = [np.arange(block.start, block.stop - config.span + 1) for block in sorted(blocks[name])]
         heldout[name] = np.concatenate([np.arange(0), *starts])
-    sources = [f"{file.name} {file.label} {file.identity}" for file in files if file.name in videos]
-    data = file_data(config, files, videos, train, heldout, sources)
-    if not (with_pictures and found.pictures):
-        return data
-    return add_pictures(data, config, found.pictures, sources, progress=progress)
-
-
-def add_pictures(
-    data: VideoData, config: DataConfig, files: Sequence[VideoFile], sources: Sequence[str], *, progress: bool
-) -> VideoData:
-    """The same data, to train on these pictures as well; a label is an index into the names of both."""
-    pictures = store_videos(files, config.resolution, config.frames_dir, progress=progress)
-    if skipped := len(files) - len(pictures):
-        logger.warning("%d of %d pictures in %s cannot be used", skipped, len(files), config.path)
-    if not pictures:
-        raise ValueError(f"none of the {len(files)} pictures in {config.path} can be read")
+    sources = [f"{file.name} {file.label} {file.identity}" for file in files if file.name in usable]
+    return file_data(config, files, usable, heldout, blocks, sources)
 
 
 def long_enough(videos: Mapping[str, StoredVideo], span: int) -> dict[str, StoredVideo]:
@@ -157,45 +151,56 @@ def long_enough(videos: Mapping[str, StoredVideo], span: int) -> dict[str, Store
 def file_data(
     config: DataConfig,
     files: Sequence[VideoFile],
-    videos: Mapping[str, StoredVideo],
-    train: Starts,
+    stored: Mapping[str, StoredVideo],
     heldout: Starts,
+    reserved: Mapping[str, Sequence[FrameRange]],
     sources: Sequence[str],
 ) -> VideoData:
+    """Clips of the files that `heldout` names, and images of all that are stored.
+
+    Args:
+        heldout: first frames of the held-out windows of each file that clips are cut from, which may be none.
+        reserved: what training keeps off in each stored file, with a margin.
+    """
     labels = sorted({file.label for file in files})
     label_of = {file.name: labels.index(file.label) for file in files}
-    source = StoredFrames(dict(videos), config.num_frames, config.frame_stride)
 
-    def clips(split: str, starts: Starts) -> Clips:
-        names = [name for name in videos if len(starts[name])]
+    def clips(split: str, starts: Starts, num_frames: int) -> Clips:
+        names = [name for name in starts if len(starts[name])]
         if not names:
             raise ValueError(f"no {split} window of {config.span} frames fits between the cuts of {config.path}")
         counts = [len(starts[name]) for name in names]
         files_of_rows = pa.DictionaryArray.from_arrays(np.repeat(np.arange(len(names)), counts), names)
+        source = StoredFrames(stored, num_frames, config.frame_stride)
         columns = {
             "file": files_of_rows.cast(pa.string()),
             "label": np.repeat([label_of[name] for name in names], counts),
             "first_frame": np.concatenate([starts[name] for name in names]),
-            "is_blank": np.concatenate([is_blank(videos[name], starts[name], config) for name in names]),
+            "is_blank": np.concatenate([is_blank(source, name, starts[name]) for name in names]),
         }
         return Clips(window_table(columns, labels), source, config.resolution)
 
+    def for_training(names: Iterable[str], span: int) -> Starts:
+        without = {name: [frames.with_margin() for frames in reserved[name]] for name in names}
+        return {name: stored[name].timeline.window_starts(span, without=taken) for name, taken in without.items()}
+
     return VideoData(
         labels=tuple(labels),
-        train=clips("training", train),
-        heldout=clips("held-out", heldout),
+        train=clips("training", for_training(heldout, config.span), config.num_frames),
+        heldout=clips("held-out", heldout, config.num_frames),
         allows_flip=config.flip,
         fingerprint=fingerprint(config, sources),
+        image_ratio=config.image_ratio,
+        images=clips("training", for_training(stored, 1), 1) if config.image_ratio > 0 else None,
     )
 
 
-def is_blank(
-    video: StoredVideo, starts: Int[np.ndarray, " windows"], config: DataConfig
-) -> Bool[np.ndarray, " windows"]:
+def is_blank(source: StoredFrames, file: str, starts: Int[np.ndarray, " windows"]) -> Bool[np.ndarray, " windows"]:
     """Whether the standard deviation over all frames, places and channels of a window is next to nothing."""
-    frames = starts[:, None] + config.frame_stride * np.arange(config.num_frames)
+    video = source.videos[file]
+    frames = starts[:, None] + source.stride * np.arange(source.num_frames)
     sums = video.moments[frames].sum(axis=1)
-    num_values = config.num_frames * video.values_per_frame
+    num_values = source.num_frames * video.values_per_frame
     mean, mean_square = (sums / num_values).T
     return mean_square - mean**2 < (255 * BLANK) ** 2
 
@@ -215,7 +220,8 @@ def window_table(columns: Mapping[str, object], labels: Sequence[str]) -> datase
 
 def fingerprint(config: DataConfig, sources: Sequence[str]) -> str:
     """Digest of everything that the clips depend on; where the cache lies is not part of it."""
-    settings = {name: value for name, value in asdict(config).items() if name not in ("path", "cache_dir")}
+    left_out = {"path", "cache_dir", *([] if config.image_ratio else ["image_ratio"])}  # 0 was no setting once
+    settings = {name: value for name, value in asdict(config).items() if name not in left_out}
     kind = config.path if config.path in (MOVING_SHAPES, SHIPPED_CLIPS) else "folder"
     content = json.dumps([FORMAT_VERSION, kind, settings, *sources])
     return hashlib.sha256(content.encode()).hexdigest()

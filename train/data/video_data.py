@@ -111,4 +111,5 @@ class VideoData:
     heldout: Clips
     allows_flip: bool  # mirrored clips are as good as the others
     fingerprint: str  # changes with the content of the source and with every setting that changes a clip
-    pictures: Clips | None = None  # of one frame, to train on beside the clips; never held out
+    image_ratio: float = 0.0  # share of the training batches that are images
+    images: Clips | None = None  # of one frame, for those batches; there wherever their share is not 0

@@ -47,6 +47,7 @@ def choose_heldout(
 ) -> dict[str, list[FrameRange]]:
     """Blocks of consecutive frames that hold about `fraction` of all windows, at least one, and leave some to train on.
 
+    There are none where nothing would be left. Of pictures, which are videos of one frame, each block is a whole one.
     A block holds many windows where there is enough video, since each one costs the training windows that
     overlap its ends. What a file's blocks are, and which of them come first, depends on that file and the seed alone.
     """
@@ -74,15 +75,18 @@ def choose_heldout(
         num_left[name] = num_left_here
         num_held_out += block.stop - block.start - span + 1
         chosen[name].append(block)
-
-    if num_held_out == 0:
-        num_frames = sum(timeline.num_frames for timeline in timelines.values())
-        raise ValueError(
-            f"too little video to hold any out: found {num_frames} frames in {len(timelines)} file(s) with "
-            f"{sum(num_windows.values())} window(s) of {span} frames, needed {2 * span + MARGIN} frames without a "
-            f"cut in one file, or {span} such frames in each of two files"
-        )
     return chosen
+
+
+def why_none_is_held_out(timelines: Mapping[str, Timeline], span: int) -> str:
+    """What was found where `choose_heldout` gave nothing, and what it takes."""
+    num_frames = sum(timeline.num_frames for timeline in timelines.values())
+    num_windows = sum(len(timeline.window_starts(span)) for timeline in timelines.values())
+    return (
+        f"too little to hold any out: found {num_frames} frames in {len(timelines)} file(s) with "
+        f"{num_windows} window(s) of {span} frames, needed {2 * span + MARGIN} frames without a "
+        f"cut in one file, or {span} such frames in each of two files"
+    )
 
 
 def blocks(timeline: Timeline, span: int, windows_per_block: int) -> list[FrameRange]:

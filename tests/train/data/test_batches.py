@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -6,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from magvit2_pytorch.train.data import TrainingBatches, VideoData
+from magvit2_pytorch.train.data import Clips, DataConfig, TrainingBatches, VideoData, load_data
 
 Batch = dict[str, Tensor]
 
@@ -23,6 +24,13 @@ def few(shipped: VideoData) -> VideoData:
     )
 
 
+@pytest.fixture
+def joint(few: VideoData, shipped_config: DataConfig) -> VideoData:
+    """The same windows and seven images, which are 0.3 of the batches."""
+    images = load_data(replace(shipped_config, num_frames=1), progress=False).train.select(range(0, 700, 100))
+    return replace(few, image_ratio=0.3, images=images)
+
+
 def take(batches, num_batches: int) -> list[Batch]:
     return list(islice(iter(batches), num_batches))
 
@@ -34,14 +42,25 @@ def are_equal(some: list[Batch], others: list[Batch]) -> bool:
     )
 
 
-def test_a_batch_is_a_pure_function_of_seed_and_number(few: VideoData) -> None:
-    batches = TrainingBatches(few, batch_size=4, seed=0)
+def is_image(batch: Batch) -> bool:
+    return batch["video"].shape[2] == 1
+
+
+def both_kinds(batches: list[Batch]) -> bool:
+    return len({is_image(batch) for batch in batches}) == 2
+
+
+@pytest.mark.parametrize("source", ["few", "joint"])
+def test_a_batch_is_a_pure_function_of_seed_and_number(source: str, request: pytest.FixtureRequest) -> None:
+    data = request.getfixturevalue(source)
+    batches = TrainingBatches(data, batch_size=4, seed=0)
     in_order = take(batches, 6)
 
-    backwards = [TrainingBatches(few, batch_size=4, seed=0).batch(index) for index in reversed(range(6))]
+    backwards = [TrainingBatches(data, batch_size=4, seed=0).batch(index) for index in reversed(range(6))]
 
     assert are_equal(in_order, backwards[::-1])
-    assert not are_equal(in_order, take(TrainingBatches(few, batch_size=4, seed=1), 6))
+    assert both_kinds(in_order) == (source == "joint")
+    assert not are_equal(in_order, take(TrainingBatches(data, batch_size=4, seed=1), 6))
 
 
 def test_a_batch_does_not_depend_on_global_random_numbers(few: VideoData) -> None:
@@ -52,20 +71,26 @@ def test_a_batch_does_not_depend_on_global_random_numbers(few: VideoData) -> Non
     assert are_equal([first], [TrainingBatches(few, batch_size=4, seed=0).batch(2)])
 
 
-def test_a_resumed_run_goes_on_with_the_next_batch(few: VideoData) -> None:
-    straight = take(TrainingBatches(few, batch_size=3, seed=0), 9)
+@pytest.mark.parametrize("source", ["few", "joint"])
+def test_a_resumed_run_goes_on_with_the_next_batch(source: str, request: pytest.FixtureRequest) -> None:
+    data = request.getfixturevalue(source)
+    straight = take(TrainingBatches(data, batch_size=3, seed=0), 75)
 
-    resumed = take(TrainingBatches(few, batch_size=3, seed=0, start=5), 4)
+    for start in (5, 64, 66):
+        resumed = take(TrainingBatches(data, batch_size=3, seed=0, start=start), 9)
 
-    assert are_equal(resumed, straight[5:])
+        assert are_equal(resumed, straight[start : start + 9])
 
 
-def test_processes_side_by_side_see_what_one_would_see(few: VideoData) -> None:
-    alone = take(TrainingBatches(few, batch_size=6, seed=0, start=2), 5)
+@pytest.mark.parametrize("source", ["few", "joint"])
+def test_processes_side_by_side_see_what_one_would_see(source: str, request: pytest.FixtureRequest) -> None:
+    data = request.getfixturevalue(source)
+    alone = take(TrainingBatches(data, batch_size=6, seed=0, start=2), 5)
     parts = [
-        take(TrainingBatches(few, batch_size=2, seed=0, start=2, process_index=rank, num_processes=3), 5)
+        take(TrainingBatches(data, batch_size=2, seed=0, start=2, process_index=rank, num_processes=3), 5)
         for rank in range(3)
     ]
+    assert both_kinds(alone) == (source == "joint")
 
     joined = [{key: torch.cat([part[key] for part in step]) for key in step[0]} for step in zip(*parts, strict=True)]
 
@@ -74,14 +99,15 @@ def test_processes_side_by_side_see_what_one_would_see(few: VideoData) -> None:
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")  # on a machine with one core
-def test_workers_change_nothing(few: VideoData) -> None:
-    batches = TrainingBatches(few, batch_size=2, seed=0, start=3)
+def test_workers_change_nothing(joint: VideoData) -> None:
+    batches = TrainingBatches(joint, batch_size=2, seed=0, start=3)
 
     alone = take(DataLoader(batches, batch_size=None), 5)
     with_workers = take(DataLoader(batches, batch_size=None, num_workers=2, prefetch_factor=1), 5)
 
     assert are_equal(alone, take(batches, 5))
     assert are_equal(with_workers, alone)
+    assert both_kinds(alone)
 
 
 def test_every_window_comes_once_per_epoch_in_a_new_order(few: VideoData, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,6 +128,53 @@ def test_every_window_comes_once_per_epoch_in_a_new_order(few: VideoData, monkey
     assert len(np.unique(offsets)) == 800
     assert np.abs(offsets.mean(axis=0) - 0.5).max() < 0.05
     assert 150 < sum(flip for _, _, flip in asked) < 250
+
+
+def test_images_come_between_the_batches_of_videos(few: VideoData, joint: VideoData) -> None:
+    videos = take(TrainingBatches(few, batch_size=3, seed=0), 40)
+
+    mixed = take(TrainingBatches(joint, batch_size=3, seed=0), 100)
+
+    assert are_equal([batch for batch in mixed if not is_image(batch)][:40], videos)
+    assert all(batch["video"].shape == (3, 3, 1, 64, 64) for batch in mixed if is_image(batch))
+
+
+def test_every_image_comes_once_per_epoch_in_a_new_order(joint: VideoData, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    original = Clips.pixels_and_label
+
+    def remember(clips, index, *, offset, flip):
+        if clips is joint.images:
+            asked.append(index)
+        return original(clips, index, offset=offset, flip=flip)
+
+    monkeypatch.setattr(Clips, "pixels_and_label", remember)
+    take(TrainingBatches(joint, batch_size=3, seed=0), 128)
+
+    epochs = [tuple(asked[start : start + 7]) for start in range(0, len(asked) - 6, 7)]
+    assert len(asked) == 3 * 38  # floor(0.3 * 128)
+    assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
+    assert len(set(epochs)) > 14
+
+
+@pytest.mark.parametrize("ratio", [0.01, 0.3, 0.5, 0.99])
+def test_the_share_of_images_is_kept_and_their_places_are_drawn(joint: VideoData, ratio: float) -> None:
+    def places(seed: int) -> np.ndarray:
+        batches = TrainingBatches(replace(joint, image_ratio=ratio), batch_size=3, seed=seed)
+        return np.diff([batches.num_image_batches(index) for index in range(6401)])
+
+    drawn = places(seed=0)
+
+    assert set(drawn) == {0, 1}
+    assert abs(drawn.sum() - 6400 * ratio) <= 1
+    for every in (2, 5, 16):  # what happens at every so many-th step meets as many images as any other step
+        assert abs(drawn[every - 1 :: every].mean() - ratio) < 4 * (ratio * (1 - ratio) / (6400 / every)) ** 0.5
+    assert not np.array_equal(drawn, places(seed=1))
+
+
+def test_a_share_of_images_without_images_is_refused(few: VideoData) -> None:
+    with pytest.raises(ValueError, match=r"image_ratio is 0\.5, but the data has no images"):
+        TrainingBatches(replace(few, image_ratio=0.5), batch_size=2, seed=0)
 
 
 def test_shapes_are_never_mirrored(shapes: VideoData) -> None:

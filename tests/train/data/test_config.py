@@ -15,12 +15,19 @@ from magvit2_pytorch.train.data import DataConfig
         ("seed", -1),
         ("heldout_fraction", 0.0),
         ("heldout_fraction", 0.5),
+        ("image_ratio", -0.1),
+        ("image_ratio", 1.0),
         ("path", ""),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"{name} must be .* got .*{value}"):
         DataConfig(**{name: value})
+
+
+def test_images_are_not_mixed_into_images() -> None:
+    with pytest.raises(ValueError, match=r"image_ratio must be 0 where num_frames is 1, .* got 0\.5"):
+        DataConfig(num_frames=1, image_ratio=0.5)
 
 
 def test_a_window_spans_the_frames_between_its_own() -> None:

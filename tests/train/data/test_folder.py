@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from magvit2_pytorch.train.data.folder import VIDEO_ENDINGS, find_videos
+from magvit2_pytorch.train.data.decoding import PICTURE_ENDINGS
+from magvit2_pytorch.train.data.folder import VIDEO_ENDINGS, find_files
 
 
 def touch(root: Path, *names: str) -> None:
@@ -23,7 +24,7 @@ def test_the_first_folder_is_the_label(tmp_path: Path) -> None:
         "loose.mp4",
     )
 
-    labels = {video.name: video.label for video in find_videos(root)}
+    labels = {video.name: video.label for video in find_files(root).videos}
 
     assert labels == {
         "Archery/v_Archery_g01_c01.avi": "Archery",
@@ -37,13 +38,13 @@ def test_every_ending_counts_in_any_case_and_nothing_else_does(tmp_path: Path) -
     wanted = [f"{number}{ending}" for number, ending in enumerate(VIDEO_ENDINGS)]
     touch(tmp_path, *wanted, "loud.MP4", "notes.txt", "sound.wav", "mp4")
 
-    assert sorted(video.name for video in find_videos(tmp_path)) == sorted([*wanted, "loud.MP4"])
+    assert sorted(video.name for video in find_files(tmp_path).videos) == sorted([*wanted, "loud.MP4"])
 
 
 def test_hidden_files_and_folders_are_skipped(tmp_path: Path) -> None:
     touch(tmp_path / ".hidden root", "a.mp4", "._a.mp4", ".trash/b.mp4", "label/.git/c.mp4")
 
-    assert [video.name for video in find_videos(tmp_path / ".hidden root")] == ["a.mp4"]
+    assert [video.name for video in find_files(tmp_path / ".hidden root").videos] == ["a.mp4"]
 
 
 def test_links_to_folders_are_followed_even_in_a_circle(tmp_path: Path) -> None:
@@ -51,16 +52,27 @@ def test_links_to_folders_are_followed_even_in_a_circle(tmp_path: Path) -> None:
     (tmp_path / "root/linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere/back").symlink_to(tmp_path / "root")
 
-    assert [video.name for video in find_videos(tmp_path / "root")] == ["b.mp4", "linked/a.mp4"]
+    assert [video.name for video in find_files(tmp_path / "root").videos] == ["b.mp4", "linked/a.mp4"]
+
+
+def test_pictures_are_told_from_videos(tmp_path: Path) -> None:
+    pictures = sorted(f"label/{number}{ending}" for number, ending in enumerate(PICTURE_ENDINGS))
+    touch(tmp_path, *pictures, "LOUD.JPG", "clip.gif", "notes.txt", ".hidden.png")
+
+    found = find_files(tmp_path)
+
+    assert [video.name for video in found.videos] == ["clip.gif"]
+    assert [picture.name for picture in found.pictures] == ["LOUD.JPG", *pictures]
+    assert {picture.label for picture in found.pictures} == {"label", tmp_path.name}
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / "missing"))):
-        find_videos(tmp_path / "missing")
+        find_files(tmp_path / "missing")
 
 
 def test_an_empty_folder_is_told_what_was_looked_for(tmp_path: Path) -> None:
     touch(tmp_path, "notes.txt")
 
-    with pytest.raises(FileNotFoundError, match=r"\.mp4 .*\.gif"):
-        find_videos(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"\.mp4 .*\.gif.*\.png .*\.tiff"):
+        find_files(tmp_path)

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from magvit2_pytorch.train.data import frame_cache
-from magvit2_pytorch.train.data.folder import find_videos
+from magvit2_pytorch.train.data.folder import find_files
 from magvit2_pytorch.train.data.frame_cache import find_stored, store_video, store_videos
+from magvit2_pytorch.train.data.windows import Timeline
 
 
 def store(videos: Path, cache: Path, resolution: int = 12) -> dict[str, frame_cache.StoredVideo]:
-    return store_videos(find_videos(videos), resolution, cache, progress=False)
+    return store_videos(find_files(videos).videos, resolution, cache, progress=False)
 
 
 def times_of_change(cache: Path) -> dict[Path, int]:
@@ -156,9 +158,39 @@ def test_what_came_before_the_damage_is_kept_and_said_at_every_start(
         assert json.loads((stored["a.mov"].folder / "meta.json").read_text())["num_frames"] == 9
 
 
+def test_pictures_are_stored_like_videos_of_one_frame(tmp_path: Path, noise, monkeypatch) -> None:
+    (tmp_path / "in").mkdir()
+    frames = {f"{seed}.png": noise(1, height=12, width=20, seed=seed) for seed in range(3)}
+    for name, (pixels,) in frames.items():
+        Image.fromarray(pixels).save(tmp_path / "in" / name)
+
+    def stored() -> dict[str, frame_cache.StoredVideo]:
+        return store_videos(find_files(tmp_path / "in").pictures, 12, tmp_path / "cache", progress=False)
+
+    pictures = stored()
+    assert {name: picture.timeline for name, picture in pictures.items()} == dict.fromkeys(frames, Timeline(1, ()))
+    assert all(np.array_equal(pictures[name].frames(0, 1, 1), frames[name]) for name in frames)
+
+    monkeypatch.delattr(frame_cache, "decode_frames")
+    assert stored() == pictures
+
+
+def test_a_tiny_picture_is_blown_up_and_a_strip_is_refused(tmp_path: Path, caplog) -> None:
+    (tmp_path / "in").mkdir()
+    for name, size in (("dot", (1, 1)), ("panorama", (64, 2)), ("strip", (2, 65))):
+        Image.new("RGB", size, (10, 20, 30)).save(tmp_path / f"in/{name}.png")
+
+    pictures = store_videos(find_files(tmp_path / "in").pictures, 12, tmp_path / "cache", progress=False)
+
+    assert np.array_equal(pictures["dot.png"].frames(0, 1, 1), np.full((1, 12, 12, 3), (10, 20, 30)))
+    assert pictures["panorama.png"].frames(0, 1, 1).shape == (1, 12, 384, 3)
+    assert "strip.png: 2 x 65 pixels are a strip" in caplog.text
+    assert len(pictures) == 2
+
+
 def test_the_bar_can_be_turned_off(tmp_path: Path, write_video, noise, capfd) -> None:
     write_video(tmp_path / "in/a.mkv", noise(6))
-    videos = find_videos(tmp_path / "in")
+    videos = find_files(tmp_path / "in").videos
 
     store_videos(videos, 12, tmp_path / "quiet", progress=False)
     assert capfd.readouterr().err == ""

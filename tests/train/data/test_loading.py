@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from magvit2_pytorch.train.data import Clips, DataConfig, VideoData, load_data
 from magvit2_pytorch.train.data.shipped import HELDOUT_LIST
@@ -139,7 +140,7 @@ def test_unusable_files_are_named_and_counted(folder_config: DataConfig, write_v
 def test_a_folder_without_a_usable_video_is_refused(folder_config: DataConfig, write_video, noise) -> None:
     write_video(Path(folder_config.path, "short.mkv"), noise(2))
 
-    with pytest.raises(ValueError, match="no usable video among the 1"):
+    with pytest.raises(ValueError, match=r"nothing usable among the 1 videos in .* a clip needs 3 frames"):
         load_data(folder_config, progress=False)
 
 
@@ -169,3 +170,222 @@ def test_the_fingerprint_tells_what_was_changed(folder_config: DataConfig, write
 def test_flipping_can_be_turned_off(shipped_config: DataConfig, shipped: VideoData) -> None:
     assert shipped.allows_flip
     assert not load_data(replace(shipped_config, flip=False), progress=False).allows_flip
+
+
+def write_pictures(root: Path, noise, *names: str) -> dict[str, np.ndarray]:
+    """Pictures of the stored size, each with a texture of its own."""
+    pictures = {name: noise(1, height=8, width=8, seed=100 + number)[0] for number, name in enumerate(names)}
+    for name, pixels in pictures.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(root / name)
+    return pictures
+
+
+def files_of(clips: Clips | None) -> set[str]:
+    assert clips is not None
+    return set(clips.table["file"])
+
+
+def test_pictures_alone_make_clips_of_one_frame(folder_config: DataConfig, noise) -> None:
+    names = [f"{label}/{number}.png" for label in ("cat", "dog") for number in range(10)]
+    pictures = write_pictures(Path(folder_config.path), noise, *names)
+
+    data = load_data(replace(folder_config, num_frames=1, heldout_fraction=0.2), progress=False)
+
+    assert data.labels == ("cat", "dog")
+    assert (len(data.train), len(data.heldout)) == (16, 4)
+    assert files_of(data.train) | files_of(data.heldout) == set(names)
+    for clips in (data.train, data.heldout):
+        for index, (name, first_frame) in enumerate(windows(clips)):
+            example = clips[index]
+            assert first_frame == 0
+            assert data.labels[int(example["label"])] == name.split("/")[0]
+            expected = torch.from_numpy(pictures[name]).movedim(-1, 0)[:, None] / 127.5 - 1
+            torch.testing.assert_close(example["video"], expected)
+
+
+def test_few_pictures_are_held_out_all_the_same_and_one_is_too_few(folder_config: DataConfig, noise) -> None:
+    config, root = replace(folder_config, num_frames=1), Path(folder_config.path)
+    write_pictures(root, noise, "0.png")
+    with pytest.raises(
+        ValueError, match=r"too little to hold any out: found 1 frames in 1 file.* in each of two files"
+    ):
+        load_data(config, progress=False)
+
+    write_pictures(root, noise, "0.png", "1.png")
+    data = load_data(config, progress=False)
+
+    assert (len(data.train), len(data.heldout)) == (1, 1)
+
+
+def test_clips_of_one_frame_are_pictures_and_the_frames_of_videos(
+    folder_config: DataConfig, write_video, noise
+) -> None:
+    root = Path(folder_config.path)
+    write_video(root / "film/a.mkv", noise(40))
+    write_pictures(root, noise, *(f"photo/{number}.jpg" for number in range(10)))
+
+    data = load_data(replace(folder_config, num_frames=1, heldout_fraction=0.1), progress=False)
+
+    assert data.labels == ("film", "photo")
+    assert data.images is None
+    by_file = [sum(file == "film/a.mkv" for file, _ in windows(clips)) for clips in (data.train, data.heldout)]
+    assert by_file[1] == 4
+    assert 24 <= by_file[0] <= 32
+    assert (len(data.train) - by_file[0], len(data.heldout) - by_file[1]) == (9, 1)
+    trained = set(windows(data.train))
+    assert not trained & {
+        (file, first + distance) for file, first in windows(data.heldout) for distance in range(-2, 3)
+    }
+
+
+def test_a_video_too_short_to_be_split_is_trained_on_beside_pictures(
+    folder_config: DataConfig, write_video, noise
+) -> None:
+    root = Path(folder_config.path)
+    write_video(root / "still.mkv", noise(1))
+    write_pictures(root, noise, "0.png", "1.png")
+
+    data = load_data(replace(folder_config, num_frames=1), progress=False)
+
+    assert "still.mkv" in files_of(data.train)
+    assert len(data.heldout) == 1
+
+
+def test_bad_pictures_are_named_and_counted(folder_config: DataConfig, noise, caplog) -> None:
+    root = Path(folder_config.path)
+    write_pictures(root, noise, *(f"{number}.png" for number in range(4)))
+    (root / "0.png").write_bytes((root / "0.png").read_bytes()[:100])
+    (root / "text.png").write_text("no picture")
+    Image.new("RGB", (9, 7), (200, 0, 0)).convert("CMYK").save(root / "print.jpg")
+    Image.new("RGB", (1, 1)).save(root / "dot.bmp")
+
+    with caplog.at_level(logging.WARNING):
+        data = load_data(replace(folder_config, num_frames=1), progress=False)
+
+    assert files_of(data.train) | files_of(data.heldout) == {"1.png", "2.png", "3.png", "print.jpg", "dot.bmp"}
+    messages = [record.getMessage() for record in caplog.records]
+    assert [name in message for name, message in zip(("0.png", "text.png"), messages, strict=False)] == [True, True]
+    assert "2 of 7 pictures" in messages[2]
+
+    for name in files_of(data.train) | files_of(data.heldout):
+        (root / name).write_bytes(b"")
+    with pytest.raises(ValueError, match=r"nothing usable among the 7 pictures in .* none of them can be read"):
+        load_data(replace(folder_config, num_frames=1), progress=False)
+
+
+def test_clips_of_several_frames_take_no_pictures(folder_config: DataConfig, write_video, noise, caplog) -> None:
+    root = Path(folder_config.path)
+    write_video(root / "film/a.mkv", noise(30))
+    alone = load_data(folder_config, progress=False)
+    write_pictures(root, noise, "photo/0.png", "photo/1.png")
+
+    data = load_data(folder_config, progress=False)
+
+    assert "left out the 2 pictures" in caplog.text
+    assert (data.labels, data.fingerprint) == (("film",), alone.fingerprint)
+    assert windows(data.train) == windows(alone.train)
+    assert data.images is None
+    (root / "film/a.mkv").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no videos in .*, but 2 pictures: those make clips of 1 frame"):
+        load_data(folder_config, progress=False)
+
+
+def test_images_beside_clips_are_frames_and_pictures_that_are_not_held_out(
+    folder_config: DataConfig, write_video, noise
+) -> None:
+    root = Path(folder_config.path)
+    for seed in range(2):
+        write_video(root / f"film/{seed}.mkv", noise(40, 8, 8, seed=seed))
+    pictures = write_pictures(root, noise, *(f"photo/{number}.png" for number in range(10)))
+    without_pictures = load_data(folder_config, progress=False)
+    config = replace(folder_config, image_ratio=0.3)
+
+    data = load_data(config, progress=False)
+
+    assert data.image_ratio == 0.3
+    assert data.labels == ("film", "photo")
+    assert [windows(clips) for clips in (data.train, data.heldout)] == [
+        windows(clips) for clips in (without_pictures.train, without_pictures.heldout)
+    ]
+    assert data.images is not None
+    held_out = frames_of(data.heldout, 3)
+    near = {(file, frame + distance) for file, frame in held_out for distance in range(-2, 3)}
+    frames = {(f"film/{seed}.mkv", frame) for seed in range(2) for frame in range(40)} - near
+    images = windows(data.images)
+    assert len(images) == len(set(images))
+    assert {image for image in images if image[0].startswith("film")} == frames
+    photos = {file for file, _ in images if file.startswith("photo")}
+    assert len(photos) == 9
+    on_images_alone = load_data(replace(folder_config, num_frames=1), progress=False)
+    assert photos == {file for file in files_of(on_images_alone.train) if file.startswith("photo")}
+    for index in range(0, len(images), 7):
+        example, (name, first) = data.images[index], images[index]
+        pixels = pictures[name] if name in pictures else noise(40, 8, 8, seed=int(name[5]))[first]
+        assert data.labels[int(example["label"])] == name.split("/")[0]
+        torch.testing.assert_close(example["video"], torch.from_numpy(pixels).movedim(-1, 0)[:, None] / 127.5 - 1)
+
+
+def test_one_picture_beside_clips_is_trained_on_and_none_is_needed(
+    folder_config: DataConfig, write_video, noise, caplog
+) -> None:
+    root = Path(folder_config.path)
+    write_video(root / "a.mkv", noise(30))
+    config = replace(folder_config, image_ratio=0.5)
+    assert files_of(load_data(config, progress=False).images) == {"a.mkv"}
+
+    write_pictures(root, noise, "0.png")
+    assert files_of(load_data(config, progress=False).images) == {"a.mkv", "0.png"}
+
+    (root / "0.png").write_text("no picture any more")
+    assert files_of(load_data(config, progress=False).images) == {"a.mkv"}
+    assert "1 of 2 videos and pictures" in caplog.text
+
+
+def test_held_out_clips_are_videos_where_images_stand_beside_them(
+    folder_config: DataConfig, write_video, noise
+) -> None:
+    write_video(Path(folder_config.path, "small.mkv"), noise(7))
+    write_pictures(Path(folder_config.path), noise, "0.png", "1.png")
+
+    with pytest.raises(ValueError, match=r"found 7 frames in 1 file.* needed 8 frames"):
+        load_data(replace(folder_config, image_ratio=0.5), progress=False)
+
+
+def test_images_of_the_shipped_clips_keep_off_what_is_held_out(shipped_config: DataConfig, shipped: VideoData) -> None:
+    data = load_data(replace(shipped_config, image_ratio=0.5), progress=False)
+    as_images = load_data(replace(shipped_config, num_frames=1), progress=False)
+
+    assert data.images is not None
+    assert windows(data.images) == windows(as_images.train)
+    assert windows(data.train) == windows(shipped.train)
+    assert torch.equal(data.images.video(3), as_images.train.video(3))
+
+
+def test_shapes_have_images_too() -> None:
+    data = load_data(DataConfig(path="shapes", resolution=16, num_frames=5, image_ratio=0.5), progress=False)
+
+    assert data.images is not None
+    assert len(data.images) == len(data.train)
+    assert data.images.video(0).shape == (3, 1, 16, 16)
+
+
+def test_the_fingerprint_knows_of_images_where_there_are_any(folder_config: DataConfig, write_video, noise) -> None:
+    root = Path(folder_config.path)
+    write_video(root / "a.mkv", noise(30))
+
+    def fingerprint(**changes) -> str:
+        return load_data(replace(folder_config, **changes), progress=False).fingerprint
+
+    before = [fingerprint(), fingerprint(image_ratio=0.5), fingerprint(image_ratio=0.25), fingerprint(num_frames=1)]
+    write_pictures(root, noise, "0.png", "1.png")
+    after = [fingerprint(), fingerprint(image_ratio=0.5), fingerprint(image_ratio=0.25), fingerprint(num_frames=1)]
+
+    assert len(set(before)) == 4
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, False, False]
+
+
+def test_data_without_images_are_what_they_were_before_there_were_any() -> None:
+    data = load_data(DataConfig(path="shapes"), progress=False)
+
+    assert data.fingerprint == "e8a1b9aeaf1416bbbb4f64c2242451e667e7cd4c664210bdde3aa4e8ab0ae218"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from magvit2_pytorch.train.data.windows import FrameRange, Timeline, choose_heldout
+from magvit2_pytorch.train.data.windows import FrameRange, Timeline, choose_heldout, why_none_is_held_out
 
 SPAN = 5
 
@@ -80,9 +80,13 @@ def test_the_smallest_video_that_suffices_gives_one_window_to_each_side(seed: in
 
 
 @pytest.mark.parametrize("num_frames", [SPAN, 2 * SPAN + 1])
-def test_too_little_video_is_an_error_that_counts(num_frames: int) -> None:
-    with pytest.raises(ValueError, match=f"found {num_frames} frames in 1 file.* needed {2 * SPAN + 2} frames"):
-        choose_heldout({"a": Timeline(num_frames, cuts=())}, SPAN, 0.05, seed=0)
+def test_too_little_video_has_nothing_to_hold_out_and_is_counted(num_frames: int) -> None:
+    timelines = {"a": Timeline(num_frames, cuts=())}
+
+    assert choose_heldout(timelines, SPAN, 0.05, seed=0) == {"a": []}
+    words = why_none_is_held_out(timelines, SPAN)
+    assert f"found {num_frames} frames in 1 file(s) with {num_frames - SPAN + 1} window(s)" in words
+    assert f"needed {2 * SPAN + 2} frames" in words
 
 
 def test_two_short_videos_suffice() -> None:
@@ -98,3 +102,16 @@ def test_a_window_of_one_frame_needs_no_special_case() -> None:
 
     assert sum(stop - start for start, stop in blocks) == 4
     assert np.array_equal(Timeline(3, cuts=(1, 2)).window_starts(1), [0, 1, 2])
+
+
+@pytest.mark.parametrize(("num_pictures", "num_held_out"), [(1, 0), (2, 1), (10, 1), (200, 20)])
+def test_pictures_are_held_out_as_a_whole(num_pictures: int, num_held_out: int) -> None:
+    pictures = {f"{index}.png": Timeline(1, cuts=()) for index in range(num_pictures)}
+
+    chosen = choose_heldout(pictures, 1, 0.1, seed=0)
+
+    held_out = {name for name, ranges in chosen.items() if ranges}
+    assert len(held_out) == num_held_out
+    assert all(chosen[name] == [FrameRange(0, 1)] for name in held_out)
+    more = choose_heldout(pictures, 1, 0.3, seed=0)
+    assert {name for name, ranges in more.items() if ranges} >= held_out
