@@ -159,6 +159,7 @@ class VideoTokenizer(Pretrained):
         num_frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
+        *,
         cond: Condition | None = None,
     ) -> Float[Tensor, "b c T H W"]:
         """The video that codes stand for, nominally in [-1, 1].
