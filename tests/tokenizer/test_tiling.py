@@ -30,6 +30,11 @@ MODELS: dict[str, dict[str, Any]] = {
         "decoder_layers": ("residual", "compress_space", ("paper_residual", 12)),
     },
     "larger encoder": {"layers": ("residual",) * 3, "decoder_layers": ("residual",), "patch_size": (1, 4, 2)},
+    "larger, blurring encoder": {
+        "layers": ("residual", "compress_space", "residual", "compress_space"),
+        "decoder_layers": ("compress_space", "compress_space"),
+        "antialiased_downsample": True,
+    },
     "images": {"layers": ("residual", ("compress", (2, 2, 2))), "image_only": True, "patch_size": (2, 1, 1)},
 }
 every_model = pytest.mark.parametrize("name", MODELS)
@@ -158,7 +163,7 @@ def test_tiles_of_any_size_cover_each_place_once(name: str, norm: str, monkeypat
     for _ in range(40):
         height, width = choice.randint(1, 5), choice.randint(1, 60)
         tile_size = choice.randint(8, 100)
-        overlap = choice.choice([None, 0, *(choice.randint(1, tile_size // 2) for _ in range(3))])
+        overlap = choice.choice([None, 0, *(choice.randint(1, tile_size) for _ in range(3))])
         codes = torch.randint(2**20, (1, 1, height, width))
         whole = tokenizer.decode(codes)
         try:
@@ -169,7 +174,7 @@ def test_tiles_of_any_size_cover_each_place_once(name: str, norm: str, monkeypat
         torch.testing.assert_close(drawn, whole, rtol=1e-5, atol=0)
         tiled = tokenizer.encode_tiled(whole / 2**20, tile_size=tile_size, overlap=overlap)
         assert torch.equal(tiled, codes)
-    assert num_refused < 25
+    assert num_refused < 30
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
@@ -249,6 +254,7 @@ def test_no_layer_sees_more_than_a_tile() -> None:
     ("tile_size", "overlap", "said"),
     [
         (16, 16, "tiles of 16 pixels are too small for an overlap of 16 at a stride of 2: at least 32"),
+        (16, 12, "tiles of 16 pixels are too small for an overlap of 12 at a stride of 2: at least 24"),
         (0, 0, "tiles of 0 pixels"),
         (-4, None, "tiles of -4 pixels"),
         (1, 0, "tiles of 1 pixels.*at least 2 are needed"),
