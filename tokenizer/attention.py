@@ -173,6 +173,8 @@ class TimeAttention(Attention):
         if not context.begins(self):
             assert context.past is not None
             keys, values = (torch.cat(pair, dim=2) for pair in zip(context.past[self], (keys, values), strict=True))
+        elif context.past is not None:
+            keys = keys.clone()  # a view would keep the queries as well
         if context.past is not None:
             context.past[self] = keys, values
         num_keys = keys.shape[2]

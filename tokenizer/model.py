@@ -159,6 +159,7 @@ class VideoTokenizer(Pretrained):
         num_frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
+        *,
         cond: Condition | None = None,
     ) -> Float[Tensor, "b c T H W"]:
         """The video that codes stand for, nominally in [-1, 1].
@@ -203,8 +204,8 @@ class VideoTokenizer(Pretrained):
         Joined along time the pieces are the video of all codes. No gradients are kept.
 
         Raises:
-            ValueError: codes of wrong shape, type or range, sizes that are not those of this grid, or fewer frames
-                than `num_frames`.
+            ValueError: codes of wrong shape, type or range, or sizes that are not those of this grid; of more or
+                fewer codes than those of `num_frames` that is known only on the way.
         """
         return streaming.decode_stream(self, code_chunks, num_frames, height, width, cond)
 

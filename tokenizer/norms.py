@@ -86,18 +86,24 @@ class AdaptiveNorm(nn.Module):
 
     def forward(self, input: Float[Tensor, "b c T H W"], context: Context = WHOLE) -> Float[Tensor, "b c T H W"]:
         assert context.quantized is not None
-        scale = repeat_to(self.to_scale(context.quantized), input)
-        shift = repeat_to(self.to_shift(context.quantized), input)
+        begins = context.begins(self)
+        scale = repeat_to(self.to_scale(context.quantized), input, begins=begins)
+        shift = repeat_to(self.to_shift(context.quantized), input, begins=begins)
         return torch.addcmul(shift, self.norm(input, context), 1 + scale)
 
 
-def repeat_to(coarse: Float[Tensor, "b c t h w"], fine: Float[Tensor, "b d T H W"]) -> Float[Tensor, "b c T H W"]:
+def repeat_to(
+    coarse: Float[Tensor, "b c t h w"], fine: Float[Tensor, "b d T H W"], *, begins: bool
+) -> Float[Tensor, "b c T H W"]:
     """Each place of a coarse grid repeated over the places of the fine one that it stands for.
 
     The first latent frame of a video stands for one frame: what is repeated too often is dropped in front.
+
+    Args:
+        begins: whether the grids begin with the video's first frame, and not with a later one of a stream.
     """
     num_frames, height, width = fine.shape[2:]
     t, h, w = coarse.shape[2:]
-    frames = -(-num_frames // t)
+    frames = max(1, (num_frames - begins) // max(1, t - begins))
     grown = repeat(coarse, "b c t h w -> b c (t r) (h p) (w q)", r=frames, p=height // h, q=width // w)
     return grown[:, :, grown.shape[2] - num_frames :]

@@ -34,7 +34,7 @@ def encode_stream(
             return tokenizer.quantizer(tokenizer.encoder(frames, context)).codes
 
     for chunk in chunks:
-        chunk = as_video(chunk, config, dtype)
+        chunk = as_video(chunk, config, dtype).detach()
         check_pixels(chunk)
         around = chunk.shape[:2] + chunk.shape[3:]
         shape = shape or around
@@ -68,7 +68,8 @@ def decode_stream(
     config = tokenizer.config
     past: Past = {}
     shape: torch.Size | None = None
-    done = 0
+    num_latent_frames = done = 0
+    wanted = None if num_frames is None else config.code_shape(num_frames, 1, 1)[0]
     for codes in chunks:
         check_codes(codes, config.codebook_size)
         around = codes.shape[:1] + codes.shape[2:]
@@ -79,12 +80,15 @@ def decode_stream(
             )
         t, h, w = codes.shape[1:]
         _, *sizes = decoded_sizes(config, (t, h, w), None, height, width)
+        num_latent_frames += t
+        whole = config.clip_shape(num_latent_frames, h, w)[0]
+        if wanted is not None and num_latent_frames > wanted:
+            raise ValueError(f"the codes stand for {whole} frames or more, not for {num_frames}")
         with torch.no_grad():
             context = make_context(config, cond, len(codes), tokenizer.dtype, past)
             video = tokenizer.decoder(tokenizer.codes_to_quantized(codes), context)
-        left = video.shape[2] if num_frames is None else max(0, min(video.shape[2], num_frames - done))
-        done += left
-        if left:
-            yield trim(video, (left, *sizes))
+        new = (whole if num_frames is None else min(whole, num_frames)) - done
+        done += new
+        yield trim(video, (new, *sizes))
     if num_frames is not None and done < num_frames:
         raise ValueError(f"the codes stand for {done} frames, not for {num_frames}")

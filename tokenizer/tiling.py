@@ -118,7 +118,6 @@ def _tiles(size: int, tile_size: int, overlap: int | None, stride: int, config: 
 
 def _shares(tile: Tile, size: int, stride: int, reach: int | None, like: Tensor) -> Float[Tensor, " pixels"]:
     """How much each pixel of a tile counts: from 0 to 1 across the overlap, without what is too near to a cut."""
-
     margin = tile.margin * stride
     halo = min(reach or 0, margin)
 
@@ -127,13 +126,14 @@ def _shares(tile: Tile, size: int, stride: int, reach: int | None, like: Tensor)
         ramp = 2 * (margin - halo)
         return ((pixels - border) / ramp + 0.5).clamp(0, 1) if ramp else (pixels > border).to(pixels)
 
-    pixels = torch.arange(tile.start * stride, tile.stop * stride, dtype=like.dtype, device=like.device) + 0.5
+    exact = torch.promote_types(like.dtype, torch.float32)  # half a pixel is nothing to 16 bits
+    pixels = torch.arange(tile.start * stride, tile.stop * stride, dtype=exact, device=like.device) + 0.5
     shares = torch.ones_like(pixels)
     if tile.start > 0:
         shares = rising(tile.first_kept * stride)
     if tile.last_kept < size:
         shares = shares * (1 - rising(tile.last_kept * stride))
-    return shares
+    return shares.to(like.dtype)
 
 
 def _reach_of_codes(config: TokenizerConfig, axis: int) -> int | None:
@@ -146,7 +146,7 @@ def _reach_of_codes(config: TokenizerConfig, axis: int) -> int | None:
         if own is None:
             return None
         reach = reach * factor + own + int(config.antialiased_downsample and factor > 1)
-    return None if config.norm == "group" else (reach + kernel // 2) * folding + folding - 1
+    return None if config.norm == "group" else (reach + kernel // 2) * folding
 
 
 def _reach_of_pixels(config: TokenizerConfig, axis: int) -> int | None:

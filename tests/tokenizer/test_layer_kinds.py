@@ -5,7 +5,11 @@ import torch
 from torch import Tensor
 
 from magvit2_pytorch import VideoTokenizer
+from magvit2_pytorch.tokenizer.context import WHOLE
+from magvit2_pytorch.tokenizer.convolution import Blur
 from magvit2_pytorch.tokenizer.layer_kinds import LAYER_KINDS, LayerSpec
+from magvit2_pytorch.tokenizer.norms import AdaptiveNorm, repeat_to
+from magvit2_pytorch.tokenizer.rotary import rotate
 
 from .conftest import lively  # type: ignore[import-not-found]
 
@@ -139,17 +143,45 @@ def test_adaptive_norm_takes_scale_and_shift_from_the_latents_place_by_place() -
     tokenizer = lively(tokenizer_with("adaptive_norm", "alone", norm="channel", patch_size=(1, 2, 2)))
     codes = torch.randint(tokenizer.codebook_size, (1, 3, 4, 6))
     adaptive = tokenizer.decoder[1]
+    assert isinstance(adaptive, AdaptiveNorm)
     quantized = tokenizer.codes_to_quantized(codes)
     hidden = tokenizer.decoder[0](quantized)
     scale, shift = (
-        torch.einsum("dk,bkthw->bdthw", layer.weight[..., 0, 0, 0], quantized) + layer.bias[:, None, None, None]
-        for layer in (adaptive.to_scale, adaptive.to_shift)  # type: ignore[union-attr]
+        torch.einsum("dk,bkthw->bdthw", layer.weight[..., 0, 0, 0], quantized)
+        + layer.get_parameter("bias")[:, None, None, None]
+        for layer in (adaptive.to_scale, adaptive.to_shift)
     )
     normed = hidden / (hidden.square().mean(dim=1, keepdim=True) + 1e-6).sqrt()
 
     expected = tokenizer.decoder[-1](normed * (1 + scale) + shift)
 
     torch.testing.assert_close(tokenizer.decode(codes), expected)
+
+
+@pytest.mark.parametrize("factors", [(2,), (2, 2), (3,), (2, 2, 2)])
+@torch.no_grad()
+def test_adaptive_norm_gives_each_frame_the_latent_frame_that_stands_for_it(factors: tuple[int, ...]) -> None:
+    layers: tuple[LayerSpec, ...] = ("adaptive_norm", *(("compress", (factor, 1, 1)) for factor in factors))
+    tokenizer = lively(VideoTokenizer(image_size=4, init_dim=8, layers=layers, codebook_size=2**6))
+    codes = torch.randint(tokenizer.codebook_size, (1, 5, 4, 4))
+    whole = tokenizer.decode(codes)
+
+    for t in (1, 2, 3, 4):
+        torch.testing.assert_close(
+            tokenizer.decode(codes[:, :t]), whole[:, :, : 1 + (t - 1) * tokenizer.temporal_stride]
+        )
+
+    adaptive = next(layer for layer in tokenizer.decoder if isinstance(layer, AdaptiveNorm))
+    scales = adaptive.to_scale(tokenizer.codes_to_quantized(codes))
+    stride = tokenizer.temporal_stride
+    for t in (1, 2, 3):
+        fine = torch.empty(1, 8, 1 + (t - 1) * stride, 8, 12)
+        of_frame = [0, *(later for later in range(1, t) for _ in range(stride))]
+        expected = scales[:, :, of_frame].repeat_interleave(2, dim=3).repeat_interleave(3, dim=4)
+        assert torch.equal(repeat_to(scales[:, :, :t], fine, begins=True), expected)
+        fine = torch.empty(1, 8, t * stride, 8, 12)
+        expected = scales[:, :, :t].repeat_interleave(stride, dim=2).repeat_interleave(2, dim=3)
+        assert torch.equal(repeat_to(scales[:, :, :t], fine, begins=False), expected.repeat_interleave(3, dim=4))
 
 
 @torch.no_grad()
@@ -193,9 +225,6 @@ def test_local_attention_over_space_equals_full_attention_with_a_mask() -> None:
     )
     near = ((rows[:, None] - rows).abs() <= 1) & ((columns[:, None] - columns).abs() <= 1)
 
-    from magvit2_pytorch.tokenizer.context import WHOLE
-    from magvit2_pytorch.tokenizer.rotary import rotate
-
     expected = torch.nn.functional.scaled_dot_product_attention(
         rotate(queries, grid), rotate(keys, grid), values, attn_mask=near
     )
@@ -206,8 +235,6 @@ def test_local_attention_over_space_equals_full_attention_with_a_mask() -> None:
 def test_linear_attention_equals_its_definition() -> None:
     tokenizer = tokenizer_with("linear_attend_space", "alone")
     queries, keys, values = torch.randn(3, 1, 1, 6, 4)
-
-    from magvit2_pytorch.tokenizer.context import WHOLE
 
     expected = torch.zeros(6, 4)
     for place in range(6):
@@ -220,8 +247,6 @@ def test_linear_attention_equals_its_definition() -> None:
 
 @torch.no_grad()
 def test_blurring_leaves_a_constant_and_removes_the_finest_pattern() -> None:
-    from magvit2_pytorch.tokenizer.convolution import Blur
-
     blur = Blur((2, 2, 2))
     constant = torch.full((1, 2, 5, 6, 8), 0.7)
     torch.testing.assert_close(blur(constant), constant)

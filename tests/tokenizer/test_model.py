@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from magvit2_pytorch import VideoTokenizer
 from magvit2_pytorch.tokenizer import TokenizerObjective
-from magvit2_pytorch.tokenizer.layer_kinds import LAYER_KINDS, LayerSpec
+from magvit2_pytorch.tokenizer.layer_kinds import LayerSpec
 
 from .conftest import lively  # type: ignore[import-not-found]
 
@@ -41,21 +42,6 @@ def test_codes_and_reconstruction_do_not_depend_on_later_frames(model: VideoToke
     assert not torch.equal(codes[:, 3:], other_codes[:, 3:])
     assert torch.equal(model(video)[:, :, :9], model(other)[:, :, :9])
     assert torch.equal(codes[:, :3], model.encode(video[:, :, :9]))
-
-
-@pytest.mark.parametrize("name", LAYER_KINDS)
-@torch.no_grad()
-def test_every_layer_kind_is_causal_by_itself(name: str) -> None:
-    tokenizer = lively(VideoTokenizer(image_size=8, init_dim=16, layers=(name,), codebook_size=2**6))
-    video = a_video(1, 3, 9, 8, 8)
-    other = differing_later(video, 5)
-    stride = tokenizer.temporal_stride
-
-    latents, other_latents = tokenizer.video_to_latents(video), tokenizer.video_to_latents(other)
-
-    assert torch.equal(latents[:, :, : 1 + 4 // stride], other_latents[:, :, : 1 + 4 // stride])
-    assert not torch.equal(latents, other_latents)
-    assert torch.equal(tokenizer(video)[:, :, :5], tokenizer(other)[:, :, :5])
 
 
 @BOTH
@@ -288,3 +274,72 @@ def test_other_numbers_of_channels_run(channels: int) -> None:
     tokenizer = VideoTokenizer(image_size=8, init_dim=16, layers=layers, codebook_size=2**4, channels=channels)
 
     assert tokenizer(a_video(1, channels, 3, 8, 8)).shape == (1, channels, 3, 8, 8)
+
+
+@pytest.fixture
+def conditioned() -> VideoTokenizer:
+    layers: tuple[LayerSpec, ...] = ("cond_residual", "compress_space")
+    return lively(VideoTokenizer(image_size=8, init_dim=8, layers=layers, codebook_size=2**4, dim_cond=5))
+
+
+@pytest.mark.usefixtures("as_users_call")
+@pytest.mark.parametrize(
+    ("cond", "said"),
+    [
+        (None, r"shape \(2, 5\), got NoneType"),
+        (torch.zeros(2, 4), r"shape \(2, 5\), got torch.float32 of \(2, 4\)"),
+        (torch.zeros(1, 5), r"got torch.float32 of \(1, 5\)"),
+        (torch.zeros(5), r"got torch.float32 of \(5,\)"),
+        (torch.zeros(2, 5, dtype=torch.long), "floating point.*got torch.int64"),
+        ([[0.0] * 5] * 2, "got list"),
+    ],
+)
+def test_a_wrong_condition_is_refused_in_words(conditioned: VideoTokenizer, cond: Any, said: str) -> None:
+    video, codes = a_video(2, 3, 3, 8, 8), torch.zeros(2, 3, 4, 4, dtype=torch.long)
+    calls: list[Callable[[], object]] = [
+        lambda: conditioned(video, cond=cond),
+        lambda: conditioned(video, cond=cond, return_loss=True),
+        lambda: conditioned.encode(video, cond),
+        lambda: conditioned.decode(codes, cond=cond),
+        lambda: conditioned.encode_tiled(video, tile_size=8, overlap=0, cond=cond),
+        lambda: conditioned.decode_tiled(codes, tile_size=8, overlap=0, cond=cond),
+        lambda: list(conditioned.encode_stream([video], cond)),
+        lambda: list(conditioned.decode_stream([codes], cond=cond)),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=said):
+            call()
+
+
+@torch.no_grad()
+def test_a_condition_that_no_layer_wants_is_refused(tokenizer: VideoTokenizer) -> None:
+    video, codes = a_video(1, 3, 5, 16, 16), torch.zeros(1, 2, 4, 4, dtype=torch.long)
+    for call in (tokenizer.encode, tokenizer, tokenizer.video_to_latents, tokenizer.autoencode):
+        with pytest.raises(ValueError, match="no layer of this tokenizer is conditioned"):
+            call(video, cond=torch.zeros(1, 5))
+    with pytest.raises(ValueError, match="no layer of this tokenizer is conditioned"):
+        tokenizer.decode(codes, cond=torch.zeros(1, 5))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"layers": ("cond_residual",)}, "need dim_cond.*got None"),
+        ({"layers": ("cond_residual",), "dim_cond": 0}, "need dim_cond.*got 0"),
+        ({"dim_cond": 5}, "dim_cond is 5, but no layer is conditioned"),
+    ],
+)
+def test_a_config_tells_its_conditions_width_where_layers_are_conditioned(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        VideoTokenizer(**options)
+
+
+@torch.no_grad()
+def test_each_clip_of_a_batch_has_a_condition_of_its_own(conditioned: VideoTokenizer) -> None:
+    videos, conditions = a_video(3, 3, 3, 8, 8), torch.randn(3, 5)
+
+    together = conditioned(videos, cond=conditions)
+
+    for video, cond, expected in zip(videos, conditions, together, strict=True):
+        torch.testing.assert_close(conditioned(video[None], cond=cond[None])[0], expected)
+        assert not torch.allclose(conditioned(video[None], cond=-cond[None])[0], expected)
