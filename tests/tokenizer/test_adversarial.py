@@ -68,6 +68,7 @@ def test_r1_of_a_linear_discriminator_is_the_square_of_its_weight() -> None:
     losses = objective(clips(), clips(), with_r1=True)
 
     for index, discriminator in enumerate(objective.discriminators):
+        assert isinstance(discriminator, LinearDiscriminator)
         torch.testing.assert_close(losses[f"r1_{index}"], discriminator.weight.square().sum())
 
 
@@ -99,6 +100,7 @@ def test_lecam_averages_are_those_of_the_logits_so_far() -> None:
     decay = 0.9
     objective = with_linear(lecam_decay=decay)
     means: list[Tensor] = []
+    real = fake = clips()
     losses = {}
     for _ in range(3):
         real, fake = clips(), clips()

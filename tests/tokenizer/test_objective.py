@@ -14,6 +14,7 @@ from magvit2_pytorch.tokenizer import (
     DiscriminatorObjective,
     TokenizerLossWeights,
     TokenizerObjective,
+    VideoDiscriminator,
 )
 from magvit2_pytorch.tokenizer.adversarial import AdversarialLoss
 from magvit2_pytorch.tokenizer.losses import weighted_sum
@@ -97,9 +98,12 @@ def test_the_tokenizer_pays_every_discriminator(loss: AdversarialLoss) -> None:
             objective(video, discriminators).losses[name], objective.tokenizer.last_weight
         )
         assert gradient.norm() > 0
-        judge = discriminators.discriminators[index].judge[-1]
+        judge = discriminators.discriminators[index]
+        assert isinstance(judge, VideoDiscriminator)
+        last = judge.judge[-1]
+        assert isinstance(last, nn.Linear)
         with torch.no_grad():
-            judge.bias.add_(1.0)
+            last.bias += 1.0
         after = objective(video, discriminators).losses
         assert [key for key in before if after[key] != before[key]] == [name]  # it alone judges otherwise
         before = after

@@ -164,8 +164,12 @@ def test_the_network_is_frozen_and_no_part_of_what_is_trained_or_saved() -> None
     parent.load_state_dict(parent.state_dict())
     assert len(list(parent.parameters())) == 2
     assert not any(parameter.requires_grad for parameter in moody.parameters())
-    assert parent.to(torch.float64)["perceptual"].distance.layers[0].weight.dtype == torch.float64
-    assert torch.equal(pickle.loads(pickle.dumps(network)).distance.layers[0].weight, moody.layers[0].weight)
+    parent.to(torch.float64)
+    kernel = moody.layers.get_parameter("0.weight")
+    assert kernel.dtype == torch.float64
+    copied = pickle.loads(pickle.dumps(network)).distance
+    assert isinstance(copied, Moody)
+    assert torch.equal(copied.layers.get_parameter("0.weight"), kernel)
 
 
 def test_bf16_reconstructions_are_judged_in_single_precision() -> None:
