@@ -174,15 +174,15 @@ class TokenizerConfig:
         """Frames that a latent frame stands for; the first stands for one."""
         if self.image_only:
             return 1
-        return self.folding[0] * math.prod(layer.factors[0] for layer in self.encoder_layers_resolved)
+        return self.folding[0] * math.prod([layer.factors[0] for layer in self.encoder_layers_resolved])
 
     @property
     def spatial_stride(self) -> tuple[int, int]:
         """Rows and columns of pixels that a code stands for."""
         layers = self.encoder_layers_resolved
         return (
-            self.folding[1] * math.prod(layer.factors[1] for layer in layers),
-            self.folding[2] * math.prod(layer.factors[2] for layer in layers),
+            self.folding[1] * math.prod([layer.factors[1] for layer in layers]),
+            self.folding[2] * math.prod([layer.factors[2] for layer in layers]),
         )
 
     def code_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int]:

@@ -94,7 +94,10 @@ class VideoTokenizer(Pretrained):
 
     @classmethod
     def from_preset(cls, name: str, **changes: Any) -> Self:
-        """A new tokenizer with the config of a preset (`tokenizer/presets.py`), changed where `changes` names a field.
+        """A new tokenizer with the config of a preset, changed where `changes` names a field.
+
+        `magvit2`, `magvit2-small`, `seed` or `tiny`: `tokenizer/presets.py` says of each what hardware it is for, its
+        memory for each clip and what to expect of it.
 
         Raises:
             ValueError: there is no such preset or field.

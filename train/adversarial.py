@@ -12,6 +12,7 @@ from ..tokenizer.adversarial import ADVERSARIAL_LOSSES, AdversarialLoss
 from ..tokenizer.losses import Losses
 from .command_line import WrittenDiscriminators
 from .optimization import AdamWConfig, adamw, set_learning_rate
+from .session import check_finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,7 @@ class Adversary:
             self.optimizer, config.optimizer.learning_rate_at(since_start, self.num_steps - config.start_step)
         )
         losses = self.objective(real, fake, with_r1=with_r1, phase=step)
+        check_finite(losses, step + 1)
         weights = {"discriminator": 1.0, "lecam": config.lecam_weight, "r1": config.r1_weight * config.r1_every}
         total = torch.stack([weights[name.rpartition("_")[0]] * loss for name, loss in losses.items()]).sum()
         self.accelerator.backward(total)

@@ -172,6 +172,20 @@ def steps(run: RunConfig, first: int, *, description: str, is_main: bool) -> "tq
     )
 
 
+def check_finite(losses: Mapping[str, Tensor], step: int) -> None:
+    """Stop before a loss that is no number reaches the weights.
+
+    Raises:
+        ValueError: a loss is infinite or NaN.
+    """
+    if not torch.stack([loss.detach().float() for loss in losses.values()]).isfinite().all():
+        broken = ", ".join(f"{name} is {loss.item()}" for name, loss in losses.items() if not loss.isfinite())
+        raise ValueError(
+            f"step {step}: {broken}. Training has stopped; the checkpoints are of steps before. "
+            "docs/troubleshooting.md says what to change"
+        )
+
+
 def means_over_processes(accelerator: Accelerator, losses: Mapping[str, Tensor]) -> dict[str, float]:
     """The losses of the last batch as numbers, for logs."""
     gathered = {name: accelerator.gather(loss.detach()[None]) for name, loss in losses.items()}

@@ -36,11 +36,13 @@ from magvit2_pytorch.train.metrics import (
     dead_bits,
     evaluate_tokenizer,
     num_used_codes,
+    psnr_mean_colour,
 )
 from magvit2_pytorch.train.optimization import ExponentialMovingAverage, OptimizerConfig, adamw, set_learning_rate
 from magvit2_pytorch.train.run_folder import RunFolder
 from magvit2_pytorch.train.session import (
     RunConfig,
+    check_finite,
     errors_in_words,
     finish,
     interruptible,
@@ -188,6 +190,7 @@ def train(run: TokenizerRun) -> Path:
                         inverse_temperature=inverse_temperature,
                         phase=step,
                     )
+                    check_finite(losses, step + 1)
                     factors = opponent.factors(adaptive_weight) if opponent else ()
                     accelerator.backward(weighted_sum(losses, loss_weights, adversarial_factors=factors))
                     if accelerator.sync_gradients:
@@ -260,6 +263,11 @@ def evaluate(
     }
     accelerator.log({f"heldout/{name}": value for name, value in scores.items()}, step=step)
     logger.info("step %d, held out: %s", step, ", ".join(f"{name} {value:.4g}" for name, value in scores.items()))
+    if psnr <= (mean_colour := psnr_mean_colour(heldout)):
+        logger.warning(
+            "step %d: reconstructions (%.2f dB) are no better than each clip's mean colour (%.2f dB)",
+            *(step, psnr, mean_colour),
+        )
     if dead := dead_bits(bit_balance(codes, tokenizer.codebook_size)):
         logger.warning("step %d: these bits of the codes never change, counted from the highest: %s", step, dead)
     draw(tokenizer, heldout, output_dir / "pictures" / f"reconstruction-{step:08d}.png")

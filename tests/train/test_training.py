@@ -1,5 +1,6 @@
 """Both stages as functions; `test_commands.py` starts them as commands."""
 
+import math
 import os
 import shutil
 import subprocess
@@ -19,9 +20,10 @@ from magvit2_pytorch import VideoGenerationPipeline, VideoTokenizer
 from magvit2_pytorch.pretrained import config_to_dict, read_json, write_json
 from magvit2_pytorch.tokenizer import DiscriminatorConfig
 from magvit2_pytorch.train import maskgit, tokenizer
-from magvit2_pytorch.train.adversarial import AdversarialConfig
+from magvit2_pytorch.train.adversarial import AdversarialConfig, Adversary
 from magvit2_pytorch.train.annealing import AnnealingConfig
 from magvit2_pytorch.train.maskgit import MaskGitRun
+from magvit2_pytorch.train.optimization import AdamWConfig
 from magvit2_pytorch.train.run_folder import RunFolder
 from magvit2_pytorch.train.tokenizer import TokenizerRun
 
@@ -122,6 +124,56 @@ def test_every_loss_of_the_adversary_is_logged(tokenizer_run: TokenizerRun, monk
     sides = ("adversarial", "discriminator", "lecam", "r1")
     added = {f"loss/{side}_{index}" for side in sides for index in range(2)} | {"loss/adaptive_weight"}
     assert losses[1] - losses[0] == losses[2] - losses[0] == added
+
+
+@pytest.mark.parametrize(
+    ("adversary", "step", "said"),
+    [
+        ({}, 2, "reconstruction is nan, commitment is nan"),
+        ({"optimizer": AdamWConfig(learning_rate=1e30, warmup_steps=0), "start_step": 1}, 3, "adversarial_0 is nan"),
+    ],
+)
+def test_training_stops_at_a_loss_that_is_no_number(
+    tokenizer_run: TokenizerRun, adversary: dict[str, Any], step: int, said: str
+) -> None:
+    optimizer = replace(tokenizer_run.optimizer, learning_rate=1e-3 if adversary else 1e30, warmup_steps=0)
+    run = replace(tokenizer_run, optimizer=optimizer, save_every=1)
+
+    with pytest.raises(ValueError, match=f"step {step}: {said}"):
+        tokenizer.train(with_adversary(run, **adversary) if adversary else run)
+
+    assert max(path.name for path in (run.output_dir / "checkpoints").iterdir()) == f"step-{step - 1:08d}"
+
+
+def test_a_discriminator_stops_before_it_learns_from_a_loss_that_is_no_number() -> None:
+    config = AdversarialConfig(discriminators=(DiscriminatorConfig(width=4),))
+    adversary = Adversary(Accelerator(cpu=True), config, channels=3, num_steps=10)
+    video = torch.full((1, 3, 5, 16, 16), math.nan)
+
+    with pytest.raises(ValueError, match="step 8: discriminator_0 is nan, lecam_0 is nan"):
+        adversary.learn(video, torch.zeros_like(video), step=7)
+
+    assert all(parameter.isfinite().all() for parameter in adversary.objective.parameters())
+
+
+def test_reconstructions_worse_than_the_mean_colour_are_named(
+    tokenizer_run: TokenizerRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = "are no better than each clip's mean colour"
+    blank = replace(tokenizer_run, optimizer=replace(tokenizer_run.optimizer, learning_rate=1e-9))
+    tokenizer.train(blank)
+    assert said in caplog.text
+
+    caplog.clear()
+    good = replace(
+        tokenizer_run,
+        output_dir=tokenizer_run.output_dir.with_name("good"),
+        num_steps=80,
+        evaluate_every=100,
+        optimizer=replace(tokenizer_run.optimizer, learning_rate=1e-2),
+    )
+    tokenizer.train(good)
+    assert said not in caplog.text
 
 
 def test_weights_to_start_from_are_taken_and_must_fit(tokenizer_run: TokenizerRun) -> None:
