@@ -132,6 +132,20 @@ def test_an_inflated_tokenizer_is_causal(name: str) -> None:
     assert torch.equal(drawn[:, :, : 1 + stride], other_drawn[:, :, : 1 + stride])
 
 
+@pytest.mark.parametrize("name", [name for name in CASES if name not in ("time was named", "blurred")])
+@torch.no_grad()
+def test_at_the_start_a_latent_frame_is_that_of_the_last_frame_it_stands_for_and_draws_them_all(name: str) -> None:
+    images = image_tokenizer(name)
+    videos = images.inflate(**CASES[name][1])
+    stride, cond = videos.temporal_stride, condition_for(videos)
+    video = a_video(1 + 3 * stride)
+
+    latents, codes = videos.video_to_latents(video, cond), videos.encode(video, cond)
+    torch.testing.assert_close(latents, images.video_to_latents(video[:, :, ::stride], cond), atol=1e-5, rtol=0)
+    drawn = images.decode(codes, cond=cond)[:, :, [0, *(frame for frame in (1, 2, 3) for _ in range(stride))]]
+    torch.testing.assert_close(videos.decode(codes, cond=cond), drawn, atol=1e-5, rtol=0)
+
+
 @every_case
 def test_every_parameter_of_an_inflated_tokenizer_learns_from_video(name: str) -> None:
     videos = image_tokenizer(name).inflate(**CASES[name][1]).train()
