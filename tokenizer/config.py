@@ -51,7 +51,8 @@ class TokenizerConfig:
     antialiased_downsample: bool = False
     """Blur before each strided convolution."""
     image_only: bool = False
-    """An image tokenizer: temporal kernels of 1 and no compression of time; `inflate` makes a video tokenizer of it."""
+    """An image tokenizer, which takes each frame by itself: temporal kernels and windows of 1 and no compression of
+    time; `inflate` makes a video tokenizer of it."""
     inverse_temperature: float = 1.0
     """Sharpness t of the entropies' p(code | latents); a bit is set with probability sigmoid(4 t latent)."""
     reconstruction_loss: Literal["l2", "l1"] = "l2"

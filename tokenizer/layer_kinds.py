@@ -120,6 +120,15 @@ def _adaptive_norm(layer: Layer, parts: Parts) -> nn.Module:
     return AdaptiveNorm(norm, layer.width_before, parts.latent_channels)
 
 
+def _attend_time(layer: Layer, parts: Parts) -> nn.Module:
+    make_norm = parts.make_norm(layer)
+    if parts.frames == 1:  # an image tokenizer sees each frame by itself
+        return LocalTimeAttention(layer.width_before, make_norm, window=1)
+    if layer.window:
+        return LocalTimeAttention(layer.width_before, make_norm, layer.window)
+    return TimeAttention(layer.width_before, make_norm)
+
+
 def _same(make: Callable[[Layer, Parts], nn.Module], **options: Any) -> LayerKind:
     """A kind whose halves are built alike, since it keeps the width."""
     return LayerKind(make, make, **options)
@@ -149,15 +158,8 @@ UNCONDITIONED_KINDS = {
         arguments=("window",),
         default_window=7,
     ),
-    "attend_time": _same(
-        lambda layer, parts: TimeAttention(layer.width_before, parts.make_norm(layer)), is_temporal=True
-    ),
-    "local_attend_time": _same(
-        lambda layer, parts: LocalTimeAttention(layer.width_before, parts.make_norm(layer), layer.window),
-        arguments=("window",),
-        default_window=8,
-        is_temporal=True,
-    ),
+    "attend_time": _same(_attend_time, is_temporal=True),
+    "local_attend_time": _same(_attend_time, arguments=("window",), default_window=8, is_temporal=True),
 }
 
 LAYER_KINDS = {
