@@ -121,16 +121,19 @@ def folder_data(config: DataConfig, *, progress: bool) -> VideoData:
     timelines = {name: video.timeline for name, video in usable.items()}
     blocks: dict[str, list[FrameRange]] = {}
     for group, span in ((videos, config.span), (pictures, 1)):
-        chosen = choose_heldout({name: timelines[name] for name in group}, span, config.heldout_fraction, config.seed)
-        blocks |= chosen
+        of_group = {name: timelines[name] for name in group}
+        blocks |= choose_heldout(of_group, span, config.heldout_fraction, config.seed)
     if not any(blocks[name] for name in sources_of_clips):
         raise ValueError(why_none_is_held_out({name: timelines[name] for name in sources_of_clips}, config.span))
-    heldout = {}
-    for name in sources_of_clips:
-        starts = [np.arange(block.start, block.stop - config.span + 1) for block in sorted(blocks[name])]
-        heldout[name] = np.concatenate([np.arange(0), *starts])
+    heldout = {name: window_starts_in(blocks[name], config.span) for name in sources_of_clips}
     sources = [f"{file.name} {file.label} {file.identity}" for file in files if file.name in usable]
     return file_data(config, files, usable, heldout, blocks, sources)
+
+
+def window_starts_in(blocks: Sequence[FrameRange], span: int) -> Int[np.ndarray, " windows"]:
+    """First frames of all windows inside the blocks, each of which lies in one shot."""
+    starts = [np.arange(block.start, block.stop - span + 1) for block in sorted(blocks)]
+    return np.concatenate([np.arange(0), *starts])
 
 
 def long_enough(videos: Mapping[str, StoredVideo], span: int) -> dict[str, StoredVideo]:
