@@ -200,6 +200,7 @@ class VideoTokenizer(Pretrained):
         num_frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
+        *,
         cond: Condition | None = None,
     ) -> Iterator[Float[Tensor, "b c _ H W"]]:
         """The video of codes that come in pieces of any number of latent frames: the inverse of `encode_stream`.
