@@ -67,7 +67,14 @@ every_case = pytest.mark.parametrize("name", CASES)
 
 
 def image_tokenizer(name: str, **changes: Any) -> VideoTokenizer:
-    options = {"image_size": 12, "init_dim": 8, "codebook_size": 2**6, "image_only": True, **CASES[name][0], **changes}
+    options: dict[str, Any] = {
+        "image_size": 12,
+        "init_dim": 8,
+        "codebook_size": 2**6,
+        "image_only": True,
+        **CASES[name][0],
+        **changes,
+    }
     return lively(VideoTokenizer(**options))
 
 
