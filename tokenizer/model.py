@@ -200,6 +200,7 @@ class VideoTokenizer(Pretrained):
         num_frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
+        *,
         cond: Condition | None = None,
     ) -> Iterator[Float[Tensor, "b c _ H W"]]:
         """The video of codes that come in pieces of any number of latent frames: the inverse of `encode_stream`.
@@ -258,7 +259,7 @@ class VideoTokenizer(Pretrained):
         self,
         layers: Sequence[LayerSpec | Sequence[Any]] | None = None,
         decoder_layers: Sequence[LayerSpec | Sequence[Any]] | None = None,
-    ) -> Self:
+    ) -> "VideoTokenizer":
         """A video tokenizer that starts from this image tokenizer (`image_only`) and treats an image as it does.
 
         Args:
