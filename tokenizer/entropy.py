@@ -62,17 +62,18 @@ class MeanAssignment(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
         (logits,) = ctx.saved_tensors
-        # The probabilities sum to one, so a constant has no gradient; without it float32 keeps more digits.
-        grad = (grad - grad.mean()) / len(logits)
-        sizes = [int(size).bit_length() - 1 for size in grad.shape]
-        grad_logits = torch.empty_like(logits)
-        chunks = zip(logits.split(LATENTS_AT_A_TIME), grad_logits.split(LATENTS_AT_A_TIME), strict=True)
-        for chunk, grad_chunk in chunks:
-            first, second = chunk.split(sizes, dim=1)
-            words_first, words_second = word_probabilities(first), word_probabilities(second)
-            grad_first = words_first * (words_second @ grad.T)
-            grad_second = words_second * (words_first @ grad)
-            grad_chunk.copy_(torch.cat([bit_gradient(first, grad_first), bit_gradient(second, grad_second)], dim=1))
+        with torch.autocast(logits.device.type, enabled=False):  # a backward pass may run under it, too
+            # The probabilities sum to one, so a constant has no gradient; without it float32 keeps more digits.
+            grad = (grad - grad.mean()) / len(logits)
+            sizes = [int(size).bit_length() - 1 for size in grad.shape]
+            grad_logits = torch.empty_like(logits)
+            chunks = zip(logits.split(LATENTS_AT_A_TIME), grad_logits.split(LATENTS_AT_A_TIME), strict=True)
+            for chunk, grad_chunk in chunks:
+                first, second = chunk.split(sizes, dim=1)
+                words_first, words_second = word_probabilities(first), word_probabilities(second)
+                grad_first = words_first * (words_second @ grad.T)
+                grad_second = words_second * (words_first @ grad)
+                grad_chunk.copy_(torch.cat([bit_gradient(first, grad_first), bit_gradient(second, grad_second)], dim=1))
         return grad_logits
 
 
