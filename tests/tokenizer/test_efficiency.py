@@ -31,7 +31,7 @@ EVERY_KIND = tuple(WITH_ARGUMENTS.get(name, name) for name in LAYER_KINDS)
 
 def a_tokenizer(layers: tuple[LayerSpec, ...], **options: Any) -> VideoTokenizer:
     is_conditioned = any("cond_" in (layer if isinstance(layer, str) else layer[0]) for layer in layers)
-    given = {"image_size": 16, "init_dim": 8, "codebook_size": 2**6} | options
+    given: dict[str, Any] = {"image_size": 16, "init_dim": 8, "codebook_size": 2**6} | options
     return lively(VideoTokenizer(layers=layers, dim_cond=DIM_COND if is_conditioned else None, **given))
 
 
