@@ -36,8 +36,9 @@ ROOT = Path(__file__).resolve().parent.parent
 NUM_STEPS = 300
 FINE_TUNING = ("--num-steps", str(NUM_STEPS), "--optimizer.learning-rate", "1e-3", "--log-every", "5")
 ADVERSARY = (
-    *("--adversarial.discriminators", "1:32:2,2:32:2", "--adversarial.adaptive-weight"),
-    *("--adversarial.optimizer.learning-rate", "1e-3", "--model.loss-weights.adversarial", "0.1"),
+    *("--adversarial.discriminators", "1:16,2:16", "--adversarial.r1-weight", "1"),
+    *("--adversarial.adaptive-weight", "--model.loss-weights.adversarial", "0.8"),
+    *("--adversarial.optimizer.learning-rate", "2e-4", "--adversarial.optimizer.betas", "0.5", "0.99"),
 )
 LARGEST_LOSS_OF_PSNR = 1.0  # dB
 UNDECIDED = 2 * math.log(2)

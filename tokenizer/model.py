@@ -259,7 +259,7 @@ class VideoTokenizer(Pretrained):
         self,
         layers: Sequence[LayerSpec | Sequence[Any]] | None = None,
         decoder_layers: Sequence[LayerSpec | Sequence[Any]] | None = None,
-    ) -> Self:
+    ) -> "VideoTokenizer":
         """A video tokenizer that starts from this image tokenizer (`image_only`) and treats an image as it does.
 
         Args:

@@ -64,7 +64,8 @@ def parse_layers(text: str) -> tuple[LayerSpec, ...]:
             )
         name, *arguments = part.strip().split(":")
         values = (tuple(int(number) for number in argument.split("x")) for argument in arguments)
-        layers.append((name, *(value[0] if len(value) == 1 else value for value in values)) if arguments else name)
+        spec: Any = (name, *(value[0] if len(value) == 1 else value for value in values))  # checked by the config
+        layers.append(spec if arguments else name)
     return tuple(layers)
 
 
@@ -108,8 +109,10 @@ def parse_discriminators(text: str) -> tuple[DiscriminatorConfig, ...]:
             )
         stride, width, patch_size, weight = match.groups()
         given = {"frame_stride": stride, "width": width, "patch_size": patch_size}
-        whole = {name: int(value) for name, value in given.items() if value is not None}
-        discriminators.append(DiscriminatorConfig(**whole, **({} if weight is None else {"weight": float(weight)})))
+        numbers: dict[str, Any] = {name: int(value) for name, value in given.items() if value is not None}
+        if weight is not None:
+            numbers["weight"] = float(weight)
+        discriminators.append(DiscriminatorConfig(**numbers))
     return tuple(discriminators)
 
 

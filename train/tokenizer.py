@@ -268,7 +268,8 @@ def evaluate(
             "step %d: reconstructions (%.2f dB) are no better than each clip's mean colour (%.2f dB)",
             *(step, psnr, mean_colour),
         )
-    if dead := dead_bits(bit_balance(codes, tokenizer.codebook_size)):
+    has_bits = tokenizer.config.quantizer != "fsq"
+    if has_bits and (dead := dead_bits(bit_balance(codes, tokenizer.codebook_size))):
         logger.warning("step %d: these bits of the codes never change, counted from the highest: %s", step, dead)
     draw(tokenizer, heldout, output_dir / "pictures" / f"reconstruction-{step:08d}.png")
     return scores

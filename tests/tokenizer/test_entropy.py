@@ -1,12 +1,14 @@
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 import torch.multiprocessing
 import vector_quantize_pytorch.lookup_free_quantization as library
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from magvit2_pytorch.tokenizer import entropy
 from magvit2_pytorch.tokenizer.entropy import codebook_entropy, sample_entropy
@@ -137,3 +139,26 @@ def test_two_processes_have_the_codebook_entropy_of_the_joined_batch(tmp_path) -
         torch.testing.assert_close(theirs, value)
     # Data-parallel training averages the gradients of the processes, hence the 2.
     torch.testing.assert_close(torch.cat([gradient for _, gradient in results]) / 2, gradient)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes how large the largest tensor is that an operation gives, in bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor):
+            self.size = max(self.size, result.numel() * result.element_size())
+        return result
+
+
+def test_the_penalty_of_16_clips_at_2_to_the_18_codes_builds_no_table() -> None:
+    latents = torch.randn(16, 18, 5, 16, 16, requires_grad=True)
+
+    with LargestTensor() as largest:
+        (sample_entropy(latents, 1.0) - codebook_entropy(latents, 1.0)).backward()
+
+    assert largest.size <= 2 * latents.numel() * latents.element_size()  # 3 MB; a table of latents x codes has 21 GB

@@ -103,7 +103,7 @@ def test_the_tokenizer_pays_every_discriminator(loss: AdversarialLoss) -> None:
         last = judge.judge[-1]
         assert isinstance(last, nn.Linear)
         with torch.no_grad():
-            last.bias += 1.0
+            last.get_parameter("bias").add_(1.0)
         after = objective(video, discriminators).losses
         assert [key for key in before if after[key] != before[key]] == [name]  # it alone judges otherwise
         before = after
