@@ -1,9 +1,16 @@
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
 
+import av
 import jaxtyping
+import numpy as np
 import pytest
 import torch
+from av.video.stream import VideoStream
+
+WriteVideo = Callable[..., Path]
 
 
 def pytest_configure() -> None:
@@ -26,3 +33,35 @@ def as_users_call() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def write_video() -> WriteVideo:
+    """Writes frames (`T H W 3`, uint8) to a file; FFV1 and PNG keep every bit of them."""
+
+    def write(path: Path, frames: np.ndarray, codec: str = "ffv1", pixel_format: str = "bgr0", **options: str) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with av.open(path, "w") as container:
+            stream = container.add_stream(codec, rate=25, options=options)
+            assert isinstance(stream, VideoStream)
+            stream.height, stream.width = frames.shape[1:3]
+            stream.pix_fmt = pixel_format
+            stream.time_base = Fraction(1, 25)
+            for pixels in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            container.mux(stream.encode())
+        return path
+
+    return write
+
+
+@pytest.fixture
+def noise() -> Callable[..., np.ndarray]:
+    """Slowly drifting noise: textured, and without anything like a cut."""
+
+    def frames(num_frames: int, height: int = 12, width: int = 12, seed: int = 0) -> np.ndarray:
+        texture = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
+        brightness = np.linspace(0.5, 1, num_frames)[:, None, None, None]
+        return (texture * brightness).astype(np.uint8)
+
+    return frames

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from .decoding import PICTURE_ENDINGS
+from ...pipelines.decoding import PICTURE_ENDINGS
 from .frame_cache import VideoFile
 
 VIDEO_ENDINGS = (

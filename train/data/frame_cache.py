@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from tqdm import tqdm
 
+from ...pipelines.decoding import DecodingError, decode_frames
 from .cuts import find_cuts, thumbnail
-from .decoding import DecodingError, decode_frames
 from .resizing import resize, stored_size
 from .windows import Timeline
 

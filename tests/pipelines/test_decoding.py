@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from magvit2_pytorch.train.data.decoding import PICTURE_ENDINGS, DecodingError, decode_frames
+from magvit2_pytorch.pipelines.decoding import PICTURE_ENDINGS, DecodingError, decode_frames
 
 
 def test_frames_come_in_order_and_unchanged(tmp_path: Path, write_video, noise) -> None:
