@@ -25,8 +25,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from magvit2_pytorch.pipelines import VideoGenerationPipeline
-from magvit2_pytorch.pipelines.generation import INDEX_NAME
 from magvit2_pytorch.pipelines.pictures import save_videos
+from magvit2_pytorch.pipelines.saved_pipeline import INDEX_NAME
 from magvit2_pytorch.pipelines.video_files import STILLS, check_ending
 from magvit2_pytorch.pretrained import write_json
 from magvit2_pytorch.tokenizer import VideoTokenizer

@@ -3,21 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..maskgit import MaskGit, guide, iterative_decode
-from ..pretrained import FORMAT_VERSION, Shareable, fetch, model_card, read_header, write_card, write_json
-from ..tokenizer import VideoTokenizer
+from ..maskgit import guide, iterative_decode
 from ..tokenizer.pixels import to_unit_range
 from .pictures import MIN_WIDTH, save_videos
+from .saved_pipeline import SavedPipeline
+from .seeds import seeded_generator
 
-INDEX_NAME = "model_index.json"
 Label = str | int
 
 
@@ -45,96 +42,11 @@ class GenerationOutput:
         save_videos(path, self.videos, captions=captions, fps=fps, min_width=min_width)
 
 
-class VideoGenerationPipeline(Shareable):
+class VideoGenerationPipeline(SavedPipeline):
     """Both halves of the model and the names of its labels, from one folder.
 
     The folder holds `model_index.json`, `tokenizer/`, `maskgit/` and model cards.
     """
-
-    card_tags = ("video-generation",)
-    card_example = (
-        'pipeline = VideoGenerationPipeline.from_pretrained({name})\npipeline.generate(seed=0).save("sample.mp4")'
-    )
-
-    def __init__(self, tokenizer: VideoTokenizer, maskgit: MaskGit, *, labels: Sequence[str], num_frames: int) -> None:
-        """Args:
-        labels: the name of each label.
-        num_frames: frames of the clips trained on, the most that `generate` makes.
-
-        Raises:
-            ValueError: the two halves do not belong together.
-        """
-        if tokenizer.codebook_size != maskgit.config.codebook_size:
-            raise ValueError(
-                f"the tokenizer has {tokenizer.codebook_size} codes, "
-                f"but the transformer was made for {maskgit.config.codebook_size}"
-            )
-        if len(labels) != maskgit.config.num_labels:
-            raise ValueError(f"the transformer has {maskgit.config.num_labels} labels, got {len(labels)} names")
-        self.tokenizer = tokenizer.eval()
-        self.maskgit = maskgit.eval()
-        self.labels = tuple(labels)
-        self.num_frames = num_frames
-
-    @classmethod
-    def from_pretrained(cls, name_or_folder: str | Path, *, revision: str | None = None) -> Self:
-        """The pipeline in a folder that `save_pretrained` wrote, or in a Hub repository (`owner/name`).
-
-        Raises:
-            FileNotFoundError: there is no such folder or repository, or a part of it is missing.
-            ValueError: a file is of another class, of a newer format, or damaged.
-        """
-        folder = fetch(name_or_folder, revision=revision)
-        path = folder / INDEX_NAME
-        if not path.is_file():
-            raise FileNotFoundError(f"{folder} holds no {INDEX_NAME}: it is not a saved {cls.__name__}")
-        index = read_header(path, cls.__name__)
-        labels, num_frames = index.get("labels"), index.get("num_frames")
-        if not isinstance(labels, list) or not isinstance(num_frames, int):
-            raise ValueError(f"{path} must name the labels and num_frames, got {index}")
-        return cls(
-            VideoTokenizer.from_pretrained(folder / "tokenizer"),
-            MaskGit.from_pretrained(folder / "maskgit"),
-            labels=labels,
-            num_frames=num_frames,
-        )
-
-    def save_pretrained(self, folder: str | Path, *, license: str | None = None) -> None:
-        """Write both halves, a model card and, last, the index that makes the folder a pipeline.
-
-        A `README.md` that is there already stays, unless it is a model card of ours that nobody has edited.
-
-        Args:
-            license: the Hub's identifier of the weights' license, for the model cards; by default they name none.
-        """
-        folder = Path(folder)
-        self.tokenizer.save_pretrained(folder / "tokenizer", license=license)
-        self.maskgit.save_pretrained(folder / "maskgit", license=license)
-        write_card(folder, model_card(self, f"path/to/{folder.name}", license=license))
-        header = {"_class": type(self).__name__, "_format": FORMAT_VERSION}
-        write_json(folder / INDEX_NAME, header | {"labels": list(self.labels), "num_frames": self.num_frames})
-
-    def card_facts(self) -> dict[str, str]:
-        """What a model card tells of this pipeline."""
-        height, width = self.tokenizer.config.height_width
-        halves = self.tokenizer.num_parameters, self.maskgit.num_parameters
-        return {
-            "parameters": f"{halves[0]:,} of the tokenizer, {halves[1]:,} of the transformer",
-            "videos": f"{self.num_frames} frames of {height} x {width} pixels, in [0, 1]",
-            "labels": ", ".join(self.labels),
-            "codebook size": f"{self.tokenizer.codebook_size:,}",
-        }
-
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
-        """Move both halves to a device and to a floating point type."""
-        self.tokenizer.to(device=device, dtype=dtype)
-        self.maskgit.to(device=device, dtype=dtype)
-        return self
-
-    @property
-    def device(self) -> torch.device:
-        """Where the transformer lives."""
-        return next(self.maskgit.parameters()).device
 
     @torch.inference_mode()
     def generate(
@@ -220,14 +132,3 @@ class VideoGenerationPipeline(Shareable):
             return label
         names = ", ".join(f"{index} {name!r}" for index, name in enumerate(self.labels))
         raise ValueError(f"there is no label {label!r}, allowed are {names}")
-
-
-def seeded_generator(*key: int) -> torch.Generator:
-    """A generator on the CPU whose numbers are a function of `key` alone, well mixed.
-
-    Raises:
-        ValueError: a negative number in the key.
-    """
-    if min(key) < 0:
-        raise ValueError(f"a seed must not be negative, got {key[0]}")
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
