@@ -114,7 +114,7 @@ def fill_in_time(video: Float[Tensor, "b c T H W"], known: Bool[Tensor, "b T H W
 
 
 def spread(image: Float[Tensor, "b c H W"], known: Bool[Tensor, "b 1 H W"]) -> Float[Tensor, "b c H W"]:
-    """Fill unknown pixels, which hold 0, from an image of half the size that is made of the known ones and filled alike."""
+    """Fill unknown pixels, which hold 0, from an image of half the size, made of the known ones and filled alike."""
     if known.all() or image.shape[2:] == (1, 1):
         return image
     share_known = F.avg_pool2d(known.to(image.dtype), 2, ceil_mode=True)
