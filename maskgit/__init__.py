@@ -1,8 +1,9 @@
 """The masked transformer: codes with hidden places to predictions of what is hidden."""
 
 from .config import MaskGitConfig
+from .guidance import guide
 from .model import MaskGit
 from .objective import MaskGitObjective
-from .sampling import guide, iterative_decode
+from .sampling import iterative_decode
 
 __all__ = ["MaskGit", "MaskGitConfig", "MaskGitObjective", "guide", "iterative_decode"]

@@ -4,16 +4,73 @@ import math
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
 MaskSchedule = Callable[[Float[Tensor, " b"]], Float[Tensor, " b"]]
-"""From progress to the share of codes that is still hidden: 1 at 0, 0 at 1, falling between."""
+"""From progress to the share of codes that is still hidden: 1 at 0, 0 at 1, never rising between."""
+
+LOG_SCHEDULE_CODES = 256
 
 
 def cosine_schedule(progress: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
     """Share of codes still hidden after `progress` of the decoding: 1 at 0, 0 at 1 (MaskGIT, section 3.3)."""
     return torch.cos(progress * math.pi / 2)
+
+
+def linear_schedule(progress: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """1 - progress: every pass settles as many codes."""
+    return 1 - progress
+
+
+def square_schedule(progress: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """1 - progress^2: few codes at first, close to the cosine."""
+    return 1 - progress.square()
+
+
+def cubic_schedule(progress: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """1 - progress^3: fewer still at first."""
+    return 1 - progress**3
+
+
+def arccos_schedule(progress: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """arccos(progress) / (pi / 2), the inverse of the cosine: many at first and many at last."""
+    return progress.arccos() / (math.pi / 2)
+
+
+def log_schedule(progress: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """-log(progress) / log(N), no more than 1, with N = 256: most codes in the first passes.
+
+    MaskGIT takes as N the codes of its grid, 16 x 16. A schedule does not know the grid, so that number stands; what
+    it changes in larger or smaller ones is where the fall begins, at 1 / N.
+    """
+    return (-progress.log() / math.log(LOG_SCHEDULE_CODES)).clamp(0, 1)
+
+
+SCHEDULES: dict[str, MaskSchedule] = {
+    "cosine": cosine_schedule,
+    "linear": linear_schedule,
+    "square": square_schedule,
+    "cubic": cubic_schedule,
+    "arccos": arccos_schedule,
+    "log": log_schedule,
+}
+
+
+def num_hidden_after_each_pass(
+    num_hidden: Int[Tensor, " b"], num_steps: int, schedule: MaskSchedule = cosine_schedule
+) -> list[Int[Tensor, " b"]]:
+    """How many codes of each sample are hidden at the start and after each pass, on the CPU.
+
+    After a pass floor(schedule(progress) * start) are left, at least one fewer than before it, none after the last.
+    """
+    progress = torch.arange(1, num_steps + 1, dtype=torch.float64) / num_steps
+    counts = [num_hidden]
+    for share in schedule(progress)[:-1]:
+        # A share that rounding has put just below a whole number of codes, as 1 - 0.9 of 10, means that number.
+        wanted = (share * num_hidden + 1e-9).floor().long()
+        counts.append(wanted.minimum(counts[-1] - 1).clamp(min=0))
+    return [*counts, torch.zeros_like(num_hidden)]
 
 
 def random_mask(
@@ -47,6 +104,18 @@ def training_mask(
     return random_mask(schedule(progress), num_codes, generator)
 
 
-def rank(values: Float[Tensor, "b n"]) -> Int[Tensor, "b n"]:
+def lowest(
+    values: Float[Tensor, "b n"], num_lowest: Int[Tensor, " b"], among: Bool[Tensor, "b n"]
+) -> Bool[Tensor, "b n"]:
+    """True at exactly the `num_lowest` lowest values of each row among the places allowed; of equal ones the first.
+
+    Args:
+        num_lowest: no more than there are places allowed.
+    """
+    last = values.shape[-1]
+    return rank(rank(values).masked_fill(~among, last)) < num_lowest[:, None]
+
+
+def rank(values: Num[Tensor, "b n"]) -> Int[Tensor, "b n"]:
     """Place of each value in its sorted row, 0 for the smallest; equal values never share a rank."""
     return values.argsort(dim=-1, stable=True).argsort(dim=-1)

@@ -11,19 +11,17 @@ from torch import Tensor
 
 from .checks import check_integers
 from .factorization import join_codes
-from .masking import MaskSchedule, cosine_schedule, rank
+from .masking import MaskSchedule, cosine_schedule, lowest, num_hidden_after_each_pass
+from .orders import ConfidenceOrder, Order, Proposal
 
 Logits = tuple[Float[Tensor, "b n _"], ...]
 """One array for each sub-code, the places of the grid in row-major order."""
-PredictLogits = Callable[[Int[Tensor, "b t h w"]], Logits]
+PredictLogits = Callable[[Int[Tensor, "b t h w"], float], Logits]
+"""From codes, some of them hidden, and the progress of the pass in (0, 1]."""
 
-
-def guide(conditional: Logits, unconditional: Logits, guidance_scale: float) -> Logits:
-    """uncond + s (cond - uncond), for each sub-code: exactly the one at s = 0 and the other at s = 1."""
-    return tuple(
-        torch.lerp(without, with_label, guidance_scale)
-        for with_label, without in zip(conditional, unconditional, strict=True)
-    )
+SUREST_FIRST = ConfidenceOrder()
+DRAW_BITS = 31
+"""Bits of a random number and of a probability; the product of two such numbers fits 64 bits."""
 
 
 @torch.no_grad()
@@ -34,82 +32,85 @@ def iterative_decode(
     mask_id: int,
     group_bits: tuple[int, ...],
     generators: torch.Generator | Sequence[torch.Generator],
+    condition_codes: Int[Tensor, "b t h w"] | None = None,
     num_steps: int = 12,
     temperature: float = 1.0,
-    choice_temperature: float = 4.5,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    order: Order = SUREST_FIRST,
     schedule: MaskSchedule = cosine_schedule,
     callback: Callable[[int, Int[Tensor, "b t h w"]], None] | None = None,
 ) -> Int[Tensor, "b t h w"]:
     """Fill every hidden code in at most `num_steps` passes.
 
-    A pass proposes a code for each hidden place, keeps the proposals that it is surest of and hides the others
-    again; every pass settles at least one code of each sample that has any left. Codes that are given from the
-    start are never changed.
+    A pass proposes a code for each hidden place and hides the proposals again that the order puts lowest, as many as
+    the schedule says and one fewer than before at least. Codes that are given from the start are never changed.
 
     Args:
-        predict_logits: the model, its label and guidance, or any function of the codes alone.
-        codes: `mask_id` where a code is to be filled in.
+        predict_logits: the model, its label and guidance, or any function of the codes and the progress.
+        codes: `mask_id` where a code is to be filled in, exactly known codes elsewhere.
         group_bits: bits of each sub-code that `predict_logits` gives logits for.
         generators: on the CPU; one, or one for each sample. They alone determine the noise, whatever the device,
             and a sample's does not depend on the samples beside it. (From a single generator sample i takes the
             i-th seed.)
+        condition_codes: approximate codes, `mask_id` where there is none: `predict_logits` is shown them in the
+            place of hidden codes, for as long as they are hidden (MAGVIT, COMMIT).
         temperature: divides the logits.
-        choice_temperature: scale of the Gumbel noise on the log-probabilities by which the surest proposals are
-            chosen; it falls to 0 with the last pass (MAGVIT).
+        top_k: of each sub-code only so many of the likeliest values are drawn.
+        top_p: of each sub-code only the fewest values that together are so likely are drawn (of what `top_k` left).
         callback: is called after each pass with its index and the codes, hidden ones among them.
 
     Raises:
         ValueError: codes that are no integers, an argument out of range, or logits that do not fit `group_bits` or
             are NaN.
     """
-    _check_settings(num_steps, temperature, choice_temperature)
-    check_integers("codes", codes, mask_id)
-    if mask_id < 2 ** sum(group_bits):
-        raise ValueError(f"mask_id must be no code of {sum(group_bits)} bits, got {mask_id}")
-    noise = _one_for_each(generators, len(codes))
+    _check_settings(num_steps, temperature, top_k, top_p)
+    _check_codes(codes, condition_codes, mask_id, group_bits)
     _, t, h, w = codes.shape
-    filled = rearrange(codes, "b t h w -> b (t h w)").clone()
+    filled = rearrange(codes, "b t h w -> b (t h w)")
+    is_given = filled != mask_id
+    condition = torch.full_like(codes, mask_id) if condition_codes is None else condition_codes.to(codes)
+    draws, chances = draw_noise(generators, len(codes), (num_steps, t * h * w, len(group_bits)))
+    draws, chances = draws.to(codes.device), chances.to(codes.device)
 
-    counts = num_hidden_after_each_pass((filled == mask_id).sum(dim=-1).cpu(), num_steps, schedule)
+    counts = num_hidden_after_each_pass((~is_given).sum(dim=-1).cpu(), num_steps, schedule)
     for step, (num_before, num_after) in enumerate(pairwise(counts)):
         if not num_before.any():
             break
-        logits = predict_logits(rearrange(filled, "b (t h w) -> b t h w", t=t, h=h))
-        uniform = torch.stack([torch.rand(t * h * w, len(group_bits) + 1, generator=draw) for draw in noise])
-        uniform = uniform.to(codes.device)
-        sampled, log_prob = sample_codes(logits, group_bits, temperature, uniform[..., :-1])
-
+        progress = (step + 1) / num_steps
         is_masked = filled == mask_id
-        chance = choice_temperature * (1 - (step + 1) / num_steps) * gumbel(uniform[..., -1])
-        confidence = (log_prob + chance).masked_fill(~is_masked, math.inf)
-        is_hidden_again = rank(confidence) < num_after.to(codes.device)[:, None]
-        filled = torch.where(is_masked, sampled.to(filled.dtype), filled).masked_fill(is_hidden_again, mask_id)
+        shown = torch.where(is_masked, rearrange(condition, "b t h w -> b (t h w)"), filled)
+        logits = predict_logits(rearrange(shown, "b (t h w) -> b t h w", t=t, h=h), progress)
+        sampled, log_prob = sample_codes(logits, group_bits, draws[:, step], temperature, top_k, top_p)
+
+        filled = torch.where(is_masked, sampled.to(filled.dtype), filled)
+        grid = rearrange(filled, "b (t h w) -> b t h w", t=t, h=h)
+        stay = order(Proposal(grid, log_prob.masked_fill(~is_masked, 0), is_masked, chances[:, step], progress))
+        if stay.isnan().any():
+            raise ValueError(f"{type(order).__name__} puts codes in an order by NaN")
+        may_be_hidden = ~is_given if order.revises else is_masked
+        filled = filled.masked_fill(lowest(stay, num_after.to(stay.device), may_be_hidden), mask_id)
         if callback is not None:
             callback(step, rearrange(filled, "b (t h w) -> b t h w", t=t, h=h))
-    return rearrange(filled, "b (t h w) -> b t h w", t=t, h=h)
-
-
-def num_hidden_after_each_pass(
-    num_hidden: Int[Tensor, " b"], num_steps: int, schedule: MaskSchedule = cosine_schedule
-) -> list[Int[Tensor, " b"]]:
-    """How many codes of each sample are hidden at the start and after each pass, on the CPU.
-
-    After a pass floor(schedule(progress) * start) are left, at least one fewer than before it, none after the last.
-    """
-    progress = torch.arange(1, num_steps + 1, dtype=torch.float64) / num_steps
-    counts = [num_hidden]
-    for share in schedule(progress)[:-1]:
-        counts.append((share * num_hidden).floor().long().minimum(counts[-1] - 1).clamp(min=0))
-    return [*counts, torch.zeros_like(num_hidden)]
+    return rearrange(filled, "b (t h w) -> b t h w", t=t, h=h).clone()
 
 
 def sample_codes(
-    logits: Logits, group_bits: tuple[int, ...], temperature: float, uniform: Float[Tensor, "b n g"]
+    logits: Logits,
+    group_bits: tuple[int, ...],
+    draws: Int[Tensor, "b n g"],
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
 ) -> tuple[Int[Tensor, "b n"], Float[Tensor, "b n"]]:
-    """A code for each place and its log-probability, each sub-code drawn by itself from softmax(logits / temperature).
+    """A code for each place and how sure the model is of it, each sub-code drawn by itself.
+
+    The log-probability is that of the logits as they are. Temperature, `top_k` and `top_p` narrow what is drawn; by
+    what they leave, at a low temperature or with few values every proposal would be equally sure.
 
     Args:
-        uniform: in [0, 1), the chance to draw by: the sub-code at which the cumulative probability passes it.
+        draws: in [0, 2**DRAW_BITS), the chance to draw by: a sub-code is the value at which the cumulative
+            probability passes it.
 
     Raises:
         ValueError: logits that do not fit `group_bits`, or are NaN.
@@ -120,23 +121,57 @@ def sample_codes(
             f"sub-codes of {list(group_bits)} bits need {[2**bits for bits in group_bits]} logits, got {sizes}"
         )
     sub_codes, log_probs = [], []
-    for group, threshold in zip(logits, uniform.unbind(dim=-1), strict=True):
+    for group, draw in zip(logits, draws.unbind(dim=-1), strict=True):
         group = group.float()
-        log_prob = ((group - group.amax(dim=-1, keepdim=True)) / temperature).log_softmax(dim=-1)
-        cumulative = log_prob.exp().cumsum(dim=-1)
-        passed = cumulative <= threshold[..., None] * cumulative[..., -1:]
-        sub_code = passed.sum(dim=-1).clamp(max=group.shape[-1] - 1)
-        sub_codes.append(sub_code)
-        log_probs.append(log_prob.gather(-1, sub_code[..., None])[..., 0])
-    log_prob = torch.stack(log_probs).sum(dim=0)
-    if log_prob.isnan().any():
-        raise ValueError("the predicted logits hold NaN or nothing but -inf")
-    return join_codes(torch.stack(sub_codes, dim=-1), group_bits), log_prob
+        largest = group.amax(dim=-1, keepdim=True)
+        if not largest.isfinite().all():
+            raise ValueError("the predicted logits hold NaN or infinity, or nothing but -inf")
+        coldest = torch.finfo(group.dtype).tiny
+        probability = ((group - largest) / max(temperature, coldest)).softmax(dim=-1)
+        # Sums of whole numbers are exact. Sums of fractions depend on the order of addition, and so on device and
+        # batch, and rounding in them would decide more often which value a draw falls to.
+        weights = (probability * 2**DRAW_BITS).round().long()
+        if top_k is not None or top_p is not None:
+            weights = keep_likeliest(weights, top_k, top_p)
+        cumulative = weights.cumsum(dim=-1)
+        threshold = (draw * cumulative[..., -1]) >> DRAW_BITS
+        sub_code = torch.searchsorted(cumulative, threshold[..., None], right=True)
+        sub_codes.append(sub_code[..., 0])
+        log_probs.append(group.log_softmax(dim=-1).gather(-1, sub_code)[..., 0])
+    return join_codes(torch.stack(sub_codes, dim=-1), group_bits), torch.stack(log_probs).sum(dim=0)
 
 
-def gumbel(uniform: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
-    """Standard Gumbel noise from uniform noise in [0, 1); always finite."""
-    return -(-uniform.clamp(min=torch.finfo(uniform.dtype).tiny).log()).log()
+def keep_likeliest(weights: Int[Tensor, "b n v"], top_k: int | None, top_p: float | None) -> Int[Tensor, "b n v"]:
+    """0 for all but the `top_k` largest weights and, of these, the fewest that make up `top_p` of their sum.
+
+    Of equal weights the first stay.
+    """
+    largest_first, values = weights.sort(dim=-1, descending=True, stable=True)
+    if top_k is not None:
+        largest_first[..., top_k:] = 0
+    if top_p is not None:
+        before = largest_first.cumsum(dim=-1) - largest_first
+        largest_first = largest_first.masked_fill(before >= top_p * largest_first.sum(dim=-1, keepdim=True), 0)
+    return torch.zeros_like(weights).scatter(-1, values, largest_first)
+
+
+def draw_noise(
+    generators: torch.Generator | Sequence[torch.Generator], num_samples: int, size: tuple[int, int, int]
+) -> tuple[Int[Tensor, "b s n g"], Float[Tensor, "b s n"]]:
+    """All that a decoding leaves to chance, on the CPU: draws for each sub-code, and uniform noise for each place.
+
+    A sample's come from its own generator, always as many, whatever the samples beside it need.
+
+    Args:
+        size: passes, places and sub-codes.
+
+    Raises:
+        ValueError: a generator on another device, or not one for each sample.
+    """
+    one_each = _one_for_each(generators, num_samples)
+    draws = [torch.randint(2**DRAW_BITS, size, generator=generator) for generator in one_each]
+    chances = [torch.rand(size[:2], generator=generator) for generator in one_each]
+    return torch.stack(draws), torch.stack(chances)
 
 
 def _one_for_each(generators: torch.Generator | Sequence[torch.Generator], num_samples: int) -> list[torch.Generator]:
@@ -153,10 +188,25 @@ def _one_for_each(generators: torch.Generator | Sequence[torch.Generator], num_s
     return given
 
 
-def _check_settings(num_steps: int, temperature: float, choice_temperature: float) -> None:
+def _check_settings(num_steps: int, temperature: float, top_k: int | None, top_p: float | None) -> None:
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, got {num_steps}")
     if not (temperature > 0 and math.isfinite(temperature)):
         raise ValueError(f"temperature must be positive and finite, got {temperature}")
-    if not (choice_temperature >= 0 and math.isfinite(choice_temperature)):
-        raise ValueError(f"choice_temperature must be finite and not negative, got {choice_temperature}")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k must be at least 1, got {top_k}")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"top_p must be in (0, 1], got {top_p}")
+
+
+def _check_codes(codes: Tensor, condition_codes: Tensor | None, mask_id: int, group_bits: tuple[int, ...]) -> None:
+    check_integers("codes", codes, mask_id)
+    if mask_id < 2 ** sum(group_bits):
+        raise ValueError(f"mask_id must be no code of {sum(group_bits)} bits, got {mask_id}")
+    if condition_codes is None:
+        return
+    check_integers("condition_codes", condition_codes, mask_id)
+    if condition_codes.shape != codes.shape:
+        raise ValueError(
+            f"condition_codes must have the shape of codes, {tuple(codes.shape)}, got {tuple(condition_codes.shape)}"
+        )

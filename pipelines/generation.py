@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..maskgit import guide, iterative_decode
+from ..maskgit.orders import ConfidenceOrder
 from ..tokenizer.pixels import to_unit_range
 from .pictures import MIN_WIDTH, save_videos
 from .saved_pipeline import SavedPipeline
@@ -88,7 +89,7 @@ class VideoGenerationPipeline(SavedPipeline):
         label = torch.tensor(indices, device=device)
         null_label = torch.full_like(label, config.null_label)
 
-        def predict_logits(codes: Int[Tensor, "b t h w"]) -> tuple[Float[Tensor, "b n _"], ...]:
+        def predict_logits(codes: Int[Tensor, "b t h w"], _: float) -> tuple[Float[Tensor, "b n _"], ...]:
             if guidance_scale == 1:
                 return self.maskgit(codes, label)
             logits = self.maskgit(torch.cat([codes, codes]), torch.cat([label, null_label]))
@@ -108,7 +109,7 @@ class VideoGenerationPipeline(SavedPipeline):
                 group_bits=config.group_bits,
                 num_steps=num_steps,
                 temperature=temperature,
-                choice_temperature=choice_temperature,
+                order=ConfidenceOrder(choice_temperature),
                 generators=[seeded_generator(seed, sample) for sample in range(len(indices))],
                 callback=show,
             )

@@ -161,7 +161,7 @@ def test_four_grids_are_learned_by_heart() -> None:
     maskgit.eval()
 
     decoded = iterative_decode(
-        lambda codes: maskgit(codes, labels),
+        lambda codes, progress: maskgit(codes, labels),
         torch.full_like(grids, config.mask_id),
         mask_id=config.mask_id,
         group_bits=config.group_bits,

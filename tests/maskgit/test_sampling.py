@@ -7,7 +7,9 @@ from torch import Tensor
 
 from magvit2_pytorch.maskgit import guide, iterative_decode
 from magvit2_pytorch.maskgit.factorization import split_codes
-from magvit2_pytorch.maskgit.sampling import gumbel, num_hidden_after_each_pass, sample_codes
+from magvit2_pytorch.maskgit.masking import num_hidden_after_each_pass
+from magvit2_pytorch.maskgit.orders import ConfidenceOrder, gumbel
+from magvit2_pytorch.maskgit.sampling import DRAW_BITS, sample_codes
 
 GROUP_BITS = (3, 2)
 MASK = 2**5
@@ -24,7 +26,7 @@ class Oracle:
         self.answer = answer
         self.num_masked: list[list[int]] = []
 
-    def __call__(self, codes: Tensor) -> tuple[Tensor, ...]:
+    def __call__(self, codes: Tensor, progress: float) -> tuple[Tensor, ...]:
         self.num_masked.append((codes == MASK).flatten(1).sum(dim=1).tolist())
         sub_codes = split_codes(self.answer.flatten(1), GROUP_BITS).unbind(dim=-1)
         return tuple(
@@ -33,7 +35,7 @@ class Oracle:
         )
 
 
-def wavering(codes: Tensor) -> tuple[Tensor, ...]:
+def wavering(codes: Tensor, progress: float) -> tuple[Tensor, ...]:
     """Stands in for the model: unsure, and of another opinion whenever a code changes."""
     places = torch.arange(codes[0].numel())
     flat = codes.flatten(1)
@@ -163,7 +165,7 @@ def test_sub_codes_are_drawn_independently_each_from_its_softmax(temperature: fl
     codes = torch.full((1, 1, 200, 200), MASK)
 
     decoded = decode(
-        lambda codes: tuple(group.expand(1, num_draws, -1) for group in groups),
+        lambda codes, progress: tuple(group.expand(1, num_draws, -1) for group in groups),
         codes,
         num_steps=1,
         temperature=temperature,
@@ -178,22 +180,21 @@ def test_sub_codes_are_drawn_independently_each_from_its_softmax(temperature: fl
 def test_the_confidence_is_the_log_probability_of_the_whole_code() -> None:
     logits = (torch.randn(2, 50, 8), torch.randn(2, 50, 4))
 
-    codes, log_prob = sample_codes(logits, GROUP_BITS, 0.7, torch.rand(2, 50, 2))
+    codes, log_prob = sample_codes(logits, GROUP_BITS, torch.randint(2**DRAW_BITS, (2, 50, 2)), temperature=0.7)
 
-    joint = torch.einsum("bnv,bnw->bnvw", *((group / 0.7).softmax(dim=-1) for group in logits)).flatten(2)
+    joint = torch.einsum("bnv,bnw->bnvw", *(group.softmax(dim=-1) for group in logits)).flatten(2)
     torch.testing.assert_close(log_prob, joint.gather(-1, codes[..., None])[..., 0].log())
 
 
-@pytest.mark.parametrize("uniform", [0.0, 0.5, 1 - 2**-24])
-def test_impossible_codes_are_never_drawn(uniform: float) -> None:
+@pytest.mark.parametrize("draw", [0, 2 ** (DRAW_BITS - 1), 2**DRAW_BITS - 1])
+def test_impossible_codes_are_never_drawn(draw: int) -> None:
     first, second = torch.full((1, 1, 8), -math.inf), torch.full((1, 1, 4), -math.inf)
     first[..., 3], first[..., 5] = 0.3, -0.2  # so cold that the second never comes
     second[..., 1] = 4.0
 
-    codes, log_prob = sample_codes((first, second), GROUP_BITS, 1e-3, torch.full((1, 1, 2), uniform))
+    codes, _ = sample_codes((first, second), GROUP_BITS, torch.full((1, 1, 2), draw), temperature=1e-3)
 
     assert codes.item() == 0b011_01
-    assert log_prob.item() == 0
 
 
 def test_without_noise_the_surest_are_settled_first() -> None:
@@ -201,12 +202,12 @@ def test_without_noise_the_surest_are_settled_first() -> None:
     seen: list[Tensor] = []
 
     decode(
-        lambda codes: (torch.stack([sureness, torch.zeros(6)], dim=-1)[None],),
+        lambda codes, progress: (torch.stack([sureness, torch.zeros(6)], dim=-1)[None],),
         torch.full((1, 1, 1, 6), 2),
         mask_id=2,
         group_bits=(1,),
         num_steps=3,
-        choice_temperature=0.0,
+        order=ConfidenceOrder(0.0),
         callback=lambda _, filled: seen.append(filled.flatten() == 2),
     )
 
@@ -220,12 +221,12 @@ def test_the_choice_temperature_brings_chance_into_the_order() -> None:
     def first_settled(choice_temperature: float, seed: int) -> int:
         seen: list[Tensor] = []
         decode(
-            lambda codes: (ever_surer[None],),
+            lambda codes, progress: (ever_surer[None],),
             torch.full((1, 1, 1, 20), 2),
             mask_id=2,
             group_bits=(1,),
             num_steps=20,
-            choice_temperature=choice_temperature,
+            order=ConfidenceOrder(choice_temperature),
             generators=seeded(seed),
             callback=lambda _, filled: seen.append(filled.flatten() < 2),
         )
@@ -258,7 +259,6 @@ def test_guidance_goes_from_the_unconditional_through_the_conditional_and_beyond
         ({"num_steps": 0}, "num_steps must be at least 1, got 0"),
         ({"temperature": 0.0}, "temperature must be positive and finite, got 0.0"),
         ({"temperature": math.inf}, "temperature must be positive and finite, got inf"),
-        ({"choice_temperature": -1.0}, "choice_temperature must be finite and not negative, got -1.0"),
         ({"mask_id": 31}, "codes must be in"),
         ({"group_bits": (3, 3)}, "mask_id must be no code of 6 bits, got 32"),
         ({"group_bits": (2, 3)}, r"need \[4, 8\] logits, got \[8, 4\]"),
@@ -272,8 +272,8 @@ def test_what_cannot_be_is_refused_in_words(settings: dict[str, Any], message: s
 
 
 def test_a_model_that_has_diverged_is_named() -> None:
-    def diverged(codes: Tensor) -> tuple[Tensor, ...]:
-        return tuple(group * math.nan for group in wavering(codes))
+    def diverged(codes: Tensor, progress: float) -> tuple[Tensor, ...]:
+        return tuple(group * math.nan for group in wavering(codes, progress))
 
     with pytest.raises(ValueError, match="NaN"):
         decode(diverged, torch.full((1, 1, 2, 2), MASK))
