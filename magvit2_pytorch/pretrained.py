@@ -25,8 +25,9 @@ from torch import nn
 
 T = TypeVar("T")
 
-FORMAT_VERSION = 2
-"""Of what is written. Every older one is read: 1 lacks fields of `TokenizerConfig` whose defaults are what it did."""
+FORMAT_VERSION = 3
+"""Of what is written. Every older one is read: 1 lacks fields of `TokenizerConfig` whose defaults are what it did, and
+`MaskGit.upgrade_config` says what 1 and 2 lack of `MaskGitConfig`."""
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 CARD_NAME = "README.md"
@@ -241,11 +242,22 @@ class Pretrained(nn.Module, Shareable):
         path = folder / CONFIG_NAME
         if not path.is_file():
             raise FileNotFoundError(f"{folder} holds no {CONFIG_NAME}: it is not a saved {cls.__name__}")
-        return config_from_dict(cls.config_class, read_header(path, cls.__name__), where=str(path))
+        values, version = read_versioned(path, cls.__name__)
+        return config_from_dict(cls.config_class, cls.upgrade_config(values, version), where=str(path))
+
+    @classmethod
+    def upgrade_config(cls, values: dict[str, Any], version: int) -> dict[str, Any]:
+        """The fields of a config of format `version`, under today's names and with what was then no field."""
+        return values
 
 
 def read_header(path: Path, class_name: str) -> dict[str, Any]:
     """The fields of a saved config, after checking that it is one of `class_name` in a format known here."""
+    return read_versioned(path, class_name)[0]
+
+
+def read_versioned(path: Path, class_name: str) -> tuple[dict[str, Any], int]:
+    """The same, and the version of the format."""
     values = read_json(path)
     found, version = values.pop("_class", None), values.pop("_format", None)
     if found != class_name:
@@ -254,7 +266,7 @@ def read_header(path: Path, class_name: str) -> dict[str, Any]:
         raise ValueError(
             f"{path} has format version {version}, this release reads 1 to {FORMAT_VERSION}; upgrade to load it"
         )
-    return values
+    return values, version
 
 
 def fetch(name_or_folder: str | Path, *, revision: str | None = None) -> Path:

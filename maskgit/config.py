@@ -22,12 +22,24 @@ class MaskGitConfig:
     """Layers of the transformer, each attention and a multilayer perceptron."""
     num_heads: int = 8
     """Attention heads, of `width / num_heads` channels each."""
-    num_groups: int = 2
-    """Sub-codes that a code is predicted in; 1 predicts it whole."""
+    split: int | tuple[int, ...] = 2
+    """Into how many sub-codes of nearly equal bits a code is split, or the bits of each, the highest first; 1 predicts
+    a code whole."""
     mlp_ratio: float = 4.0
     """Width of the perceptrons' hidden layer, in widths of the transformer."""
     dropout: float = 0.0
     """Probability of dropping an attention weight or a hidden unit in training."""
+    tasks: tuple[str, ...] = ()
+    """Names of the tasks trained on; one more task, the null task, stands for none."""
+    num_registers: int = 4
+    """Learned vectors that attention reads and writes beside the places of the grid, room for what is true of a whole
+    clip; nothing is predicted from them."""
+    qk_norm: bool = True
+    """Whether queries and keys are normalized, which bounds how sure attention can be and keeps training stable."""
+    dim_context: int | None = None
+    """Channels of the embeddings, a text's for example, that every layer attends to; None for a model without."""
+    critic: bool = False
+    """Whether there is a head that tells codes of the data from the model's own (self-critic)."""
 
     def __post_init__(self) -> None:
         if self.codebook_size < 2 or self.codebook_size & (self.codebook_size - 1):
@@ -38,8 +50,11 @@ class MaskGitConfig:
             raise ValueError(f"num_labels must not be negative, got {self.num_labels}")
         if self.depth < 1:
             raise ValueError(f"depth must be positive, got {self.depth}")
-        if not 1 <= self.num_groups <= self.code_bits:
-            raise ValueError(f"num_groups must be from 1 to the {self.code_bits} bits of a code, got {self.num_groups}")
+        if isinstance(self.split, int):
+            if not 1 <= self.split <= self.code_bits:
+                raise ValueError(f"split must be from 1 to the {self.code_bits} bits of a code, got {self.split}")
+        elif min(self.split, default=0) < 1 or sum(self.split) != self.code_bits:
+            raise ValueError(f"split must share out the {self.code_bits} bits of a code, got {self.split}")
         if self.num_heads < 1 or self.width % self.num_heads:
             raise ValueError(f"num_heads must divide the width {self.width}, got {self.num_heads}")
         if self.head_size % 2 or self.head_size < MIN_HEAD_SIZE:
@@ -51,6 +66,12 @@ class MaskGitConfig:
             raise ValueError(f"mlp_ratio must leave at least one hidden unit, got {self.mlp_ratio}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        if len(set(self.tasks)) < len(self.tasks):
+            raise ValueError(f"tasks must have names of their own, got {self.tasks}")
+        if self.num_registers < 0:
+            raise ValueError(f"num_registers must not be negative, got {self.num_registers}")
+        if self.dim_context is not None and self.dim_context < 1:
+            raise ValueError(f"dim_context must be positive, or None for a model without, got {self.dim_context}")
 
     @property
     def code_bits(self) -> int:
@@ -59,9 +80,11 @@ class MaskGitConfig:
 
     @property
     def group_bits(self) -> tuple[int, ...]:
-        """Bits of each sub-code; the first ones have one more where the bits do not divide (17 = 9 + 8)."""
-        bits, longer = divmod(self.code_bits, self.num_groups)
-        return tuple(bits + (group < longer) for group in range(self.num_groups))
+        """Bits of each sub-code, the highest first; where a number was given that does not divide, 17 = 9 + 8."""
+        if isinstance(self.split, tuple):
+            return self.split
+        bits, longer = divmod(self.code_bits, self.split)
+        return tuple(bits + (group < longer) for group in range(self.split))
 
     @property
     def vocab_sizes(self) -> tuple[int, ...]:
@@ -77,6 +100,11 @@ class MaskGitConfig:
     def null_label(self) -> int:
         """The extra label that stands for "no label"."""
         return self.num_labels
+
+    @property
+    def null_task(self) -> int:
+        """The extra task that stands for "no task"."""
+        return len(self.tasks)
 
     @property
     def head_size(self) -> int:

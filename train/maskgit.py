@@ -53,10 +53,12 @@ class TransformerConfig:
     width: int = MaskGitConfig.width
     depth: int = MaskGitConfig.depth
     num_heads: int = MaskGitConfig.num_heads
-    num_groups: int = MaskGitConfig.num_groups
-    """Sub-codes that a code is predicted in."""
+    split: int | tuple[int, ...] = MaskGitConfig.split
+    """Into how many sub-codes a code is split, or the bits of each."""
     mlp_ratio: float = MaskGitConfig.mlp_ratio
     dropout: float = MaskGitConfig.dropout
+    num_registers: int = MaskGitConfig.num_registers
+    qk_norm: bool = MaskGitConfig.qk_norm
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,6 +64,20 @@ def test_what_was_loaded_from_format_1_is_saved_in_todays(tmp_path: Path) -> Non
     MaskGit.from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_transformer_of_an_older_format_keeps_its_sub_codes_and_is_given_nothing_new(
+    tmp_path: Path, version: int
+) -> None:
+    shutil.copytree(FORMAT_1 / "pipeline" / "maskgit", tmp_path, dirs_exist_ok=True)
+    written = read_json(tmp_path / "config.json")
+    write_json(tmp_path / "config.json", {**written, "_format": version, "num_groups": 3})
+
+    config = MaskGit.load_config(tmp_path)
+
+    assert (config.split, config.group_bits) == (3, (3, 3, 2))
+    assert (config.num_registers, config.qk_norm, config.tasks, config.dim_context) == (0, False, (), None)
+
+
 @pytest.mark.parametrize("version", [FORMAT_VERSION + 1, 0, "1", None])
 def test_a_format_that_is_not_known_is_refused_by_name(tmp_path: Path, version: object) -> None:
     MaskGit.from_pretrained(FORMAT_1 / "pipeline" / "maskgit").save_pretrained(tmp_path)

@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,9 +13,24 @@ def config() -> MaskGitConfig:
 
 
 @pytest.fixture
-def maskgit(config: MaskGitConfig) -> MaskGit:
-    """A model in which every weight matters; a fresh one has layers that do nothing yet."""
-    model = MaskGit(config).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    return model
+def build() -> Callable[[MaskGitConfig], MaskGit]:
+    """Makes a model in which every weight matters; a fresh one has layers that do nothing yet."""
+
+    def build(config: MaskGitConfig) -> MaskGit:
+        model = MaskGit(config)
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+        return model.eval()
+
+    return build
+
+
+@pytest.fixture
+def maskgit(config: MaskGitConfig, build: Callable[[MaskGitConfig], MaskGit]) -> MaskGit:
+    return build(config)
+
+
+@pytest.fixture
+def conditioned(config: MaskGitConfig, build: Callable[[MaskGitConfig], MaskGit]) -> MaskGit:
+    """With everything that a transformer can be conditioned on, and a critic."""
+    return build(replace(config, tasks=("predict", "inpaint"), dim_context=6, critic=True))
