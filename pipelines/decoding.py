@@ -64,3 +64,29 @@ def decode_video(path: Path) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
         raise DecodingError("no video stream") from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise DecodingError(str(error)) from error
+
+
+def frame_rate(path: Path) -> float | None:
+    """Frames per second of a video, on average where they vary. None for a picture, and where nothing tells.
+
+    Raises:
+        DecodingError: the file holds no video.
+    """
+    if path.suffix.lower() in PICTURE_ENDINGS:
+        return None
+    try:
+        with av.open(path, metadata_errors="ignore") as container:
+            stream = container.streams.video[0]
+            guess = float(stream.guessed_rate or 0)
+            if container.format.name != "gif":
+                return float(stream.average_rate or guess) or None
+            delays = [packet.duration or 0 for packet in container.demux(stream) if packet.dts is not None]
+            seconds = sum(delays) * float(stream.time_base or 0)
+    except IndexError as error:
+        raise DecodingError("no video stream") from error
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise DecodingError(str(error)) from error
+    if len(delays) < 2 or not seconds:
+        return None
+    # The header of a .gif has no rate, and its delays are rounded to a hundredth of a second.
+    return guess if guess > 0 and abs(len(delays) / guess - seconds) < 0.011 else len(delays) / seconds

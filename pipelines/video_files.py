@@ -1,24 +1,35 @@
-"""Video files in and out, through imageio. Videos in files and here are in [0, 1]."""
+"""Video files in and out, frame by frame. Videos in files and here are in [0, 1]."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
+import av.error
 import imageio.v3 as imageio
 import numpy as np
 import torch
 from einops import rearrange
+from imageio.plugins.pyav import PyAVPlugin
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ..pretrained import written_whole
+from .decoding import DecodingError, decode_frames
+from .gif_files import gif_writer
 
 ANIMATIONS = (".mp4", ".gif")
 STILLS = (".png", ".jpg", ".jpeg")
+DEFAULT_FPS = 12.0
+"""Frames per second of a file whose video comes from none."""
+
+WriteFrames = Callable[[UInt8[np.ndarray, "_ H W 3"]], None]
+WriteFrame = Callable[[UInt8[np.ndarray, "H W 3"]], None]
 
 
 def iterate_frames(path: str | Path) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    """The frames of a video, animation or image, one by one in order from the start (seeking is wrong on real files).
+    """The frames of a video, animation or image, one by one in order from the start, as they are shown.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -27,12 +38,10 @@ def iterate_frames(path: str | Path) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    plugin = "pillow" if path.suffix.lower() in (*STILLS, ".gif") else "pyav"
-    options = {"mode": "RGB"} if plugin == "pillow" else {"format": "rgb24"}
     try:
-        yield from imageio.imiter(path, plugin=plugin, **options)
-    except (OSError, IndexError, ValueError, SyntaxError) as error:
-        raise ValueError(f"{path} cannot be read as a video or an image ({type(error).__name__})") from error
+        yield from decode_frames(path)
+    except DecodingError as error:
+        raise ValueError(f"{path} cannot be read as a video or an image ({error})") from error
 
 
 def iterate_video(path: str | Path) -> Iterator[Float[Tensor, "3 1 H W"]]:
@@ -59,23 +68,80 @@ def write_frames(path: str | Path, frames: UInt8[np.ndarray, "T H W 3"], *, fps:
     """Write frames as .mp4 (H.264) or .gif, or a single one as .png or .jpg: whole or not at all.
 
     Raises:
-        ValueError: another ending, several frames into a still, or a frame rate that is not positive.
+        ValueError: as `video_writer`.
+    """
+    with video_writer(path, fps=fps) as write:
+        write(frames)
+
+
+@contextmanager
+def video_writer(path: str | Path, *, fps: float) -> Iterator[WriteFrames]:
+    """A function that adds frames to a video that comes in pieces.
+
+    The file, .mp4 (H.264) or .gif, or .png or .jpg for a single frame, appears when the block ends, and never after an
+    error. Frames are not kept: memory does not grow with the length. An .mp4 has an even height and width; the last
+    row and column are repeated where that is needed.
+
+    Raises:
+        ValueError: another ending, several frames into a still, frames of several sizes, no frame at all, or a frame
+            rate that the format cannot keep.
     """
     path = check_ending(path)
-    if fps <= 0:
-        raise ValueError(f"fps must be positive, got {fps}")
-    ending = path.suffix.lower()
-    if ending in STILLS and len(frames) != 1:
-        raise ValueError(f"{ending} holds one frame, got {len(frames)}; allowed for videos are {', '.join(ANIMATIONS)}")
-    with written_whole(path) as aside:
-        if ending == ".mp4":
-            height, width = frames.shape[1:3]
-            even = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-            imageio.imwrite(aside, even, plugin="pyav", codec="libx264", fps=fps, in_pixel_format="rgb24")
-        elif ending == ".gif":
-            imageio.imwrite(aside, frames, plugin="pillow", duration=1000 / fps, loop=0)
-        else:
-            imageio.imwrite(aside, frames[0], plugin="pillow")
+    if not 0.01 <= fps <= 1000:
+        raise ValueError(f"fps must be from 0.01 to 1000, got {fps}")
+    make_writer = _WRITERS[path.suffix.lower()]
+    write_frame: WriteFrame | None = None
+    size: tuple[int, ...] = ()
+    with written_whole(path) as aside, ExitStack() as opened:
+
+        def write(frames: UInt8[np.ndarray, "_ H W 3"]) -> None:
+            nonlocal write_frame, size
+            for frame in frames:
+                if write_frame is None:
+                    size = frame.shape[:2]
+                    rate = Fraction(fps).limit_denominator(65535)
+                    write_frame = opened.enter_context(make_writer(aside, rate, *size))
+                elif make_writer is _still_writer:
+                    raise ValueError(
+                        f"{path} can hold one frame only, and there are more; a video ends in {' or '.join(ANIMATIONS)}"
+                    )
+                if frame.shape[:2] != size:
+                    raise ValueError(f"the frames of a video have one size: {size} at first, now {frame.shape[:2]}")
+                write_frame(frame)
+
+        try:
+            yield write
+            opened.close()
+        except av.error.FFmpegError as error:
+            if isinstance(error, OSError):  # a full disk, say
+                raise
+            raise ValueError(f"{path} cannot be written: {error}") from error
+        if write_frame is None:
+            raise ValueError(f"there is no frame to write into {path}")
+
+
+@contextmanager
+def _mp4_writer(path: Path, fps: Fraction, height: int, width: int) -> Iterator[WriteFrame]:
+    with imageio.imopen(path, "w", plugin="pyav") as file:
+        assert isinstance(file, PyAVPlugin)
+        file.init_video_stream("libx264", fps=float(fps))
+
+        def write(frame: UInt8[np.ndarray, "H W 3"]) -> None:
+            even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+            file.write_frame(even, pixel_format="rgb24")
+
+        yield write
+
+
+@contextmanager
+def _still_writer(path: Path, fps: Fraction, height: int, width: int) -> Iterator[WriteFrame]:
+    def write(frame: UInt8[np.ndarray, "H W 3"]) -> None:
+        imageio.imwrite(path, frame, plugin="pillow")
+
+    yield write
+
+
+_WRITERS = {".mp4": _mp4_writer, ".gif": gif_writer} | dict.fromkeys(STILLS, _still_writer)
 
 
 def check_ending(path: str | Path) -> Path:

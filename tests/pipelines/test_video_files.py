@@ -1,3 +1,4 @@
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import imageio.v3 as imageio
@@ -5,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from magvit2_pytorch.pipelines.decoding import frame_rate
 from magvit2_pytorch.pipelines.generation import GenerationOutput
 from magvit2_pytorch.pipelines.pictures import GAP, save_videos, tile
-from magvit2_pytorch.pipelines.video_files import read_video, write_frames
+from magvit2_pytorch.pipelines.video_files import read_video, video_writer, write_frames
 
 
 def ramp(num_frames: int, height: int, width: int) -> np.ndarray:
@@ -16,6 +18,12 @@ def ramp(num_frames: int, height: int, width: int) -> np.ndarray:
     frames[..., 0] = np.linspace(0, 255, width)
     frames[..., 1] = np.linspace(20, 220, num_frames)[:, None, None]
     return frames
+
+
+def write_pieces(path: Path, pieces: Iterable[np.ndarray], fps: float = 10) -> None:
+    with video_writer(path, fps=fps) as write:
+        for piece in pieces:
+            write(piece)
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".gif"])
@@ -85,32 +93,85 @@ def test_a_still_shows_the_frames_of_each_video_in_a_row(tmp_path: Path) -> None
     assert np.array_equal(picture[8 + GAP :, 2 * (8 + GAP) : 2 * (8 + GAP) + 8], expected)
 
 
-def test_an_unknown_ending_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"video\.avi must end in one of \.mp4"):
         write_frames(tmp_path / "video.avi", ramp(2, 16, 16), fps=10)
-    with pytest.raises(ValueError, match=r"\.png holds one frame, got 2"):
+    with pytest.raises(ValueError, match=r"\.png can hold one frame only"):
         write_frames(tmp_path / "video.png", ramp(2, 16, 16), fps=10)
-    with pytest.raises(ValueError, match="fps"):
-        write_frames(tmp_path / "video.mp4", ramp(2, 16, 16), fps=0)
+    for ending in (".mp4", ".gif"):
+        with pytest.raises(ValueError, match=rf"no frame to write into .*video\{ending}"):
+            write_frames(tmp_path / f"video{ending}", ramp(0, 16, 16), fps=10)
+        with pytest.raises(ValueError, match=r"fps must be from 0\.01 to 1000, got 0"):
+            write_frames(tmp_path / f"video{ending}", ramp(2, 16, 16), fps=0)
+    with pytest.raises(ValueError, match=r"\.gif shows at most 50 frames a second, got 60"):
+        write_frames(tmp_path / "video.gif", ramp(2, 16, 16), fps=60)
+    with pytest.raises(ValueError, match=r"one size: \(16, 16\) at first, now \(16, 8\)"):
+        write_pieces(tmp_path / "a.gif", [ramp(1, 16, 16), ramp(1, 16, 8)])
 
     assert not list(tmp_path.iterdir())
 
 
-def test_an_error_while_writing_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "video.gif"
-    write_frames(path, ramp(2, 16, 16), fps=10)
+@pytest.mark.parametrize("ending", [".mp4", ".gif", ".png"])
+def test_an_error_while_writing_leaves_the_old_file(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"video{ending}"
+    write_frames(path, ramp(1, 16, 16), fps=10)
     before = path.read_bytes()
 
-    def full_disk(aside: Path, *_: object, **__: object) -> None:
-        aside.write_bytes(b"half")
+    def broken() -> Iterator[np.ndarray]:
+        yield ramp(1, 16, 16)
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(imageio, "imwrite", full_disk)
     with pytest.raises(OSError, match="no space"):
-        write_frames(path, ramp(3, 16, 16), fps=10)
+        write_pieces(path, broken())
 
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".gif"])
+def test_frames_in_pieces_are_the_video_in_one(tmp_path: Path, ending: str) -> None:
+    frames = ramp(9, 33, 48)
+    write_frames(tmp_path / f"whole{ending}", frames, fps=24000 / 1001)
+
+    write_pieces(tmp_path / f"pieces{ending}", np.split(frames, [1, 5]), fps=24000 / 1001)
+
+    assert (tmp_path / f"pieces{ending}").read_bytes() == (tmp_path / f"whole{ending}").read_bytes()
+
+
+@pytest.mark.parametrize(("ending", "num_frames"), [(".mp4", 150), (".gif", 60)])
+def test_frames_go_to_the_disk_while_others_are_still_to_come(tmp_path: Path, ending: str, num_frames: int) -> None:
+    frames = np.random.default_rng(0).integers(0, 255, (num_frames, 64, 64, 3), dtype=np.uint8)
+
+    with video_writer(tmp_path / f"noise{ending}", fps=10) as write:
+        for frame in frames:
+            write(frame[None])
+        (aside,) = tmp_path.iterdir()
+        size_before_the_end = aside.stat().st_size
+
+    (path,) = tmp_path.iterdir()
+    assert path.name == f"noise{ending}"
+    assert size_before_the_end > path.stat().st_size / 2
+
+
+def test_every_frame_of_an_animation_stays_one_also_where_nothing_moves(tmp_path: Path) -> None:
+    write_frames(tmp_path / "still.gif", ramp(1, 16, 16).repeat(7, axis=0), fps=10)
+
+    assert read_video(tmp_path / "still.gif").shape[1] == 7
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".gif"])
+@pytest.mark.parametrize("fps", [0.5, 12, 24000 / 1001, 25, 50])
+def test_the_frame_rate_is_kept(tmp_path: Path, ending: str, fps: float) -> None:
+    write_frames(tmp_path / f"video{ending}", ramp(20, 16, 16), fps=fps)
+
+    assert frame_rate(tmp_path / f"video{ending}") == pytest.approx(fps, rel=1e-6)
+
+
+def test_a_picture_has_no_frame_rate(tmp_path: Path) -> None:
+    for ending in (".png", ".jpg", ".gif"):
+        write_frames(tmp_path / f"picture{ending}", ramp(1, 16, 16), fps=10)
+
+        assert frame_rate(tmp_path / f"picture{ending}") is None
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
