@@ -16,6 +16,7 @@ from .config import MOVING_SHAPES, SHIPPED_CLIPS, DataConfig
 from .folder import find_files
 from .frame_cache import FORMAT_VERSION, StoredVideo, VideoFile, store_videos
 from .shapes import MOTIONS, motion_of
+from .shapes import VERSION as SHAPES_VERSION
 from .shipped import HELDOUT_LIST, shipped_heldout, shipped_videos
 from .video_data import Clips, RenderedShapes, StoredFrames, VideoData
 from .windows import FrameRange, choose_heldout, why_none_is_held_out
@@ -66,7 +67,7 @@ def shape_data(config: DataConfig) -> VideoData:
         train=clips(0, NUM_TRAIN_SHAPES, config.num_frames),
         heldout=clips(1, NUM_HELDOUT_SHAPES, config.num_frames),
         allows_flip=False,
-        fingerprint=fingerprint(config, []),
+        fingerprint=fingerprint(config, [f"version {SHAPES_VERSION}"]),
         image_ratio=config.image_ratio,
         images=clips(0, NUM_TRAIN_SHAPES, 1) if config.image_ratio > 0 else None,
     )

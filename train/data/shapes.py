@@ -9,6 +9,7 @@ from jaxtyping import Float, UInt8
 
 Numbers = np.random.Generator
 
+VERSION = 2  # another one wherever the same numbers give other clips, or tables of codes made before would be taken
 SMALLEST, LARGEST = 0.12, 0.34  # radius of a shape that grows or shrinks, in widths of the frame
 FASTEST_STEP = 0.25  # per frame of the clip; half a frame and more would look like the opposite motion
 FASTEST_TURN = math.radians(60)
@@ -24,11 +25,17 @@ class Track(NamedTuple):
 
 
 def slide(numbers: Numbers, num_frames: int, stride: int) -> tuple[Float[np.ndarray, " T"], ...]:
-    """Place along the motion, place across it, radius. Stays inside the frame where the way is short enough."""
+    """Place along the motion, place across it, radius.
+
+    Half of the clips stay inside the frame where the way is short enough. The others begin anywhere, so that a model of
+    short clips knows how a motion goes on that has come to the edge.
+    """
     step = min(stride * numbers.uniform(0.02, 0.04), FASTEST_STEP)
     radius = numbers.uniform(0.14, 0.22)
     room = max(0.0, 1 - 2 * radius - step * (num_frames - 1))
-    along = radius + room * numbers.random() + step * np.arange(num_frames)
+    place = 2 * numbers.random()
+    first = radius + room * place if place < 1 else place - 1
+    along = first + step * np.arange(num_frames)
     across = numbers.uniform(radius, 1 - radius)
     return along, np.full(num_frames, across), np.full(num_frames, radius)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from magvit2_pytorch.train.data import DataConfig, VideoData, load_data
-from magvit2_pytorch.train.data.shapes import MOTIONS, render_clip
+from magvit2_pytorch.train.data.shapes import MOTIONS, render_clip, slide
 
 
 def motion_seen_in(frames: np.ndarray) -> str:
@@ -36,6 +36,19 @@ def test_the_label_is_the_motion_that_one_sees(stride: int) -> None:
         example = data.heldout[index]
         frames = ((example["video"] + 1) * 127.5).round().movedim(0, -1).numpy()
         assert motion_seen_in(frames) == data.labels[int(example["label"])]
+
+
+def test_half_of_the_clips_stay_inside_the_frame_and_the_others_begin_anywhere() -> None:
+    first, last = [], []
+    for index in range(400):
+        along, _, radius = slide(np.random.default_rng(index), 17, 1)
+        first.append(along[0] - radius[0])
+        last.append(along[-1] + radius[0])
+
+    is_inside = (np.array(first) > 0) & (np.array(last) < 1)
+    crossing, _ = np.histogram(np.array(last)[~is_inside] % 1, bins=4, range=(0, 1))
+    assert 0.45 < is_inside.mean() < 0.65
+    assert crossing.min() > 20
 
 
 def test_all_motions_are_equally_frequent(shapes: VideoData) -> None:
