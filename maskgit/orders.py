@@ -107,36 +107,35 @@ def gumbel(uniform: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
 
 @lru_cache(maxsize=32)
 def halton_visits(grid: tuple[int, int, int]) -> tuple[int, ...]:
-    """When each cell of the grid, in row-major order, is first met by the Halton sequence over t, h and w.
+    """When each cell of the grid, in row-major order, is first met by a Halton sequence over t, h and w.
 
-    Cells are numbered by their first point, so each is visited once. The smaller a base, the more even its axis:
-    bases 2, 3 and 5 go to the axes from the longest to the shortest.
+    Every cell is met once: later points in it are passed over. The bases are 5, 2 and 3, the smaller and so the more
+    even ones for space, and the sequence begins in the middle of the grid instead of in a corner.
     """
     num_cells = math.prod(grid)
-    longest_first = sorted(range(3), key=lambda axis: -grid[axis])
-    base_of = dict(zip(longest_first, (2, 3, 5), strict=True))
-
     first_point = torch.full((num_cells,), -1)
-    num_points = 4 * num_cells
+    num_points = num_cells
     while (first_point < 0).any():
-        t, h, w = (_halton_cells(num_points, base_of[axis], grid[axis]) for axis in range(3))
+        num_points *= 4
+        t, h, w = (_halton_cells(num_points, base, size) for base, size in zip((5, 2, 3), grid, strict=True))
         cell = (t * grid[1] + h) * grid[2] + w
-        first_point = torch.full((num_cells,), -1).scatter_reduce(
-            0, cell, torch.arange(num_points), "amin", include_self=False
-        )
-        num_points *= 2
+        first_point.scatter_reduce_(0, cell, torch.arange(num_points), "amin", include_self=False)
     return tuple(first_point.argsort().argsort().tolist())
 
 
 def _halton_cells(num_points: int, base: int, size: int) -> Int[Tensor, " p"]:
-    """In which of `size` equal parts of [0, 1) the first points of a van der Corput sequence fall, without rounding."""
-    index = torch.arange(num_points)
-    mirrored, scale = torch.zeros_like(index), 1
-    while scale < num_points:
-        mirrored = mirrored * base + index % base
-        index = index // base
-        scale *= base
-    return mirrored * size // scale
+    """In which of `size` equal parts of [0, 1) the first points of a van der Corput sequence fall, moved by a half.
+
+    A point is its number with the digits mirrored at the point, here as a fraction in whole numbers: no rounding
+    moves one over an edge.
+    """
+    number = torch.arange(num_points)
+    numerator, denominator = torch.zeros_like(number), 1
+    while denominator < num_points:
+        numerator = numerator * base + number % base
+        number = number // base
+        denominator *= base
+    return (2 * numerator + denominator) * size // (2 * denominator) % size
 
 
 def _check_choice_temperature(choice_temperature: float) -> None:

@@ -127,17 +127,17 @@ def sample_codes(
         if not largest.isfinite().all():
             raise ValueError("the predicted logits hold NaN or infinity, or nothing but -inf")
         coldest = torch.finfo(group.dtype).tiny
-        probability = ((group - largest) / max(temperature, coldest)).softmax(dim=-1)
+        probability = (group - largest).div_(max(temperature, coldest)).softmax(dim=-1)
         # Sums of whole numbers are exact. Sums of fractions depend on the order of addition, and so on device and
         # batch, and rounding in them would decide more often which value a draw falls to.
-        weights = (probability * 2**DRAW_BITS).round().long()
+        weights = probability.mul_(2**DRAW_BITS).round_().long()
         if top_k is not None or top_p is not None:
             weights = keep_likeliest(weights, top_k, top_p)
         cumulative = weights.cumsum(dim=-1)
         threshold = (draw * cumulative[..., -1]) >> DRAW_BITS
         sub_code = torch.searchsorted(cumulative, threshold[..., None], right=True)
         sub_codes.append(sub_code[..., 0])
-        log_probs.append(group.log_softmax(dim=-1).gather(-1, sub_code)[..., 0])
+        log_probs.append(group.gather(-1, sub_code)[..., 0] - group.logsumexp(dim=-1))
     return join_codes(torch.stack(sub_codes, dim=-1), group_bits), torch.stack(log_probs).sum(dim=0)
 
 
