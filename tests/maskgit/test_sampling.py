@@ -347,7 +347,7 @@ def passes_of(maskgit: MaskGit, codes: Tensor, labels: Tensor, seeds: list[int],
     passes: list[Pass] = []
 
     class Recorded:
-        revises = order.revises
+        revises: ClassVar[bool] = order.revises
 
         def __call__(self, proposal: Proposal) -> Tensor:
             ordered.append((proposal, order(proposal)))
@@ -511,8 +511,9 @@ def test_the_confidence_is_the_log_probability_of_the_whole_code() -> None:
     logits = (torch.randn(2, 50, 8), torch.randn(2, 50, 4))
     draws = torch.randint(2**DRAW_BITS, (2, 50, 2))
     joint = torch.einsum("bnv,bnw->bnvw", *(group.softmax(dim=-1) for group in logits)).flatten(2)
+    narrowings: list[dict[str, Any]] = [{}, {"temperature": 0.3}, {"top_k": 2}, {"top_p": 0.5}]
 
-    for settings in ({}, {"temperature": 0.3}, {"top_k": 2}, {"top_p": 0.5}):
+    for settings in narrowings:
         codes, log_prob = sample_codes(logits, GROUP_BITS, draws, **settings)
         torch.testing.assert_close(log_prob, joint.gather(-1, codes[..., None])[..., 0].log())
 
