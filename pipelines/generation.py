@@ -1,46 +1,23 @@
 """Generation: the masked transformer writes codes, the tokenizer draws them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..maskgit import guide, iterative_decode
-from ..maskgit.orders import ConfidenceOrder
-from ..tokenizer.pixels import to_unit_range
-from .pictures import MIN_WIDTH, save_videos
+from ..maskgit.tasks import task_named
+from .animation import DecodingRecord
+from .borders import join_given
+from .code_writer import CodeWriter
+from .decoding_settings import DecodingSettings, chosen
+from .inputs import MaskLike, VideoLike, common_length, gather
+from .output import OUTPUT_TYPES, GenerationOutput
+from .requests import Label, Request, check_context, label_indices, repeat_each
 from .saved_pipeline import SavedPipeline
-from .seeds import seeded_generator
-
-Label = str | int
-
-
-@dataclass(frozen=True)
-class GenerationOutput:
-    """What `VideoGenerationPipeline.generate` made."""
-
-    videos: Float[Tensor, "b 3 T H W"]
-    """In [0, 1], on the CPU."""
-    codes: Int[Tensor, "b t h w"]
-    """The codes that the videos were decoded from, on the CPU."""
-    labels: tuple[str, ...]
-    """The name of each video's label."""
-
-    def save(self, path: str | Path, *, fps: float = 12, min_width: int = MIN_WIDTH) -> None:
-        """Save all videos in one file, side by side and enlarged: .mp4 or .gif; .png shows frames in rows.
-
-        Args:
-            min_width: the picture is enlarged by a whole factor to at least so many pixels; 0 for none.
-
-        Raises:
-            ValueError: another ending.
-        """
-        captions = self.labels if len(self.labels) > 1 else None
-        save_videos(path, self.videos, captions=captions, fps=fps, min_width=min_width)
+from .seeds import sample_generators, spawn
+from .windows import Drawing, Window, draw_windows, plan_windows
 
 
 class VideoGenerationPipeline(SavedPipeline):
@@ -55,81 +32,179 @@ class VideoGenerationPipeline(SavedPipeline):
         num_frames: int | None = None,
         labels: Label | Sequence[Label] | None = None,
         *,
+        frames: VideoLike | None = None,
+        last_frames: VideoLike | None = None,
+        video: VideoLike | None = None,
+        mask: MaskLike | None = None,
+        task: str | None = None,
+        context: Float[Tensor, "*b m e"] | None = None,
+        context_padding: Bool[Tensor, "*b m"] | None = None,
+        num_videos_per_label: int = 1,
+        overlap: int = 5,
         num_steps: int = 12,
         guidance_scale: float = 1.0,
+        guidance_schedule: str = "constant",
         temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        order: str = "confidence",
         choice_temperature: float = 8.0,
-        seed: int | None = None,
+        schedule: str = "cosine",
+        seed: int | Sequence[int] | None = None,
+        generators: torch.Generator | Sequence[torch.Generator] | None = None,
+        output_type: str = "pt",
+        callback: Callable[[int, Int[Tensor, "b t h w"]], None] | None = None,
         progress: bool = True,
     ) -> GenerationOutput:
-        """One video for each label.
+        """One video for each label, or for each video that something is given of.
+
+        Pixels are taken in every form that `pipelines.inputs` names: tensors with channels first or arrays with
+        channels last, floating point in [0, 1] or bytes in 0...255, or pictures of PIL; one, or a batch. They come
+        back unchanged in `.videos`. Of labels, pixels and contexts there may be one, which goes with all of the others,
+        or as many as of the others.
 
         Args:
-            num_frames: 1 makes an image; by default as many as the model was trained on, which is the most.
-            labels: names or indices, one or several; by default one, drawn at random.
-            num_steps: passes through the transformer.
-            guidance_scale: how far to go from the unconditional to the label's prediction, and beyond; 1 is none.
+            num_frames: any number; 1 makes an image. More than the model was trained on are made window by window,
+                each of which continues the one before. By default as many as the model was trained on, or those of
+                `video`.
+            labels: names or indices, one or several. Without any the videos are of none where pixels or a context are
+                given, else of one drawn at random.
+            frames: the first frames, to predict the others from; of any size. (Where they end within a latent frame,
+                the first few are not coded: `.codes` begin with the first latent frame that is needed.)
+            last_frames: the last frames.
+            video: of which `mask` hides a part, to be filled in; it says how many frames there are.
+            mask: True where a pixel of `video` is hidden; of all its frames, or one mask for all.
+            task: one of those that the model was trained on, for every window; by default the one that fits what is
+                known of each window and whether there is a label, or none.
+            context: embeddings (b, m, e) or (m, e) for a model that was trained with some, such as of a text.
+            context_padding: True where `context` holds no embedding.
+            num_videos_per_label: videos for each label, or for each video that something is given of.
+            overlap: frames before it that a window sees, at least; as many as fill latent frames and leave room.
+            num_steps: passes through the transformer for each window.
+            guidance_scale: how far to go from the prediction without label and context to that with them, and beyond;
+                1 is none. What is known of the pixels, and the task, are told to both.
+            guidance_schedule: `constant`, or `linear` or `cosine`: rising from 1 to the scale.
             temperature: divides the logits; less than 1 is safer, more is wilder.
-            choice_temperature: how much chance there is in which codes are settled first.
-            seed: the same seed gives the same videos; video i draws from (seed, i), whatever else is in the call.
+            top_k: draw from so many of the likeliest sub-codes only.
+            top_p: draw from the likeliest sub-codes only that together have this probability, in (0, 1].
+            order: which codes are settled first: `confidence` (the surest), `random`, `halton` (evenly spread), or
+                `critic` (by the judgement of a model trained with a critic, which also takes settled ones back).
+            choice_temperature: how much chance there is in the orders by confidence and by critic.
+            schedule: how many codes are settled in each pass: `cosine`, `linear`, `square`, `cubic`, `arccos`, `log`.
+            seed: an integer, with which video i draws from (seed, i); or one for each video, each then being what it is
+                in a call of its own with that integer. A video does not depend on those beside it.
+            generators: on the CPU, in place of a seed: one for each video, or one that gives each a seed.
+            output_type: `pt` for a tensor b 3 T H W, `np` for an array b T H W 3, `pil` for a list of frames for each
+                video.
+            callback: is called after each pass with its number, over all windows, and the codes of the whole videos,
+                the model's `mask_id` where they are still hidden.
             progress: show a progress bar.
 
         Raises:
-            ValueError: an argument out of range, or a label that the model does not have.
+            ValueError: an argument out of range or of wrong type or shape, some that do not go together, or something
+                that the model was not trained for; in words.
         """
-        num_frames = self.num_frames if num_frames is None else num_frames
-        if not 1 <= num_frames <= self.num_frames:
-            raise ValueError(f"num_frames must be from 1 to the {self.num_frames} trained on, got {num_frames}")
-        if guidance_scale < 0:
-            raise ValueError(f"guidance_scale must not be negative, got {guidance_scale}")
-        seed = int(torch.randint(2**31, ())) if seed is None else seed
-        indices = self._label_indices(labels, seed)
+        settings = DecodingSettings(
+            num_steps=num_steps,
+            guidance_scale=guidance_scale,
+            guidance_schedule=guidance_schedule,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            order=order,
+            choice_temperature=choice_temperature,
+            schedule=schedule,
+        )
+        in_form_asked = chosen(OUTPUT_TYPES, output_type, "output_type")
+        for name, number in (("num_videos_per_label", num_videos_per_label), ("overlap", overlap)):
+            if number < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}")
+        self._check_trained_for(order, task, has_label=labels is not None)
+        given = gather(
+            num_frames,
+            frames=frames,
+            last_frames=last_frames,
+            video=video,
+            mask=mask,
+            default_frames=self.num_frames,
+            default_size=self.tokenizer.config.height_width,
+        )
+        told = check_context(context, context_padding, self.maskgit.config.dim_context)
+        indices = None if labels is None else label_indices(labels, self.labels)
+        num_rows = common_length(
+            labels=1 if indices is None else len(indices),
+            videos=len(given.pixels),
+            contexts=1 if told is None else len(told.embeddings),
+        )
+        pixels, known = (repeat_each(rows, num_rows, num_videos_per_label) for rows in (given.pixels, given.known))
 
-        config, device = self.maskgit.config, self.device
-        label = torch.tensor(indices, device=device)
-        null_label = torch.full_like(label, config.null_label)
-
-        def predict_logits(codes: Int[Tensor, "b t h w"], _: float) -> tuple[Float[Tensor, "b n _"], ...]:
-            if guidance_scale == 1:
-                return self.maskgit(codes, label)
-            logits = self.maskgit(torch.cat([codes, codes]), torch.cat([label, null_label]))
-            conditional, unconditional = zip(*(group.chunk(2) for group in logits), strict=True)
-            return guide(conditional, unconditional, guidance_scale)
-
-        grid = self.tokenizer.code_shape(num_frames, *self.tokenizer.config.height_width)
-        with tqdm(total=num_steps, desc="Generating", unit="step", disable=not progress) as bar:
-
-            def show(step: int, _: Int[Tensor, "b t h w"]) -> None:
-                bar.update(step + 1 - bar.n)
-
-            codes = iterative_decode(
-                predict_logits,
-                torch.full((len(indices), *grid), config.mask_id, device=device),
-                mask_id=config.mask_id,
-                group_bits=config.group_bits,
-                num_steps=num_steps,
-                temperature=temperature,
-                order=ConfidenceOrder(choice_temperature),
-                generators=[seeded_generator(seed, sample) for sample in range(len(indices))],
-                callback=show,
-            )
-        videos = self.tokenizer.decode(codes, num_frames, *self.tokenizer.config.height_width)
+        windows = plan_windows(
+            pixels.shape[2],
+            num_first=given.num_first,
+            window_frames=self.num_frames,
+            overlap=overlap,
+            stride=self.tokenizer.temporal_stride,
+        )
+        chance = sample_generators(len(pixels), seed, generators)
+        of_windows = zip(*(spawn(generator, len(windows)) for generator in chance), strict=True)
+        if indices is None:
+            is_free = bool(self.labels) and told is None and not given.known.any()
+            any_label = torch.randint(len(self.labels), (), generator=chance[0]) if is_free else 0
+            indices = [int(any_label) if is_free else self.maskgit.config.null_label]
+        request = Request(
+            pixels,
+            known,
+            labels=repeat_each(torch.tensor(indices, device=self.device), num_rows, num_videos_per_label),
+            context=told and repeat_each(told.embeddings.to(self.device), num_rows, num_videos_per_label),
+            context_padding=told and repeat_each(told.padding.to(self.device), num_rows, num_videos_per_label),
+            task=task,
+            generators=[list(of_window) for of_window in of_windows],
+        )
+        drawing, record = self._draw(request, windows, settings, callback, progress)
+        names = (*self.labels, "")
+        videos = join_given(drawing.videos, pixels, known)
         return GenerationOutput(
-            to_unit_range(videos.float()).cpu(), codes.cpu(), tuple(self.labels[index] for index in indices)
+            in_form_asked(videos), drawing.codes, tuple(names[index] for index in request.labels.tolist()), record
         )
 
-    def _label_indices(self, labels: Label | Sequence[Label] | None, seed: int) -> list[int]:
-        if labels is None:
-            return [int(torch.randint(len(self.labels), (), generator=seeded_generator(seed, 0, 1)))]
-        wanted = [labels] if isinstance(labels, str | int) else list(labels)
-        if not wanted:
-            raise ValueError("labels must name at least one label, got none")
-        return [self._label_index(label) for label in wanted]
+    def _draw(
+        self,
+        request: Request,
+        windows: list[Window],
+        settings: DecodingSettings,
+        callback: Callable[[int, Int[Tensor, "b t h w"]], None] | None,
+        progress: bool,
+    ) -> tuple[Drawing, DecodingRecord]:
+        """The decoded videos, and how they came about."""
+        tokenizer, (height, width) = self.tokenizer, request.pixels.shape[3:]
+        start, stop = windows[0].start, windows[-1].stop
+        num_passes = len(windows) * settings.num_steps
+        with tqdm(total=num_passes, desc="Generating", unit="step", disable=not progress) as bar:
 
-    def _label_index(self, label: Label) -> int:
-        if isinstance(label, str) and label in self.labels:
-            return self.labels.index(label)
-        if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(self.labels):
-            return label
-        names = ", ".join(f"{index} {name!r}" for index, name in enumerate(self.labels))
-        raise ValueError(f"there is no label {label!r}, allowed are {names}")
+            def after_pass(done: int, codes: Int[Tensor, "b t h w"]) -> None:
+                bar.update(done - bar.n)
+                if callback is not None:
+                    callback(done - 1, codes)
+
+            grid = tokenizer.code_shape(stop - start, height, width)
+            writer = CodeWriter(tokenizer, self.maskgit, request, settings, grid, after_pass)
+            drawing = draw_windows(tokenizer, windows, request.pixels, request.known, writer)
+            bar.update(num_passes - bar.n)
+        cell = (tokenizer.temporal_stride, *tokenizer.spatial_stride)
+        return drawing, DecodingRecord(writer.recorder.settled_after.cpu(), request.known, cell, start)
+
+    def _check_trained_for(self, order: str, task: str | None, *, has_label: bool) -> None:
+        """
+        Raises:
+            ValueError: the transformer was not trained for what is asked of it.
+        """
+        config = self.maskgit.config
+        if order == "critic" and not config.critic:
+            raise ValueError("the order critic needs a model trained with a critic, but its config has critic=False")
+        if task is None:
+            return
+        if task_named(task).name not in config.tasks:
+            trained_on = f"the tasks {', '.join(config.tasks)}" if config.tasks else "no tasks"
+            raise ValueError(f"this model was not trained on the task {task!r}, but on {trained_on}")
+        if has_label and not task_named(task).uses_label:
+            raise ValueError(f"the task {task!r} is told no label: leave out the labels, or the task")

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from magvit2_pytorch.maskgit import MaskGit, MaskGitConfig, MaskGitObjective
 from magvit2_pytorch.pipelines import VideoGenerationPipeline
-from magvit2_pytorch.pipelines.generation import seeded_generator
+from magvit2_pytorch.pipelines.seeds import seeded_generator
 from magvit2_pytorch.pretrained import CONFIG_NAME
 from magvit2_pytorch.tokenizer import VideoTokenizer
 from magvit2_pytorch.train.codes import CodeBatches, encoded, fingerprint

@@ -1,6 +1,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -44,21 +45,6 @@ def test_a_video_does_not_depend_on_those_beside_it(pipeline: VideoGenerationPip
     assert torch.equal(pipeline.generate(labels="left", seed=3, progress=False).codes, both.codes[:1])
 
 
-def test_guidance_follows_the_label_more(pipeline: VideoGenerationPipeline) -> None:
-    asked = []
-    forward = pipeline.maskgit.forward
-
-    def remembering(codes: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        asked.append(labels.tolist())
-        return forward(codes, labels)
-
-    pipeline.maskgit.forward = remembering  # type: ignore[method-assign]
-    pipeline.generate(labels=[1, 2], num_steps=2, guidance_scale=1.0, seed=0, progress=False)
-    pipeline.generate(labels=[1, 2], num_steps=2, guidance_scale=3.0, seed=0, progress=False)
-
-    assert asked == [[1, 2]] * 2 + [[1, 2, 3, 3]] * 2  # 3 is the null label
-
-
 def test_one_frame_is_an_image_and_other_numbers_are_cut(pipeline: VideoGenerationPipeline) -> None:
     image = pipeline.generate(num_frames=1, seed=0, progress=False)
     video = pipeline.generate(num_frames=4, seed=0, progress=False)
@@ -67,12 +53,73 @@ def test_one_frame_is_an_image_and_other_numbers_are_cut(pipeline: VideoGenerati
     assert (video.videos.shape, video.codes.shape) == ((1, 3, 4, 16, 16), (1, 3, 4, 4))
 
 
+@pytest.mark.parametrize("num_frames", [6, 7, 8, 9, 14, 21])
+def test_any_number_of_frames_can_be_made(pipeline: VideoGenerationPipeline, num_frames: int) -> None:
+    output = pipeline.generate(num_frames, ["left", "up"], num_steps=2, seed=1, progress=False)
+
+    assert output.videos.shape == (2, 3, num_frames, 16, 16)
+    assert output.codes.shape == (2, *pipeline.tokenizer.code_shape(num_frames, 16, 16))
+    with torch.no_grad():
+        decoded = to_unit_range(pipeline.tokenizer.decode(output.codes, num_frames, 16, 16))
+    torch.testing.assert_close(output.videos, decoded)
+
+
+def test_a_longer_video_begins_as_a_shorter_one(pipeline: VideoGenerationPipeline) -> None:
+    short, long = (pipeline.generate(number, "up", num_steps=3, seed=2, progress=False) for number in (5, 13))
+
+    assert torch.equal(long.codes[:, :3], short.codes)
+
+
 def test_without_labels_one_is_drawn_by_the_seed(pipeline: VideoGenerationPipeline) -> None:
     drawn = {pipeline.generate(num_frames=1, num_steps=1, seed=seed, progress=False).labels for seed in range(20)}
 
     assert drawn == {("left",), ("right",), ("up",)}
 
 
+def test_each_label_is_shown_several_times(pipeline: VideoGenerationPipeline) -> None:
+    output = pipeline.generate(labels=["up", 0], num_videos_per_label=2, num_steps=2, seed=1, progress=False)
+
+    assert output.labels == ("up", "up", "left", "left")
+    assert len(output.codes.flatten(1).unique(dim=0)) == 4
+
+
+@pytest.mark.parametrize("output_type", ["np", "pil"])
+def test_the_videos_come_in_the_form_asked_for(
+    pipeline: VideoGenerationPipeline, tmp_path: Path, output_type: str
+) -> None:
+    plain = pipeline.generate(labels=[0, 1], num_steps=2, seed=1, progress=False)
+    output = pipeline.generate(labels=[0, 1], num_steps=2, seed=1, output_type=output_type, progress=False)
+
+    if output_type == "np":
+        assert isinstance(output.videos, np.ndarray)
+        assert torch.equal(torch.from_numpy(output.videos).permute(0, 4, 1, 2, 3), plain.videos)
+    else:
+        assert [[frame.size for frame in video] for video in output.videos] == [[(16, 16)] * 5] * 2
+    plain.save(tmp_path / "plain.png")
+    output.save(tmp_path / "other.png")
+    assert (tmp_path / "plain.png").read_bytes() == (tmp_path / "other.png").read_bytes()
+
+
+def test_the_callback_sees_every_pass_of_every_window(pipeline: VideoGenerationPipeline) -> None:
+    passes: list[tuple[int, torch.Tensor]] = []
+
+    output = pipeline.generate(
+        9, 1, num_steps=3, seed=1, callback=lambda step, codes: passes.append((step, codes)), progress=False
+    )
+
+    num_hidden = [int((codes == pipeline.maskgit.config.mask_id).sum()) for _, codes in passes]
+    assert [step for step, _ in passes] == list(range(9))
+    assert num_hidden == sorted(num_hidden, reverse=True)
+    assert num_hidden[2::3] == [2 * 16, 16, 0]
+    assert torch.equal(passes[-1][1], output.codes)
+    for step, codes in passes:
+        is_there = codes != pipeline.maskgit.config.mask_id
+        assert torch.equal(codes[is_there], output.codes[is_there])
+        assert output.record is not None
+        assert torch.equal(is_there, output.record.settled_after <= step + 1)
+
+
+@pytest.mark.usefixtures("as_users_call")
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -80,13 +127,29 @@ def test_without_labels_one_is_drawn_by_the_seed(pipeline: VideoGenerationPipeli
         ({"labels": 3}, "no label 3"),
         ({"labels": -1}, "no label -1"),
         ({"labels": []}, "at least one"),
-        ({"num_frames": 0}, "1 to the 5.*got 0"),
-        ({"num_frames": 6}, "1 to the 5.*got 6"),
+        ({"num_frames": 0}, "num_frames must be at least 1, got 0"),
         ({"num_steps": 0}, "num_steps.*got 0"),
         ({"temperature": 0.0}, "temperature.*got 0"),
         ({"choice_temperature": -1.0}, "choice_temperature.*got -1"),
         ({"guidance_scale": -1.0}, "guidance_scale.*got -1"),
+        ({"top_k": 0}, "top_k must be at least 1, got 0"),
+        ({"top_p": 1.5}, r"top_p must be in \(0, 1\], got 1.5"),
         ({"seed": -1}, "seed.*got -1"),
+        ({"seed": [1, 2]}, "one for each of 1 videos; got 2"),
+        ({"seed": 1, "generators": torch.Generator()}, "not both"),
+        ({"num_videos_per_label": 0}, "num_videos_per_label must be at least 1, got 0"),
+        ({"overlap": 0}, "overlap must be at least 1, got 0"),
+        ({"order": "confidense"}, "no order 'confidense', perhaps you meant 'confidence'; allowed are confidence, ran"),
+        ({"schedule": "sine"}, "no schedule 'sine', perhaps you meant 'cosine'"),
+        ({"guidance_schedule": "x"}, "no guidance_schedule 'x', allowed are constant, linear, cosine"),
+        ({"output_type": "numpy"}, "no output_type 'numpy'.*allowed are pt, np, pil"),
+        ({"order": "critic"}, "needs a model trained with a critic"),
+        ({"task": "frame_predicton"}, "perhaps you meant 'frame_prediction'"),
+        ({"task": "frame_prediction"}, "was not trained on the task 'frame_prediction', but on no tasks"),
+        ({"context": torch.rand(1, 2, 6)}, "not trained with a context"),
+        ({"context_padding": torch.zeros(1, 2) > 0}, "give context, too"),
+        ({"labels": [0, 1], "frames": torch.rand(3, 3, 1, 16, 16)}, "2 of labels, 3 of videos"),
+        ({"frames": torch.rand(3, 5, 16, 16)}, "more than the frames given, 5 in frames; got 5"),
     ],
 )
 def test_wrong_arguments_are_refused_in_words(
@@ -94,6 +157,26 @@ def test_wrong_arguments_are_refused_in_words(
 ) -> None:
     with pytest.raises(ValueError, match=said):
         pipeline.generate(**arguments, progress=False)
+
+
+@pytest.mark.usefixtures("as_users_call")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"task": "central_outpainting"}, "not trained on the task 'central_outpainting', but on the tasks frame_pred"),
+        ({"task": "frame_prediction", "labels": 0}, "told no label"),
+        ({"context": torch.rand(2, 7)}, r"embeddings of 6 channels, got shape \(2, 7\)"),
+        ({"context": torch.rand(6)}, r"shape \(m, e\) or \(b, m, e\), got torch.float32 of \(6,\)"),
+        ({"context": "a cat"}, "got str"),
+        ({"context": torch.rand(2, 6), "context_padding": torch.zeros(2)}, r"booleans of shape \(2,\)"),
+        ({"context": torch.rand(3, 2, 6), "labels": [0, 1]}, "2 of labels.*3 of contexts"),
+    ],
+)
+def test_what_the_model_was_not_trained_for_is_refused_in_words(
+    versatile: VideoGenerationPipeline, arguments: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        versatile.generate(**arguments, progress=False)
 
 
 def test_a_saved_pipeline_comes_back_whole(pipeline: VideoGenerationPipeline, tmp_path: Path) -> None:

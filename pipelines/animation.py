@@ -1,0 +1,72 @@
+"""The animation of decoding: codes filling in, pass by pass."""
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+GREY = 0.5
+MAX_FRAMES = 9  # shown of each video
+GAP = 1  # pixels between frames
+
+
+@dataclass(frozen=True)
+class DecodingRecord:
+    """When each code was settled: all that the animation needs beside the videos."""
+
+    settled_after: Int[Tensor, "b t h w"]
+    """Passes after which a code was there for good, counted over all windows; 0 where it was given."""
+    given: Bool[Tensor, "b T H W"]
+    """Pixels that were given by the user."""
+    cell: tuple[int, int, int]
+    """Frames, rows and columns of pixels that a code stands for."""
+    first_frame: int
+    """The frame of the videos that the first latent frame stands for."""
+
+
+class PassRecorder:
+    """The codes of whole videos while they are decoded, window by window, and when each was there for good."""
+
+    def __init__(self, grid: Int[Tensor, "b t h w"]) -> None:
+        """Args:
+        grid: a hidden code at every place.
+        """
+        self.grid = grid
+        self.settled_after = torch.zeros_like(grid, dtype=torch.int32)
+
+    def record(self, place: int, codes: Int[Tensor, "b _ h w"], num_passes: int) -> Int[Tensor, "b t h w"]:
+        """The codes of the whole videos after so many passes in all, hidden ones among them.
+
+        Args:
+            place: latent frame from which on they now are `codes`.
+        """
+        here = slice(place, place + codes.shape[1])
+        self.settled_after[:, here][codes != self.grid[:, here]] = num_passes
+        self.grid[:, here] = codes
+        return self.grid.clone()
+
+
+def filling_in(videos: Float[Tensor, "b 3 T H W"], record: DecodingRecord) -> Float[Tensor, "b 3 passes H width"]:
+    """Strips of frames after each pass, cells whose code was still to be settled in grey over the finished videos.
+
+    The first strip shows what was given. A strip has a frame for each latent frame, the last that it stands for; or
+    `MAX_FRAMES` of them, evenly spaced, where there are more. A code that was settled and later hidden again, as some
+    orders do, appears when it was settled for the last time.
+    """
+    num_frames, height, width = videos.shape[2:]
+    latent_frames = torch.arange(record.settled_after.shape[1])
+    if len(latent_frames) > MAX_FRAMES:
+        latent_frames = torch.linspace(0, len(latent_frames) - 1, MAX_FRAMES).round().long()
+    frames = (record.first_frame + latent_frames * record.cell[0]).clamp(max=num_frames - 1)
+
+    _, rows, columns = record.cell
+    settled_after = repeat(record.settled_after[:, latent_frames], "b t h w -> b t (h p) (w q)", p=rows, q=columns)
+    settled_after = settled_after[..., :height, :width].masked_fill(record.given[:, frames], 0)
+    passes = torch.arange(int(record.settled_after.max()) + 1)
+    is_hidden = rearrange(settled_after, "b t H W -> b t 1 H W") > rearrange(passes, "passes -> passes 1 1")
+    strips = torch.where(is_hidden[:, None], GREY, videos[:, :, frames, None])
+
+    gaps = torch.ones(*strips.shape[:-1], GAP)
+    return rearrange(torch.cat([strips, gaps], dim=-1), "b c t passes H W -> b c passes H (t W)")[..., :-GAP]

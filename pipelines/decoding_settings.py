@@ -1,0 +1,100 @@
+"""How the codes of a video are filled in: the choices that `generate` takes by name, checked."""
+
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..maskgit import MaskGit
+from ..maskgit.guidance import GUIDANCE_SCHEDULES
+from ..maskgit.masking import SCHEDULES, MaskSchedule
+from ..maskgit.orders import ConfidenceOrder, CriticOrder, HaltonOrder, Order, RandomOrder
+from .prediction import Conditions
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingSettings:
+    """How codes are filled in; `VideoGenerationPipeline.generate` describes each."""
+
+    num_steps: int
+    guidance_scale: float
+    guidance_schedule: str
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    order: str
+    choice_temperature: float
+    schedule: str
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            ValueError: a number out of range, or a name that there is none of.
+        """
+        chosen(GUIDANCE_SCHEDULES, self.guidance_schedule, "guidance_schedule")
+        chosen(SCHEDULES, self.schedule, "schedule")
+        chosen(ORDERS, self.order, "order")
+        if self.num_steps < 1:
+            raise ValueError(f"num_steps must be at least 1, got {self.num_steps}")
+        for name, least in (("guidance_scale", 0), ("choice_temperature", 0)):
+            if not (getattr(self, name) >= least and math.isfinite(getattr(self, name))):
+                raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
+        if not (self.temperature > 0 and math.isfinite(self.temperature)):
+            raise ValueError(f"temperature must be positive and finite, got {self.temperature}")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k must be at least 1, got {self.top_k}")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
+
+    def guidance_at(self, progress: float) -> float:
+        """The guidance scale of the pass of that progress."""
+        return GUIDANCE_SCHEDULES[self.guidance_schedule](self.guidance_scale, progress)
+
+    @property
+    def mask_schedule(self) -> MaskSchedule:
+        """The schedule of that name."""
+        return SCHEDULES[self.schedule]
+
+    def make_order(self, maskgit: MaskGit, conditions: Conditions) -> Order:
+        """The order of that name, for a transformer and what it is told."""
+        return ORDERS[self.order](self.choice_temperature, maskgit, conditions)
+
+
+def critic_order(choice_temperature: float, maskgit: MaskGit, conditions: Conditions) -> CriticOrder:
+    """The order by the transformer's own critic, which is told what the transformer is told."""
+    labels, tasks, context, padding = conditions
+
+    def criticize(codes: Int[Tensor, "b t h w"]) -> Float[Tensor, "b n"]:
+        return maskgit.criticize(codes, labels, tasks=tasks, context=context, context_padding=padding)
+
+    return CriticOrder(criticize, choice_temperature)
+
+
+ORDERS: dict[str, Callable[[float, MaskGit, Conditions], Order]] = {
+    "confidence": lambda choice_temperature, *_: ConfidenceOrder(choice_temperature),
+    "random": lambda *_: RandomOrder(),
+    "halton": lambda *_: HaltonOrder(),
+    "critic": critic_order,
+}
+
+
+def chosen(options: Mapping[str, T], name: str, what: str) -> T:
+    """The option of that name.
+
+    Args:
+        what: is chosen, for the error.
+
+    Raises:
+        ValueError: there is none, naming the nearest.
+    """
+    if name not in options:
+        nearest = difflib.get_close_matches(str(name), options, n=1)
+        hint = f"perhaps you meant {nearest[0]!r}; " if nearest else ""
+        raise ValueError(f"there is no {what} {name!r}, {hint}allowed are {', '.join(options)}")
+    return options[name]
