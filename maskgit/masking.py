@@ -83,9 +83,7 @@ def random_mask(
         num_codes: the n of a row.
         generator: on the CPU, whatever the device of `mask_ratio`: a seed means the same mask everywhere.
     """
-    num_masked = (mask_ratio * num_codes).ceil().clamp(1, num_codes)
-    noise = torch.rand(len(mask_ratio), num_codes, generator=generator)
-    return rank(noise).to(mask_ratio.device) < num_masked[:, None]
+    return mask_where_lowest(torch.rand(len(mask_ratio), num_codes, generator=generator), mask_ratio)
 
 
 def training_mask(
@@ -93,15 +91,27 @@ def training_mask(
     num_codes: int,
     schedule: MaskSchedule = cosine_schedule,
     generator: torch.Generator | None = None,
-) -> Bool[Tensor, "b n"]:
+    rows: slice = slice(None),
+) -> Bool[Tensor, "_ n"]:
     """Masks at as many points of the decoding, on the CPU: of ratio schedule(r), r uniform in [0, 1).
 
     The r of a batch lie 1 / b apart: each is uniform, together they cover the decoding evenly, and the loss of a
     batch varies less than with independent ones.
+
+    Args:
+        rows: those of the batch that are wanted; what they are does not depend on it.
     """
     evenly_spaced = torch.arange(batch_size) / batch_size
     progress = (torch.rand(1, generator=generator) + evenly_spaced) % 1
-    return random_mask(schedule(progress), num_codes, generator)
+    noise = torch.rand(batch_size, num_codes, generator=generator)
+    return mask_where_lowest(noise[rows], schedule(progress)[rows])
+
+
+def mask_where_lowest(noise: Float[Tensor, "b n"], mask_ratio: Float[Tensor, " b"]) -> Bool[Tensor, "b n"]:
+    """Hide exactly ceil(ratio * n) codes of each row, at least one: those of the lowest noise."""
+    num_codes = noise.shape[1]
+    num_masked = (mask_ratio * num_codes).ceil().clamp(1, num_codes)
+    return rank(noise).to(mask_ratio.device) < num_masked[:, None]
 
 
 def lowest(

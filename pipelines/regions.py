@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, reduce, repeat
+from einops import rearrange, reduce
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -98,19 +98,25 @@ def fill_unknown(video: Float[Tensor, "b c T H W"], known: Bool[Tensor, "b T H W
 
 def fill_in_time(video: Float[Tensor, "b c T H W"], known: Bool[Tensor, "b T H W"]) -> Float[Tensor, "b c T H W"]:
     """Each pixel's values between the frames in which it is known; 0 where it is known in none."""
-    num_frames = video.shape[2]
-    times = torch.arange(num_frames, device=video.device)[:, None, None]
-    before = torch.where(known, times, -1).cummax(dim=1).values
-    after = torch.where(known, times, num_frames).flip(1).cummin(dim=1).values.flip(1)
-    before, after = torch.where(before < 0, after, before), torch.where(after == num_frames, before, after)
-    share = (times - before) / (after - before).clamp(min=1)
+    shown = video.masked_fill(~known[:, None], 0)
+    if torch.equal(known, known[:, :1].expand_as(known)):
+        return shown  # no pixel is known in some frames only
+    times = torch.arange(1, video.shape[2] + 1, device=video.device, dtype=torch.float32)[:, None, None]
+    before, time_before = carry(shown, known), carry((times * known)[:, None], known)
+    after, time_after = (carry(values.flip(2), known.flip(1)).flip(2) for values in (shown, (times * known)[:, None]))
+    # A time of 0 stands for no frame: there the other end is all that there is.
+    has_before, has_after = time_before > 0, time_after > 0
+    share = (times - time_before) / (time_after - time_before).clamp(min=1)
+    share = torch.where(has_before, share * has_after, 1)
+    return torch.lerp(before, after, share.to(video.dtype))
 
-    video = video.masked_fill(~known[:, None], 0)
-    start, end = (
-        video.gather(2, repeat(time.clamp(0, num_frames - 1), "b T H W -> b c T H W", c=video.shape[1]))
-        for time in (before, after)
-    )
-    return torch.where(known[:, None], video, torch.lerp(start, end, share[:, None].to(video.dtype)))
+
+def carry(video: Float[Tensor, "b c T H W"], known: Bool[Tensor, "b T H W"]) -> Float[Tensor, "b c T H W"]:
+    """Each pixel as in the last frame in which it was known; as it is before the first."""
+    frames = list(video.unbind(dim=2))
+    for time in range(1, len(frames)):
+        frames[time] = torch.where(known[:, None, time], frames[time], frames[time - 1])
+    return torch.stack(frames, dim=2)
 
 
 def spread(image: Float[Tensor, "b c H W"], known: Bool[Tensor, "b 1 H W"]) -> Float[Tensor, "b c H W"]:

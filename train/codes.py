@@ -1,25 +1,30 @@
-"""Stage two trains on codes: the data set is encoded once and kept as an Arrow table."""
+"""Stage two trains on codes: the data set is encoded once, with the conditions of its tasks, and kept as an Arrow
+table."""
 
 import hashlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.utils.data import IterableDataset
 from tqdm.auto import tqdm
 
+from ..maskgit.tasks import TASKS
+from ..pipelines.regions import encode_condition, known_region
+from ..pipelines.seeds import seeded_generator
 from ..pretrained import config_to_dict
 from ..tokenizer import VideoTokenizer
 from .data import VideoData
 from .data.batches import epoch_order
+from .task_mix import WeightedTask, condition_of, drawn_tasks
 
 logger = logging.getLogger(__name__)
 
@@ -27,32 +32,54 @@ BATCH_SIZE = 16
 FORMAT = 1
 
 
-def fingerprint(tokenizer: VideoTokenizer, data: VideoData) -> str:
-    """Digest of what the codes depend on: the tokenizer's config and weights, and the data."""
-    digest = hashlib.sha256(f"{FORMAT} {data.fingerprint} {config_to_dict(tokenizer.config)}".encode())
+def fingerprint(tokenizer: VideoTokenizer, data: VideoData, conditions: Sequence[str] = ()) -> str:
+    """Digest of what the codes depend on: the tokenizer's config and weights, the data, and the tasks' conditions."""
+    described = f"{FORMAT} {data.fingerprint} {config_to_dict(tokenizer.config)}"
+    digest = hashlib.sha256(" ".join([described, *conditions]).encode())
     for name, value in sorted(tokenizer.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:32]
 
 
-def encoded(tokenizer: VideoTokenizer, data: VideoData, cache_dir: Path, *, progress: bool = True) -> datasets.Dataset:
+def encoded(
+    tokenizer: VideoTokenizer,
+    data: VideoData,
+    cache_dir: Path,
+    *,
+    conditions: Sequence[str] = (),
+    progress: bool = True,
+) -> datasets.Dataset:
     """The codes of every training window, mirrored too where the data allows it; made on the first call, then reused.
 
+    Args:
+        conditions: the tasks for which the codes of each window's condition clip are kept, too. Where a region is
+            drawn, it is a function of window, mirroring and task.
+
     Returns:
-        A table with one row for each: `window` (row of the data's table), `label`, `flip`, `is_blank` and
-        `codes` (flattened `t h w`).
+        A table with one row for each: `window` (row of the data's table), `label`, `flip`, `is_blank`, `codes`
+        (flattened `t h w`), and the condition codes in a column for each task, named after it.
+
+    Raises:
+        ValueError: clips too short for a task.
     """
-    folder = cache_dir / fingerprint(tokenizer, data)
+    folder = cache_dir / fingerprint(tokenizer, data, conditions)
     if not folder.is_dir():
+        for task in conditions:  # in the table's making a refusal would be wrapped in another error
+            row_region(task, 0, False, data.train.video(0).shape[1:])
         cache_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".codes-", dir=cache_dir) as name:
             aside = Path(name)
             table = datasets.Dataset.from_generator(
                 encode_windows,
-                features=features(tokenizer, data),
+                features=features(tokenizer, data, conditions),
                 cache_dir=str(aside / "build"),
-                gen_kwargs={"tokenizer": tokenizer, "data": data, "progress": progress},
+                gen_kwargs={
+                    "tokenizer": tokenizer,
+                    "data": data,
+                    "conditions": tuple(conditions),  # a list would be split into shards
+                    "progress": progress,
+                },
                 fingerprint=folder.name,
             )
             assert isinstance(table, datasets.Dataset)
@@ -62,20 +89,24 @@ def encoded(tokenizer: VideoTokenizer, data: VideoData, cache_dir: Path, *, prog
     return datasets.Dataset.load_from_disk(folder)
 
 
-def features(tokenizer: VideoTokenizer, data: VideoData) -> datasets.Features:
+def features(tokenizer: VideoTokenizer, data: VideoData, conditions: Sequence[str]) -> datasets.Features:
+    codes = datasets.List(datasets.Value("int32" if tokenizer.codebook_size < 2**31 else "int64"))
     return datasets.Features(
         {
             "window": datasets.Value("int64"),
             "label": datasets.ClassLabel(names=list(data.labels)),
             "flip": datasets.Value("bool"),
             "is_blank": datasets.Value("bool"),
-            "codes": datasets.List(datasets.Value("int32" if tokenizer.codebook_size <= 2**31 else "int64")),
+            "codes": codes,
+            **dict.fromkeys(conditions, codes),
         }
     )
 
 
 @torch.inference_mode()
-def encode_windows(tokenizer: VideoTokenizer, data: VideoData, progress: bool) -> Iterator[dict[str, Any]]:
+def encode_windows(
+    tokenizer: VideoTokenizer, data: VideoData, conditions: tuple[str, ...], progress: bool
+) -> Iterator[dict[str, Any]]:
     """The rows of the table."""
     parameter = next(tokenizer.parameters())
     flips = (False, True) if data.allows_flip else (False,)
@@ -83,25 +114,38 @@ def encode_windows(tokenizer: VideoTokenizer, data: VideoData, progress: bool) -
     labels, is_blank = data.train.table["label"][:], data.train.table["is_blank"][:]
     chunks = [keys[start : start + BATCH_SIZE] for start in range(0, len(keys), BATCH_SIZE)]
     for chunk in tqdm(chunks, desc="Encoding", unit="batch", disable=not progress):
-        videos = torch.stack([data.train.video(window, flip=flip) for window, flip in chunk])
-        codes = tokenizer.encode(videos.to(parameter)).flatten(1).cpu().numpy()
-        for (window, flip), row in zip(chunk, codes, strict=True):
+        videos = torch.stack([data.train.video(window, flip=flip) for window, flip in chunk]).to(parameter)
+        codes = {"codes": tokenizer.encode(videos)}
+        for task in conditions:
+            known = torch.stack([row_region(task, window, flip, videos.shape[2:]) for window, flip in chunk])
+            codes[task] = encode_condition(tokenizer, videos, known.to(videos.device)).codes
+        rows = {name: grids.flatten(1).cpu().numpy() for name, grids in codes.items()}
+        for row, (window, flip) in enumerate(chunk):
             yield {
                 "window": window,
                 "label": labels[window],
                 "flip": flip,
                 "is_blank": is_blank[window],
-                "codes": row,
+                **{name: values[row] for name, values in rows.items()},
             }
+
+
+def row_region(task: str, window: int, flip: bool, clip: Sequence[int]) -> Bool[Tensor, "T H W"]:
+    """What a task gives of a window: always the same."""
+    num_frames, height, width = clip
+    generator = seeded_generator(window, int(flip), list(TASKS).index(task))
+    return known_region(task, num_frames, height, width, generator)
 
 
 class CodeBatches(IterableDataset[dict[str, Tensor]]):
     """Endless training batches of codes; batch i is a pure function of (seed, i), as in `TrainingBatches`.
 
     Blank windows are left out. The processes' batches joined are what one process with the joined batch size gets.
+    Each sample is for a task of the mix, drawn by weight; in every epoch anew.
 
     Yields:
-        {"codes": `b t h w`, "label": `b`}
+        {"codes": `b t h w`, "label": `b`}, and with a mix of tasks {"task": `b`, an index into the mix,
+        "condition_codes": `b t h w`, `mask_id` where there is none}
     """
 
     def __init__(
@@ -111,10 +155,17 @@ class CodeBatches(IterableDataset[dict[str, Tensor]]):
         *,
         batch_size: int,
         seed: int,
+        mask_id: int,
+        mix: Sequence[WeightedTask] = (),
         start: int = 0,
         process_index: int = 0,
         num_processes: int = 1,
     ) -> None:
+        """
+        Args:
+            table: from `encoded`, with the conditions of the mix.
+            mask_id: the transformer's; stands where a sample has no condition code.
+        """
         super().__init__()
         keep = np.flatnonzero(~np.asarray(table["is_blank"][:]))
         if not len(keep):
@@ -123,6 +174,8 @@ class CodeBatches(IterableDataset[dict[str, Tensor]]):
         self.grid = grid
         self.batch_size = batch_size
         self.seed = seed
+        self.mask_id = mask_id
+        self.mix = tuple(mix)
         self.start = start
         self.process_index = process_index
         self.num_processes = num_processes
@@ -136,9 +189,22 @@ class CodeBatches(IterableDataset[dict[str, Tensor]]):
     def batch(self, index: int) -> dict[str, Tensor]:
         """Batch number `index` of this process, whatever was asked for before."""
         first = (index * self.num_processes + self.process_index) * self.batch_size
-        rows = self.table[[self.row(place) for place in range(first, first + self.batch_size)]]
-        codes: Int[Tensor, "b n"] = torch.from_numpy(np.stack(rows["codes"]).astype(np.int64))
-        return {"codes": codes.view(-1, *self.grid), "label": torch.from_numpy(np.asarray(rows["label"], np.int64))}
+        places = range(first, first + self.batch_size)
+        rows = self.table[[self.row(place) for place in places]]
+        batch = {
+            "codes": self.grids(np.stack(rows["codes"])),
+            "label": torch.from_numpy(np.asarray(rows["label"], np.int64)),
+        }
+        if not self.mix:
+            return batch
+        tasks = drawn_tasks(self.mix, self.seed, places)
+        none = np.full(len(rows["codes"][0]), self.mask_id)
+        conditions = [condition_of(self.mix[task].name) for task in tasks]
+        codes = [none if name is None else rows[name][row] for row, name in enumerate(conditions)]
+        return {**batch, "task": torch.from_numpy(tasks), "condition_codes": self.grids(np.stack(codes))}
+
+    def grids(self, rows: Int[np.ndarray, "b n"]) -> Int[Tensor, "b t h w"]:
+        return torch.from_numpy(rows.astype(np.int64)).view(-1, *self.grid)
 
     def row(self, place: int) -> int:
         """The row at one place of the endless row of epochs."""

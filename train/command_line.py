@@ -13,9 +13,11 @@ from ..pretrained import config_from_dict, read_json
 from ..tokenizer import DiscriminatorConfig
 from ..tokenizer.layer_kinds import LAYER_KINDS, LayerSpec
 from .session import RunConfig
+from .task_mix import ALL_TASKS, WeightedTask, check_mix
 
 Run = TypeVar("Run", bound=RunConfig)
 
+TASKS_FORM = "TASK[:WEIGHT],..."
 DISCRIMINATORS_FORM = "STRIDE[:WIDTH[:PATCH_SIZE[:WEIGHT]]],..."
 
 registry = ConstructorRegistry()
@@ -131,5 +133,48 @@ WrittenDiscriminators = Annotated[
         instance_from_str=lambda strings: parse_discriminators(strings[0]),
         is_instance=lambda value: isinstance(value, tuple),
         str_from_instance=lambda value: [format_discriminators(value)],
+    ),
+]
+
+
+def parse_tasks(text: str) -> tuple[WeightedTask, ...]:
+    """`class_generation:2,frame_prediction` as a mix in which the first comes twice as often as the second.
+
+    Raises:
+        ValueError: another form, an unknown task, or one that comes twice.
+    """
+    if text in NAMED_MIXES:
+        return NAMED_MIXES[text]
+    mix = []
+    for part in text.split(","):
+        match = re.fullmatch(r"([a-z_]+)(?::(\d*\.?\d+(?:e[+-]?\d+)?))?", part.strip())
+        if match is None:
+            raise ValueError(
+                f"tasks are written {TASKS_FORM}, like class_generation:2,frame_prediction, or all, none; got {text!r}"
+            )
+        name, weight = match.groups()
+        mix.append(WeightedTask(name=name) if weight is None else WeightedTask(name=name, weight=float(weight)))
+    check_mix(mix)
+    return tuple(mix)
+
+
+def format_tasks(mix: Sequence[WeightedTask]) -> str:
+    """The inverse of `parse_tasks`."""
+    for name, tasks in NAMED_MIXES.items():
+        if tuple(mix) == tasks:
+            return name
+    return ",".join(f"{task.name}:{task.weight}" for task in mix)
+
+
+NAMED_MIXES: dict[str, tuple[WeightedTask, ...]] = {"none": (), "all": ALL_TASKS}
+
+WrittenTasks = Annotated[
+    tuple[WeightedTask, ...],
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=TASKS_FORM,
+        instance_from_str=lambda strings: parse_tasks(strings[0]),
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [format_tasks(value)],
     ),
 ]

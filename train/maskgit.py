@@ -19,12 +19,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from magvit2_pytorch.maskgit import MaskGit, MaskGitConfig, MaskGitObjective
+from magvit2_pytorch.maskgit.losses import MaskGitLossWeights, weighted_sum
 from magvit2_pytorch.pipelines import VideoGenerationPipeline
 from magvit2_pytorch.pipelines.seeds import seeded_generator
 from magvit2_pytorch.pretrained import CONFIG_NAME
 from magvit2_pytorch.tokenizer import VideoTokenizer
 from magvit2_pytorch.train.codes import CodeBatches, encoded, fingerprint
-from magvit2_pytorch.train.command_line import parse_run
+from magvit2_pytorch.train.command_line import WrittenTasks, parse_run
 from magvit2_pytorch.train.data import DataConfig, load_data
 from magvit2_pytorch.train.optimization import ExponentialMovingAverage, OptimizerConfig, adamw, set_learning_rate
 from magvit2_pytorch.train.run_folder import RunFolder
@@ -39,6 +40,7 @@ from magvit2_pytorch.train.session import (
     stop,
     track,
 )
+from magvit2_pytorch.train.task_mix import ALL_TASKS, check_mix, conditions_of
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +61,8 @@ class TransformerConfig:
     dropout: float = MaskGitConfig.dropout
     num_registers: int = MaskGitConfig.num_registers
     qk_norm: bool = MaskGitConfig.qk_norm
+    critic: bool = MaskGitConfig.critic
+    """Train a head that tells codes of the data from the transformer's own, for the order of decoding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +77,20 @@ class MaskGitRun(RunConfig):
     data: DataConfig = field(default_factory=DataConfig)
     model: TransformerConfig = field(default_factory=TransformerConfig)
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(betas=(0.9, 0.96), weight_decay=0.045))
+    tasks: WrittenTasks = ()
+    """What is trained on, by weight: all, or names like class_generation:2,frame_prediction; none is generation by
+    label alone."""
+    loss_weights: MaskGitLossWeights = MaskGitLossWeights()
     label_dropout: float = 0.1
     """Probability of training on the null label, which guidance needs."""
+    condition_dropout: float = 0.1
+    """Probability of training on plain generation in the place of a task, which guidance needs."""
     label_smoothing: float = 1e-4
     """Share of each target that is spread over the whole vocabulary."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_mix(self.tasks)
         if self.data.image_ratio > 0:
             raise ValueError(
                 f"data.image_ratio must be 0 for the transformer, whose codes are all of one size, got "
@@ -104,6 +115,14 @@ PRESETS = {
         output_dir=Path("outputs/maskgit-shapes"),
         tokenizer=Path("outputs/tokenizer-shapes"),
         data=DataConfig(path="shapes"),
+    ),
+    "shapes-tasks": replace(
+        DEMO,
+        output_dir=Path("outputs/maskgit-shapes-tasks"),
+        tokenizer=Path("outputs/tokenizer-shapes"),
+        data=DataConfig(path="shapes"),
+        tasks=ALL_TASKS,
+        num_steps=5000,
     ),
     "base": MaskGitRun(
         output_dir=Path("outputs/maskgit-base"),
@@ -137,16 +156,26 @@ def train(run: MaskGitRun) -> Path:
             f"but --data.resolution is {run.data.resolution}"
         )
     with accelerator.main_process_first():
-        table = encoded(tokenizer, data, run.data.codes_dir, progress=show)
+        conditions = conditions_of(run.tasks)
+        table = encoded(tokenizer, data, run.data.codes_dir, conditions=conditions, progress=show)
     if is_main:
-        folder.claim({"codes": fingerprint(tokenizer, data), "num_processes": accelerator.num_processes})
+        folder.claim({"codes": fingerprint(tokenizer, data, conditions), "num_processes": accelerator.num_processes})
     track(accelerator, folder.config)
 
     torch.manual_seed(run.seed)
     config = MaskGitConfig(
-        codebook_size=tokenizer.codebook_size, grid=grid, num_labels=len(data.labels), **vars(run.model)
+        codebook_size=tokenizer.codebook_size,
+        grid=grid,
+        num_labels=len(data.labels),
+        tasks=tuple(task.name for task in run.tasks),
+        **vars(run.model),
     )
-    objective = MaskGitObjective(MaskGit(config), label_dropout=run.label_dropout, label_smoothing=run.label_smoothing)
+    objective = MaskGitObjective(
+        MaskGit(config),
+        label_smoothing=run.label_smoothing,
+        label_dropout=run.label_dropout,
+        condition_dropout=run.condition_dropout,
+    )
     ema = ExponentialMovingAverage(objective.maskgit, run.optimizer.ema_decay)
     ema.model.to(accelerator.device)
     pipeline = VideoGenerationPipeline(tokenizer, ema.model, labels=data.labels, num_frames=run.data.num_frames)
@@ -158,6 +187,8 @@ def train(run: MaskGitRun) -> Path:
         grid,
         batch_size=run.batch_size,
         seed=run.seed,
+        mask_id=config.mask_id,
+        mix=run.tasks,
         start=first_step * run.gradient_accumulation,
         process_index=accelerator.process_index,
         num_processes=accelerator.num_processes,
@@ -185,10 +216,16 @@ def train(run: MaskGitRun) -> Path:
             losses = {}
             for micro_step in range(run.gradient_accumulation):
                 batch = {name: value.to(accelerator.device) for name, value in next(stream).items()}
-                noise = seeded_generator(run.seed, step, accelerator.process_index, 1 + micro_step)
+                noise = seeded_generator(run.seed, step, 0, 1 + micro_step)  # the same on all processes
                 with accelerator.accumulate(objective):
-                    losses = objective(batch["codes"], batch["label"], noise)
-                    accelerator.backward(losses["masked_code"])
+                    losses = objective(
+                        batch["codes"],
+                        batch["label"],
+                        noise,
+                        tasks=batch.get("task"),
+                        condition_codes=batch.get("condition_codes"),
+                    )
+                    accelerator.backward(weighted_sum(losses, run.loss_weights))
                     if accelerator.sync_gradients:
                         accelerator.clip_grad_norm_(objective.parameters(), run.optimizer.max_grad_norm)
                     optimizer.step()

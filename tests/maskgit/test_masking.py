@@ -166,3 +166,12 @@ def test_the_lowest_are_sought_only_where_allowed_whatever_the_values() -> None:
         for row in range(3):
             inside, outside = values[row][chosen[row]], values[row][among[row] & ~chosen[row]]
             assert not len(inside) or not len(outside) or inside.max() <= outside.min()
+
+
+def test_some_rows_of_a_training_mask_are_those_of_the_whole() -> None:
+    whole, some = (
+        training_mask(6, 50, generator=torch.Generator().manual_seed(1), rows=rows)
+        for rows in (slice(None), slice(2, 4))
+    )
+
+    assert torch.equal(some, whole[2:4])

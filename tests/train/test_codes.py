@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -8,10 +9,19 @@ import torch
 from torch import Tensor
 
 from magvit2_pytorch import VideoTokenizer
-from magvit2_pytorch.train.codes import CodeBatches, encoded, fingerprint
+from magvit2_pytorch.pipelines.regions import encode_condition
+from magvit2_pytorch.train.codes import CodeBatches, encoded, fingerprint, row_region
 from magvit2_pytorch.train.data import DataConfig, VideoData, load_data
+from magvit2_pytorch.train.task_mix import WeightedTask
 
 GRID = (3, 2, 2)
+MASK_ID = 2**6
+CONDITIONS = ("frame_prediction", "dynamic_inpainting")
+MIX = (
+    WeightedTask(name="class_generation"),
+    WeightedTask(name="dynamic_inpainting", weight=2.0),
+    WeightedTask(name="class_frame_prediction"),
+)
 
 
 @pytest.fixture
@@ -22,7 +32,7 @@ def data(videos: Path) -> VideoData:
 @pytest.fixture
 def tokenizer() -> VideoTokenizer:
     layers = ("residual", "compress_space")
-    return VideoTokenizer(image_size=16, init_dim=16, layers=layers, codebook_size=2**6, patch_size=(2, 4, 4)).eval()
+    return VideoTokenizer(image_size=16, init_dim=16, layers=layers, codebook_size=MASK_ID, patch_size=(2, 4, 4)).eval()
 
 
 def test_each_row_holds_the_codes_of_its_window(tokenizer: VideoTokenizer, data: VideoData, tmp_path: Path) -> None:
@@ -36,6 +46,34 @@ def test_each_row_holds_the_codes_of_its_window(tokenizer: VideoTokenizer, data:
             assert entry["codes"] == tokenizer.encode(video).flatten().tolist()
         assert entry["label"] == data.train.table[entry["window"]]["label"]
     assert [path.name for path in (tmp_path / "codes").iterdir()] == [fingerprint(tokenizer, data)]
+
+
+def test_each_row_holds_the_condition_codes_of_its_tasks_the_same_at_every_time(
+    tokenizer: VideoTokenizer, data: VideoData, tmp_path: Path
+) -> None:
+    table = encoded(tokenizer, data, tmp_path / "codes", conditions=CONDITIONS, progress=False)
+    again = encoded(tokenizer, data, tmp_path / "others", conditions=CONDITIONS, progress=False)
+    plain = encoded(tokenizer, data, tmp_path / "codes", progress=False)
+
+    assert table["codes"][:] == plain["codes"][:]
+    assert all(table[task][:] == again[task][:] for task in CONDITIONS)
+    for row in (0, 5, len(data.train) + 3, len(table) - 1):
+        entry = table[row]
+        video = data.train.video(entry["window"], flip=entry["flip"])[None]
+        for task in CONDITIONS:
+            known = row_region(task, entry["window"], entry["flip"], video.shape[2:])[None]
+            assert entry[task] == encode_condition(tokenizer, video, known).codes.flatten().tolist()
+    regions = {
+        row_region("dynamic_inpainting", window, flip, (5, 16, 16)) for window in (0, 1) for flip in (False, True)
+    }
+    assert len({tuple(region.flatten().tolist()) for region in regions}) == 4
+
+
+def test_other_tasks_have_other_keys(tokenizer: VideoTokenizer, data: VideoData) -> None:
+    keys = [fingerprint(tokenizer, data, conditions) for conditions in ((), CONDITIONS[:1], CONDITIONS[1:], CONDITIONS)]
+
+    assert len(set(keys)) == 4
+    assert keys[0] == fingerprint(tokenizer, data)
 
 
 def test_other_weights_and_other_data_have_other_keys(tokenizer: VideoTokenizer, data: VideoData, videos: Path) -> None:
@@ -65,7 +103,7 @@ def test_every_row_that_is_not_blank_comes_once_in_each_epoch(
 ) -> None:
     table = encoded(tokenizer, data, tmp_path, progress=False)
     shown = int((~np.asarray(table["is_blank"][:])).sum())
-    batches = CodeBatches(table, GRID, batch_size=1, seed=3)
+    batches = CodeBatches(table, GRID, batch_size=1, seed=3, mask_id=MASK_ID)
 
     rows = [batches.row(place) for place in range(2 * shown)]
 
@@ -80,13 +118,39 @@ def joined(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 def test_processes_share_a_batch_and_any_batch_can_come_first(
     tokenizer: VideoTokenizer, data: VideoData, tmp_path: Path
 ) -> None:
-    table = encoded(tokenizer, data, tmp_path, progress=False)
-    whole = list(islice(CodeBatches(table, GRID, batch_size=4, seed=3), 5))
-    halves = [CodeBatches(table, GRID, batch_size=2, seed=3, process_index=r, num_processes=2) for r in range(2)]
-    later = next(iter(CodeBatches(table, GRID, batch_size=4, seed=3, start=4)))
+    table = encoded(tokenizer, data, tmp_path, conditions=CONDITIONS, progress=False)
 
-    for index, batch in enumerate(whole):
-        together = joined([half.batch(index) for half in halves])
-        assert all(torch.equal(batch[name], together[name]) for name in batch)
-    assert all(torch.equal(whole[4][name], later[name]) for name in later)
-    assert whole[0]["codes"].shape == (4, *GRID)
+    for mix in ((), MIX):
+        settings = {"seed": 3, "mask_id": MASK_ID, "mix": mix}
+        whole = list(islice(CodeBatches(table, GRID, batch_size=4, **settings), 5))
+        halves = [
+            CodeBatches(table, GRID, batch_size=2, process_index=r, num_processes=2, **settings) for r in range(2)
+        ]
+        later = next(iter(CodeBatches(table, GRID, batch_size=4, start=4, **settings)))
+
+        for index, batch in enumerate(whole):
+            together = joined([half.batch(index) for half in halves])
+            assert all(torch.equal(batch[name], together[name]) for name in batch)
+        assert all(torch.equal(whole[4][name], later[name]) for name in later)
+        assert whole[0]["codes"].shape == (4, *GRID)
+        assert ("task" in whole[0]) == bool(mix)
+
+
+def test_the_tasks_of_a_mix_come_by_weight_each_with_its_condition_codes(
+    tokenizer: VideoTokenizer, data: VideoData, tmp_path: Path
+) -> None:
+    table = encoded(tokenizer, data, tmp_path, conditions=CONDITIONS, progress=False)
+    batches = CodeBatches(table, GRID, batch_size=400, seed=3, mask_id=MASK_ID, mix=MIX)
+    plain = CodeBatches(table, GRID, batch_size=400, seed=3, mask_id=MASK_ID)
+
+    batch, other = batches.batch(0), batches.batch(1)
+
+    assert torch.equal(batch["codes"], plain.batch(0)["codes"])
+    for index, share in enumerate((0.25, 0.5, 0.25)):
+        is_of_task = batch["task"] == index
+        assert abs(is_of_task.float().mean() - share) < 4 * math.sqrt(share * (1 - share) / 400)
+        column = (None, "dynamic_inpainting", "frame_prediction")[index]
+        for place in is_of_task.nonzero()[:5, 0].tolist():
+            expected = [MASK_ID] * 12 if column is None else batches.table[batches.row(place)][column].tolist()
+            assert batch["condition_codes"][place].flatten().tolist() == expected
+    assert not torch.equal(batch["task"], other["task"])

@@ -9,11 +9,14 @@ from magvit2_pytorch.tokenizer.presets import PRESETS as MODEL_PRESETS
 from magvit2_pytorch.train.command_line import (
     format_discriminators,
     format_layers,
+    format_tasks,
     parse_discriminators,
     parse_layers,
     parse_run,
+    parse_tasks,
 )
 from magvit2_pytorch.train.maskgit import PRESETS as MASKGIT_PRESETS
+from magvit2_pytorch.train.task_mix import ALL_TASKS, WeightedTask
 from magvit2_pytorch.train.tokenizer import PRESETS, TokenizerRun
 
 
@@ -146,3 +149,36 @@ def test_the_adversary_can_be_given_and_given_back(tmp_path: Path) -> None:
 def test_an_adversary_that_would_never_start_is_refused() -> None:
     with pytest.raises((SystemExit, ValueError), match=r"would start at step 7, but there are 7|2"):
         parsed("--num-steps", "7", "--adversarial.discriminators", "1:16", "--adversarial.start-step", "7")
+
+
+def test_tasks_have_one_written_form() -> None:
+    mix = (WeightedTask(name="class_generation", weight=2.0), WeightedTask(name="frame_prediction"))
+
+    assert parse_tasks("class_generation:2, frame_prediction") == mix
+    assert parse_tasks("all") == ALL_TASKS
+    assert parse_tasks("none") == ()
+    for given in (mix, ALL_TASKS, (), ALL_TASKS[:3], (replace(mix[0], weight=1e-7),)):
+        assert parse_tasks(format_tasks(given)) == given
+    for text in ("", "class_generation:", "class_generation:two", "class_generation 2", "class_generation,"):
+        with pytest.raises(ValueError, match=r"tasks are written TASK\[:WEIGHT\]"):
+            parse_tasks(text)
+    with pytest.raises(ValueError, match="perhaps you meant 'class_generation'; allowed are frame_prediction, "):
+        parse_tasks("class_generatoin:2")
+    with pytest.raises(ValueError, match="each task can be in a mix once, got class_generation 2 times"):
+        parse_tasks("class_generation,class_generation:2")
+    with pytest.raises(ValueError, match="the weight of class_generation must be positive"):
+        parse_tasks("class_generation:0")
+
+
+def test_tasks_can_be_given_and_given_back(tmp_path: Path) -> None:
+    arguments = ["demo", "--tasks", "class_generation:2,central_inpainting", "--model.critic"]
+    run = parse_run(MASKGIT_PRESETS, description="A test.", arguments=arguments)
+    write_json(tmp_path / "config.json", config_to_dict(run))
+
+    again = parse_run(MASKGIT_PRESETS, description="A test.", arguments=["--config", str(tmp_path / "config.json")])
+
+    assert again == run
+    assert [(task.name, task.weight) for task in run.tasks] == [("class_generation", 2.0), ("central_inpainting", 1.0)]
+    assert run.model.critic
+    assert MASKGIT_PRESETS["demo"].tasks == ()
+    assert MASKGIT_PRESETS["shapes-tasks"].tasks == ALL_TASKS

@@ -25,6 +25,7 @@ from magvit2_pytorch.train.annealing import AnnealingConfig
 from magvit2_pytorch.train.maskgit import MaskGitRun
 from magvit2_pytorch.train.optimization import AdamWConfig
 from magvit2_pytorch.train.run_folder import RunFolder
+from magvit2_pytorch.train.task_mix import WeightedTask
 from magvit2_pytorch.train.tokenizer import TokenizerRun
 
 
@@ -217,8 +218,19 @@ def test_a_conditioned_model_is_refused(tokenizer_run: TokenizerRun) -> None:
         replace(tokenizer_run, model=replace(tokenizer_run.model, layers=("cond_residual",), dim_cond=4))
 
 
-def test_a_stopped_transformer_run_goes_on_bit_for_bit(tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun) -> None:
+MIX = (
+    WeightedTask(name="class_generation"),
+    WeightedTask(name="dynamic_inpainting", weight=2.0),
+    WeightedTask(name="class_frame_prediction"),
+)
+
+
+@pytest.mark.parametrize("mix", [(), MIX])
+def test_a_stopped_transformer_run_goes_on_bit_for_bit(
+    tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun, mix: tuple[WeightedTask, ...]
+) -> None:
     tokenizer.train(tokenizer_run)
+    maskgit_run = replace(maskgit_run, tasks=mix, model=replace(maskgit_run.model, critic=bool(mix)))
     halved = replace(maskgit_run, output_dir=maskgit_run.output_dir.with_name("halved"))
 
     maskgit.train(maskgit_run)
@@ -358,6 +370,15 @@ def test_codes_are_encoded_once(
     maskgit.train(replace(maskgit_run, output_dir=maskgit_run.output_dir.with_name("second")))
 
 
+def test_clips_too_short_for_a_task_are_refused(tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun) -> None:
+    data = replace(tokenizer_run.data, num_frames=1)
+    tokenizer.train(replace(tokenizer_run, data=data))
+
+    with pytest.raises(ValueError, match=r"frame_prediction needs at least 2 frame\(s\)"):
+        maskgit.train(replace(maskgit_run, data=data, tasks=MIX))
+    assert not maskgit_run.output_dir.exists()
+
+
 def test_a_missing_tokenizer_is_named(maskgit_run: MaskGitRun) -> None:
     with pytest.raises(FileNotFoundError, match=r"no trained tokenizer in .*tokenizer: run train/tokenizer\.py"):
         maskgit.train(maskgit_run)
@@ -374,25 +395,45 @@ def test_a_tokenizer_of_another_size_is_refused(tokenizer_run: TokenizerRun, mas
 TWO_PROCESSES = """
 import sys
 from magvit2_pytorch.pretrained import config_from_dict, read_json
-from magvit2_pytorch.train.tokenizer import TokenizerRun, train
+from magvit2_pytorch.train import maskgit, tokenizer
 
-train(config_from_dict(TokenizerRun, read_json(sys.argv[1])))
+stage, run = {"tokenizer": (tokenizer, tokenizer.TokenizerRun), "maskgit": (maskgit, maskgit.MaskGitRun)}[sys.argv[2]]
+stage.train(config_from_dict(run, read_json(sys.argv[1])))
 """
+
+
+def train_in_two_processes(run: TokenizerRun | MaskGitRun, stage: str, folder: Path) -> None:
+    write_json(folder / "run.json", config_to_dict(run))
+    (folder / "run.py").write_text(TWO_PROCESSES)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    # Judged by its result: PyTorch's gloo can abort a process after all is done.
+    subprocess.run([*launch, folder / "run.py", folder / "run.json", stage], env=environment, check=False, timeout=200)
 
 
 def test_two_processes_train_as_one_with_the_joined_batch(tokenizer_run: TokenizerRun, tmp_path: Path) -> None:
     tokenizer_run = replace(tokenizer_run, data=replace(tokenizer_run.data, image_ratio=0.4))
     halves = replace(tokenizer_run, output_dir=tmp_path / "two", batch_size=1, gradient_accumulation=2)
-    write_json(tmp_path / "run.json", config_to_dict(halves))
-    (tmp_path / "run.py").write_text(TWO_PROCESSES)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
 
     tokenizer.train(replace(tokenizer_run, gradient_accumulation=2))
-    # Judged by its result: PyTorch's gloo can abort a process after all is done.
-    subprocess.run([*launch, tmp_path / "run.py", tmp_path / "run.json"], env=environment, check=False, timeout=200)
+    train_in_two_processes(halves, "tokenizer", tmp_path)
 
     one, two = (weights_in(folder / "tokenizer") for folder in (tokenizer_run.output_dir, halves.output_dir))
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, rtol=1e-4, atol=1e-5)
+
+
+def test_two_processes_train_the_tasks_as_one_with_the_joined_batch(
+    tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun, tmp_path: Path
+) -> None:
+    tokenizer.train(tokenizer_run)
+    whole = replace(maskgit_run, tasks=MIX, model=replace(maskgit_run.model, critic=True, dropout=0.0))
+    halves = replace(whole, output_dir=tmp_path / "two", batch_size=2)
+
+    maskgit.train(whole)
+    train_in_two_processes(halves, "maskgit", tmp_path)
+
+    one, two = (weights_in(folder / "pipeline" / "maskgit") for folder in (whole.output_dir, halves.output_dir))
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, rtol=1e-4, atol=1e-5)
 
