@@ -1,4 +1,4 @@
-"""Iterative decoding: hidden codes are filled in a few passes, the surest first (MaskGIT, section 3.2)."""
+"""Iterative decoding: hidden codes are filled in a few passes (MaskGIT, section 3.2)."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -43,8 +43,8 @@ def iterative_decode(
 ) -> Int[Tensor, "b t h w"]:
     """Fill every hidden code in at most `num_steps` passes.
 
-    A pass proposes a code for each hidden place and hides the proposals again that the order puts lowest, as many as
-    the schedule says and one fewer than before at least. Codes that are given from the start are never changed.
+    A pass proposes a code for each hidden place; then the places that the order puts lowest are hidden again, as many
+    as the schedule says, and at least one fewer than before. Codes that are given from the start are never changed.
 
     Args:
         predict_logits: the model, its label and guidance, or any function of the codes and the progress.
@@ -61,8 +61,8 @@ def iterative_decode(
         callback: is called after each pass with its index and the codes, hidden ones among them.
 
     Raises:
-        ValueError: codes that are no integers, an argument out of range, or logits that do not fit `group_bits` or
-            are NaN.
+        ValueError: codes that are no integers, an argument out of range, logits that do not fit `group_bits`, or
+            logits or an order that are NaN.
     """
     _check_settings(num_steps, temperature, top_k, top_p)
     _check_codes(codes, condition_codes, mask_id, group_bits)
@@ -113,7 +113,7 @@ def sample_codes(
             probability passes it.
 
     Raises:
-        ValueError: logits that do not fit `group_bits`, or are NaN.
+        ValueError: logits that do not fit `group_bits`, or are NaN, infinite or nothing but -inf.
     """
     sizes = [group.shape[-1] for group in logits]
     if sizes != [2**bits for bits in group_bits]:

@@ -340,7 +340,9 @@ class Pass(NamedTuple):
     filled: Tensor
 
 
-def passes_of(maskgit: MaskGit, codes: Tensor, labels: Tensor, seeds: list[int], name: str) -> list[Pass]:
+def passes_of(
+    maskgit: MaskGit, codes: Tensor, labels: Tensor, seeds: list[int], name: str, jitter: float = 0.0
+) -> list[Pass]:
     order = CriticOrder(lambda codes: maskgit.criticize(codes, labels)) if name == "critic" else ORDERS[name]
     asked: list[tuple[Tensor, tuple[Tensor, ...]]] = []
     ordered: list[tuple[Proposal, Tensor]] = []
@@ -354,7 +356,8 @@ def passes_of(maskgit: MaskGit, codes: Tensor, labels: Tensor, seeds: list[int],
             return ordered[-1][1]
 
     def predict_logits(codes: Tensor, progress: float) -> tuple[Tensor, ...]:
-        asked.append((codes, maskgit(codes, labels)))
+        logits = tuple(group + jitter * torch.randn_like(group) for group in maskgit(codes, labels))
+        asked.append((codes, logits))
         return asked[-1][1]
 
     iterative_decode(
@@ -385,42 +388,43 @@ def is_near_tie(of: Pass, draws: Tensor, num_hidden: int, may_be_hidden: Tensor)
     return min(float(margin.min()) for margin in margins) < TIE
 
 
-@pytest.mark.parametrize("name", ["confidence", "halton", "critic"])
-def test_a_batch_of_eight_equals_eight_of_one_but_for_ties(
-    name: str, conditioned: MaskGit, record_property: Any
-) -> None:
-    """The logits of a sample differ a little by the size of the batch, so ties may go either way; nothing else may."""
+@pytest.mark.parametrize(
+    ("name", "jitter"), [("confidence", 0.0), ("critic", 0.0), ("confidence", 1e-6), ("halton", 1e-6)]
+)
+def test_a_batch_of_eight_equals_eight_of_one_but_for_ties(name: str, jitter: float, conditioned: MaskGit) -> None:
+    """The logits of a sample may differ a little by the size of the batch: ties may go either way, and nothing else.
+
+    How much they differ is up to the machine; where they do not, the jitter stands in for it.
+    """
     config, num_steps, num_places = conditioned.config, 12, math.prod(conditioned.config.grid)
     codes = torch.full((8, *config.grid), config.mask_id)
     codes[3:5, 0] = torch.randint(config.codebook_size, codes[3:5, 0].shape)
     labels = torch.arange(8) % (config.num_labels + 1)
+    seeds = list(range(8))
     num_near_ties = num_decided = 0
 
-    for seed in range(0, 16, 8):
-        seeds = list(range(seed, seed + 8))
-        together = passes_of(conditioned, codes, labels, seeds, name)
-        for sample in range(8):
-            one = slice(sample, sample + 1)
-            alone = passes_of(conditioned, codes[one], labels[one], seeds[one], name)
-            draws, _ = draw_noise(seeded(seeds[sample]), 1, (num_steps, num_places, len(config.group_bits)))
-            for step, (here, there) in enumerate(zip(alone, together, strict=False)):
-                assert torch.equal(here.shown[0], there.shown[sample])
-                for mine, theirs in zip(here.logits, there.logits, strict=True):
-                    torch.testing.assert_close(mine[0], theirs[sample], atol=TIE / 2, rtol=0)
-                may_be_hidden = (codes[sample] == config.mask_id).flatten()
-                if name != "critic":
-                    may_be_hidden &= here.proposal.is_masked[0]
-                num_hidden = int((here.filled == config.mask_id).sum())
-                is_tie = is_near_tie(here, draws[0, step], num_hidden, may_be_hidden)
-                num_near_ties += is_tie
-                if not torch.equal(here.filled[0], there.filled[sample]):
-                    assert is_tie
-                    num_decided += 1
-                    break
+    together = passes_of(conditioned, codes, labels, seeds, name)
+    for sample in seeds:
+        one = slice(sample, sample + 1)
+        alone = passes_of(conditioned, codes[one], labels[one], seeds[one], name, jitter)
+        draws, _ = draw_noise(seeded(sample), 1, (num_steps, num_places, len(config.group_bits)))
+        for step, (here, there) in enumerate(zip(alone, together, strict=False)):
+            assert torch.equal(here.shown[0], there.shown[sample])
+            for mine, theirs in zip(here.logits, there.logits, strict=True):
+                torch.testing.assert_close(mine[0], theirs[sample], atol=TIE, rtol=0)
+            may_be_hidden = (codes[sample] == config.mask_id).flatten()
+            if name != "critic":
+                may_be_hidden &= here.proposal.is_masked[0]
+            num_hidden = int((here.filled == config.mask_id).sum())
+            is_near = is_near_tie(here, draws[0, step], num_hidden, may_be_hidden)
+            num_near_ties += is_near
+            if not torch.equal(here.filled[0], there.filled[sample]):
+                assert is_near
+                num_decided += 1
+                break
 
-    record_property("passes_with_a_near_tie", num_near_ties)
-    record_property("samples_that_a_tie_decided", num_decided)
-    assert num_near_ties < 16
+    print(f"near ties in {num_near_ties} passes of 8 samples; one decided in {num_decided} samples")
+    assert num_near_ties < 8
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
