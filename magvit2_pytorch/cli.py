@@ -2,7 +2,6 @@
 
 import logging
 import sys
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -64,7 +63,7 @@ def reconstruct(
     model: Path = Path("outputs/demo/pipeline"),
     output: Path = Path("reconstruction.mp4"),
     max_frames: int | None = None,
-    fps: float = 24,
+    fps: float | None = None,
     device: str | None = None,
 ) -> None:
     """Send a video through the tokenizer: `magvit2 reconstruct my_video.mp4 --output reconstruction.gif`.
@@ -75,26 +74,21 @@ def reconstruct(
     Args:
         video: File to read.
         model: Folder or Hub name of a pipeline.
-        output: File to write: .mp4 or .gif, or .png for frames in rows.
+        output: File to write: .mp4 or .gif, or .png for a single frame.
         max_frames: Read only so many frames.
-        fps: Frames per second of the file.
+        fps: Frames per second of the file; by default those of the video.
         device: Where to compute, say cpu or cuda:1; by default the accelerator that is there.
     """
     from .pipelines import VideoGenerationPipeline
-    from .pipelines.pictures import save_videos
-    from .pipelines.tokenization import fit
-    from .pipelines.tokenization import reconstruct as through_codes
-    from .pipelines.video_files import check_ending, iterate_video
+    from .pipelines.pictures import MIN_WIDTH
+    from .pipelines.video_files import check_ending
 
     check_ending(output)
     pipeline = VideoGenerationPipeline.from_pretrained(model).to(chosen_device(device))
-    size = pipeline.tokenizer.config.height_width
-    frames = islice(iterate_video(video), max_frames)  # made small one by one: a whole file need not fit into memory
-    original = torch.cat([fit(frame, *size) for frame in frames], dim=1)
-    reconstruction = through_codes(pipeline.tokenizer, original, clip_frames=pipeline.num_frames)
-    save_videos(output, torch.stack([original, reconstruction]), captions=["original", "reconstruction"], fps=fps)
-    decibel = -10 * (original - reconstruction).square().mean().clamp_min(1e-12).log10()
-    print(f"{output}: {original.shape[1]} frames, PSNR {decibel:.2f} dB")
+    written = pipeline.reconstruct(
+        video, output=output, side_by_side=True, fps=fps, max_frames=max_frames, min_width=MIN_WIDTH
+    )
+    print(f"{output}: {written.num_frames} frames, PSNR {written.psnr:.2f} dB")
 
 
 def demo(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import av.error
@@ -11,6 +12,15 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+
+class Probe(NamedTuple):
+    """What the header of a file claims."""
+
+    fps: float | None
+    """Frames per second, on average where they vary; None for a picture, and where nothing tells."""
+    num_frames: int | None
+    """Headers lie about it: for progress bars only."""
 
 
 class DecodingError(Exception):
@@ -66,20 +76,20 @@ def decode_video(path: Path) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
         raise DecodingError(str(error)) from error
 
 
-def frame_rate(path: Path) -> float | None:
-    """Frames per second of a video, on average where they vary. None for a picture, and where nothing tells.
+def probe(path: Path) -> Probe:
+    """What a file tells before any of its frames are decoded.
 
     Raises:
-        DecodingError: the file holds no video.
+        DecodingError: it holds no video.
     """
     if path.suffix.lower() in PICTURE_ENDINGS:
-        return None
+        return Probe(None, 1)
     try:
         with av.open(path, metadata_errors="ignore") as container:
             stream = container.streams.video[0]
             guess = float(stream.guessed_rate or 0)
             if container.format.name != "gif":
-                return float(stream.average_rate or guess) or None
+                return Probe(float(stream.average_rate or guess) or None, stream.frames or None)
             delays = [packet.duration or 0 for packet in container.demux(stream) if packet.dts is not None]
             seconds = sum(delays) * float(stream.time_base or 0)
     except IndexError as error:
@@ -87,6 +97,7 @@ def frame_rate(path: Path) -> float | None:
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise DecodingError(str(error)) from error
     if len(delays) < 2 or not seconds:
-        return None
+        return Probe(None, len(delays))
     # The header of a .gif has no rate, and its delays are rounded to a hundredth of a second.
-    return guess if guess > 0 and abs(len(delays) / guess - seconds) < 0.011 else len(delays) / seconds
+    is_guess_right = guess > 0 and abs(len(delays) / guess - seconds) < 0.011
+    return Probe(guess if is_guess_right else len(delays) / seconds, len(delays))

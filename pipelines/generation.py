@@ -17,10 +17,11 @@ from .output import OUTPUT_TYPES, GenerationOutput
 from .requests import Label, Request, check_context, label_indices, repeat_each
 from .saved_pipeline import SavedPipeline
 from .seeds import sample_generators, spawn
+from .tokenization import TokenizationPipeline
 from .windows import Drawing, Window, draw_windows, plan_windows
 
 
-class VideoGenerationPipeline(SavedPipeline):
+class VideoGenerationPipeline(SavedPipeline, TokenizationPipeline):
     """Both halves of the model and the names of its labels, from one folder.
 
     The folder holds `model_index.json`, `tokenizer/`, `maskgit/` and model cards.

@@ -1,7 +1,7 @@
 """Pictures for people: clips side by side, enlarged, with captions."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from .video_files import STILLS, check_ending, write_frames
+from .video_files import STILLS, check_ending, video_writer, write_frames
 
 MIN_WIDTH = 512  # pixels; smaller pictures are enlarged by whole factors
 GAP = 2  # pixels between clips, after enlarging
@@ -46,6 +46,25 @@ def save_videos(
         captions = [text for caption in captions or [""] * rows for text in (caption, *[""] * (num_frames - 1))]
         columns = num_frames
     write_frames(path, tile(videos, captions=captions, columns=columns, min_width=min_width), fps=fps)
+
+
+def save_pieces(
+    path: str | Path,
+    pieces: Iterable[Float[Tensor, "b 3 _ H W"]],
+    *,
+    captions: Sequence[str] | None = None,
+    fps: float = 12,
+    columns: int | None = None,
+    min_width: int = MIN_WIDTH,
+) -> None:
+    """Videos that come piece by piece, side by side in one .mp4 or .gif; of a single frame also .png or .jpg.
+
+    Raises:
+        ValueError: as `video_writer`.
+    """
+    with video_writer(path, fps=fps) as write:
+        for piece in pieces:
+            write(tile(piece, captions=captions, columns=columns, min_width=min_width))
 
 
 def tile(

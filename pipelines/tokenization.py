@@ -1,38 +1,221 @@
-"""Tokenization of whole videos: video to codes to video, clip by clip."""
+"""Tokenization of whole videos, files or tensors: to codes and back, piece by piece, in memory that does not grow."""
+
+from pathlib import Path
+from typing import NamedTuple, overload
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..tokenizer import VideoTokenizer
-from ..tokenizer.pixels import to_model_range, to_unit_range
+from .code_files import CodesInfo, VideoCodes, check_code_ending, code_file_writer, fingerprint
+from .pictures import save_pieces
+from .streams import MeanSquaredError, decode_pieces, encode_pieces, reconstruct_pieces
+from .video_files import DEFAULT_FPS, check_ending
+from .video_source import Pixels, VideoSource
+
+PIECE_FRAMES = 16
 
 
-def fit(video: Float[Tensor, "3 T H W"], height: int, width: int) -> Float[Tensor, "3 T h w"]:
-    """Crop the middle to the shape of `height` x `width` and resize it to that, by area averaging when smaller."""
-    rows, columns = video.shape[2:]
-    scale = min(rows / height, columns / width)
-    crop_rows, crop_columns = round(height * scale), round(width * scale)
-    top, left = (rows - crop_rows) // 2, (columns - crop_columns) // 2
-    cropped = video[:, :, top : top + crop_rows, left : left + crop_columns]
-    if (crop_rows, crop_columns) == (height, width):
-        return cropped
-    frames = cropped.transpose(0, 1)
-    smaller = scale >= 1
-    resized = F.interpolate(frames, (height, width), mode="area" if smaller else "bilinear", antialias=not smaller)
-    return resized.transpose(0, 1)
+class WrittenVideo(NamedTuple):
+    """A file that was written piece by piece."""
+
+    path: Path
+    num_frames: int
+    fps: float
+    psnr: float | None
+    """Of a reconstruction, over all its frames, in decibels."""
 
 
-@torch.inference_mode()
-def reconstruct(
-    tokenizer: VideoTokenizer, video: Float[Tensor, "3 T H W"], *, clip_frames: int, progress: bool = True
-) -> Float[Tensor, "3 T H W"]:
-    """A video in [0, 1] through codes and back, in clips of `clip_frames` frames, each by itself."""
-    parameter = next(tokenizer.parameters())
-    clips = []
-    for clip in tqdm(video.split(clip_frames, dim=1), desc="Reconstructing", unit="clip", disable=not progress):
-        pixels = to_model_range(clip[None]).to(parameter)
-        clips.append(to_unit_range(tokenizer(pixels).float())[0].cpu())
-    return torch.cat(clips, dim=1)
+class TokenizationPipeline:
+    """Videos to codes and back, for files and tensors of any length.
+
+    Videos run through the tokenizer piece by piece, with a state that runs through the whole video: the result is that
+    of `tokenizer.encode` and `tokenizer.decode` for all frames at once, but memory grows only with what is returned;
+    where an output file is named, not at all (except by the keys and values of full `attend_time` layers).
+
+    Arguments of all methods:
+        output: a file to write the result into as it comes. It appears when it is whole.
+        own_size: take frames as large as they are; by default they are cropped and resized to what the tokenizer was
+            trained for.
+        max_frames: take only so many frames from the start.
+        piece_frames: frames that are in memory at once.
+        progress: show a progress bar.
+    """
+
+    tokenizer: VideoTokenizer
+
+    def __init__(self, tokenizer: VideoTokenizer) -> None:
+        self.tokenizer = tokenizer.eval()
+
+    def tokenize(
+        self,
+        video: str | Path | Pixels,
+        *,
+        output: str | Path | None = None,
+        own_size: bool = False,
+        max_frames: int | None = None,
+        piece_frames: int = PIECE_FRAMES,
+        progress: bool = True,
+    ) -> VideoCodes:
+        """The codes of a video; an image file is a video of one frame.
+
+        Args:
+            video: a file, or a tensor in [0, 1].
+            output: ends in .safetensors.
+
+        Returns:
+            The codes, with all that it takes to make them a video again; of those in `output` nothing is in memory.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it holds no video, the tensor is no video in [0, 1], or `output` is no file of codes.
+        """
+        if output is not None:
+            check_code_ending(output)
+        source = self._source(video, own_size, max_frames, piece_frames, progress)
+        pieces = encode_pieces(self.tokenizer, source)
+        if output is None:
+            codes = torch.cat(list(pieces), dim=1)
+            return VideoCodes(self._info(source), codes)
+        with code_file_writer(output, codebook_size=self.tokenizer.codebook_size) as writer:
+            for piece in pieces:
+                writer.write(piece)
+            writer.info = info = self._info(source)
+        return VideoCodes(info, Path(output))
+
+    @overload
+    def detokenize(
+        self, codes: VideoCodes | str | Path, *, piece_frames: int = PIECE_FRAMES, progress: bool = True
+    ) -> Float[Tensor, "b 3 T H W"]: ...
+
+    @overload
+    def detokenize(
+        self,
+        codes: VideoCodes | str | Path,
+        *,
+        output: str | Path,
+        fps: float | None = None,
+        min_width: int = 0,
+        piece_frames: int = PIECE_FRAMES,
+        progress: bool = True,
+    ) -> WrittenVideo: ...
+
+    def detokenize(
+        self,
+        codes: VideoCodes | str | Path,
+        *,
+        output: str | Path | None = None,
+        fps: float | None = None,
+        min_width: int = 0,
+        piece_frames: int = PIECE_FRAMES,
+        progress: bool = True,
+    ) -> Float[Tensor, "b 3 T H W"] | WrittenVideo:
+        """The video in [0, 1] that codes stand for, of the size and length of the one that they were made from.
+
+        Args:
+            codes: what `tokenize` gave, or a file of codes.
+            output: .mp4 or .gif; for a single frame .png or .jpg. Several videos lie side by side in it.
+            fps: frames per second of the file; by default those of the video that the codes were made from.
+            min_width: the picture in the file is enlarged by a whole factor to at least so many pixels.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is no whole file of codes, they are of another tokenizer, or `output` cannot be written.
+        """
+        if output is not None:
+            check_ending(output)
+        codes = codes if isinstance(codes, VideoCodes) else VideoCodes.load(codes)
+        codes.check(self.tokenizer)
+        pieces = decode_pieces(self.tokenizer, codes, piece_frames, progress=progress)
+        if output is None:
+            return torch.cat(list(pieces), dim=2)
+        fps = fps or codes.info.fps or DEFAULT_FPS
+        save_pieces(output, pieces, fps=fps, min_width=min_width)
+        return WrittenVideo(Path(output), codes.info.num_frames, fps, None)
+
+    @overload
+    def reconstruct(
+        self,
+        video: str | Path | Pixels,
+        *,
+        own_size: bool = False,
+        max_frames: int | None = None,
+        piece_frames: int = PIECE_FRAMES,
+        progress: bool = True,
+    ) -> Float[Tensor, "b 3 T H W"]: ...
+
+    @overload
+    def reconstruct(
+        self,
+        video: str | Path | Pixels,
+        *,
+        output: str | Path,
+        side_by_side: bool = False,
+        fps: float | None = None,
+        min_width: int = 0,
+        own_size: bool = False,
+        max_frames: int | None = None,
+        piece_frames: int = PIECE_FRAMES,
+        progress: bool = True,
+    ) -> WrittenVideo: ...
+
+    def reconstruct(
+        self,
+        video: str | Path | Pixels,
+        *,
+        output: str | Path | None = None,
+        side_by_side: bool = False,
+        fps: float | None = None,
+        min_width: int = 0,
+        own_size: bool = False,
+        max_frames: int | None = None,
+        piece_frames: int = PIECE_FRAMES,
+        progress: bool = True,
+    ) -> Float[Tensor, "b 3 T H W"] | WrittenVideo:
+        """A video in [0, 1] through codes and back.
+
+        Args:
+            video, output, fps, min_width: as in `tokenize` and `detokenize`.
+            side_by_side: the file shows the original beside the reconstruction.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it holds no video, the tensor is no video in [0, 1], or `output` cannot be written.
+        """
+        if output is not None:
+            check_ending(output)
+        source = self._source(video, own_size, max_frames, piece_frames, progress)
+        pairs = reconstruct_pieces(self.tokenizer, source)
+        if output is None:
+            return torch.cat([reconstruction for _, reconstruction in pairs], dim=2)
+        fps = fps or source.fps or DEFAULT_FPS
+        error = MeanSquaredError()
+        pieces = (beside(*pair) if side_by_side else pair[1] for pair in error.of(pairs))
+        captions = ["original", "reconstruction"] * source.batch if side_by_side else None
+        columns = 2 if side_by_side else None
+        save_pieces(output, pieces, captions=captions, fps=fps, columns=columns, min_width=min_width)
+        return WrittenVideo(Path(output), source.num_frames, fps, error.psnr)
+
+    def _source(
+        self, video: str | Path | Pixels, own_size: bool, max_frames: int | None, piece_frames: int, progress: bool
+    ) -> VideoSource:
+        size = None if own_size else self.tokenizer.config.height_width
+        return VideoSource(video, size=size, piece_frames=piece_frames, max_frames=max_frames, progress=progress)
+
+    def _info(self, source: VideoSource) -> CodesInfo:
+        return CodesInfo(
+            num_frames=source.num_frames,
+            height=source.height,
+            width=source.width,
+            fps=source.fps,
+            codebook_size=self.tokenizer.codebook_size,
+            tokenizer=fingerprint(self.tokenizer),
+        )
+
+
+def beside(
+    original: Float[Tensor, "b 3 T H W"], reconstruction: Float[Tensor, "b 3 T H W"]
+) -> Float[Tensor, "pairs 3 T H W"]:
+    """Each original followed by its reconstruction."""
+    return torch.stack([original, reconstruction], dim=1).flatten(0, 1)

@@ -47,7 +47,7 @@ def iterate_frames(path: str | Path) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
 def iterate_video(path: str | Path) -> Iterator[Float[Tensor, "3 1 H W"]]:
     """The frames of a file as videos of one frame in [0, 1]; raises what `iterate_frames` raises."""
     for frame in iterate_frames(path):
-        pixels = torch.from_numpy(np.ascontiguousarray(frame)).float() / 255
+        pixels = torch.from_numpy(frame.astype(np.float32)) / 255
         yield rearrange(pixels, "H W c -> c 1 H W")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from magvit2_pytorch.pipelines.decoding import frame_rate
+from magvit2_pytorch.pipelines.decoding import probe
 from magvit2_pytorch.pipelines.generation import GenerationOutput
 from magvit2_pytorch.pipelines.pictures import GAP, save_videos, tile
 from magvit2_pytorch.pipelines.video_files import read_video, video_writer, write_frames
@@ -164,14 +164,14 @@ def test_every_frame_of_an_animation_stays_one_also_where_nothing_moves(tmp_path
 def test_the_frame_rate_is_kept(tmp_path: Path, ending: str, fps: float) -> None:
     write_frames(tmp_path / f"video{ending}", ramp(20, 16, 16), fps=fps)
 
-    assert frame_rate(tmp_path / f"video{ending}") == pytest.approx(fps, rel=1e-6)
+    assert probe(tmp_path / f"video{ending}") == (pytest.approx(fps, rel=1e-6), 20)
 
 
 def test_a_picture_has_no_frame_rate(tmp_path: Path) -> None:
     for ending in (".png", ".jpg", ".gif"):
         write_frames(tmp_path / f"picture{ending}", ramp(1, 16, 16), fps=10)
 
-        assert frame_rate(tmp_path / f"picture{ending}") is None
+        assert probe(tmp_path / f"picture{ending}") == (None, 1)
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:

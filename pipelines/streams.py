@@ -1,0 +1,78 @@
+"""Videos in [0, 1] through a tokenizer piece by piece, on whatever device it is."""
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..tokenizer import VideoTokenizer
+from ..tokenizer.pixels import to_model_range, to_unit_range
+from .code_files import VideoCodes
+from .video_source import VideoSource
+
+Piece = Float[Tensor, "b 3 _ H W"]
+
+
+def encode_pieces(tokenizer: VideoTokenizer, pieces: Iterable[Piece]) -> Iterator[Int[Tensor, "b _ h w"]]:
+    """The codes, on the CPU, of a video that comes in pieces."""
+    parameter = next(tokenizer.parameters())
+    for codes in tokenizer.encode_stream(to_model_range(piece).to(parameter) for piece in pieces):
+        yield codes.cpu()
+
+
+def decode_pieces(
+    tokenizer: VideoTokenizer, codes: VideoCodes, piece_frames: int, *, progress: bool
+) -> Iterator[Piece]:
+    """The video of codes, on the CPU, in pieces of some `piece_frames`.
+
+    Raises:
+        ValueError: the sizes beside the codes are not those of their grid.
+    """
+    if piece_frames < 1:
+        raise ValueError(f"piece_frames must be positive, got {piece_frames}")
+    info, device = codes.info, next(tokenizer.parameters()).device
+    step = max(1, piece_frames // tokenizer.temporal_stride)
+    on_device = (piece.to(device) for piece in codes.pieces(step))
+    with tqdm(total=info.num_frames, unit="frame", disable=not progress) as bar:
+        for video in tokenizer.decode_stream(on_device, info.num_frames, info.height, info.width):
+            yield to_unit_range(video.float()).cpu()
+            bar.update(video.shape[2])
+
+
+def reconstruct_pieces(tokenizer: VideoTokenizer, source: VideoSource) -> Iterator[tuple[Piece, Piece]]:
+    """Pieces of a video, each beside its reconstruction."""
+    waiting: deque[Tensor] = deque()  # frames whose reconstruction is still to come
+
+    def remembered() -> Iterator[Piece]:
+        for piece in source:
+            waiting.extend(piece.split(1, dim=2))
+            yield piece
+
+    device = next(tokenizer.parameters()).device
+    codes = (piece.to(device) for piece in encode_pieces(tokenizer, remembered()))
+    for video in tokenizer.decode_stream(codes, height=source.height, width=source.width):
+        num_frames = min(video.shape[2], len(waiting))  # the last latent frame may stand for more than there are
+        original = torch.cat([waiting.popleft() for _ in range(num_frames)], dim=2)
+        yield original, to_unit_range(video[:, :, :num_frames].float()).cpu()
+
+
+class MeanSquaredError:
+    """Of pairs that pass by."""
+
+    def __init__(self) -> None:
+        self.sum, self.num_values = 0.0, 0
+
+    def of(self, pairs: Iterable[tuple[Piece, Piece]]) -> Iterator[tuple[Piece, Piece]]:
+        for original, reconstruction in pairs:
+            self.sum += float((original - reconstruction).double().square().sum())
+            self.num_values += original.numel()
+            yield original, reconstruction
+
+    @property
+    def psnr(self) -> float:
+        """In decibels, of pixels in [0, 1]."""
+        return -10 * math.log10(max(self.sum / self.num_values, 1e-12))

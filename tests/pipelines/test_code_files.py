@@ -1,0 +1,174 @@
+import json
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from magvit2_pytorch import VideoTokenizer
+from magvit2_pytorch.pipelines.code_files import CodesInfo, VideoCodes, code_file_writer, fingerprint
+
+INFO = CodesInfo(num_frames=9, height=15, width=16, fps=24000 / 1001, codebook_size=2**10, tokenizer="0123456789abcdef")
+
+
+def codes_of(codebook_size: int, *shape: int) -> VideoCodes:
+    codes = torch.randint(codebook_size, shape)
+    codes.view(-1)[:2] = torch.tensor([0, codebook_size - 1])
+    return VideoCodes(replace(INFO, codebook_size=codebook_size), codes)
+
+
+@pytest.mark.parametrize(("codebook_size", "bytes_each"), [(2**8, 1), (2**16, 2), (2**18, 4), (2**20, 4)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_what_is_saved_is_loaded_again(tmp_path: Path, codebook_size: int, bytes_each: int, batch: int) -> None:
+    codes = codes_of(codebook_size, batch, 300, 4, 4)
+
+    codes.save(tmp_path / "a.safetensors")
+    loaded = VideoCodes.load(tmp_path / "a.safetensors")
+
+    assert loaded.info == codes.info
+    assert torch.equal(loaded.codes, codes.codes)
+    assert loaded.codes.dtype == torch.int64
+    assert loaded.shape == codes.shape == (batch, 300, 4, 4)
+    assert (tmp_path / "a.safetensors").stat().st_size == 1024 + bytes_each * batch * 300 * 16
+
+
+def test_the_file_is_one_that_safetensors_reads(tmp_path: Path) -> None:
+    codes = codes_of(2**18, 1, 3, 4, 4)
+    codes.save(tmp_path / "a.safetensors")
+
+    assert torch.equal(safetensors.torch.load_file(tmp_path / "a.safetensors")["codes"].long(), codes.codes)
+
+
+def test_a_copy_of_a_file_is_the_same_file(tmp_path: Path) -> None:
+    codes_of(2**16, 1, 600, 2, 2).save(tmp_path / "a.safetensors")
+
+    VideoCodes.load(tmp_path / "a.safetensors").save(tmp_path / "b.safetensors")
+
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_pieces_joined_are_the_whole(tmp_path: Path) -> None:
+    codes = codes_of(2**16, 1, 7, 4, 4)
+    codes.save(tmp_path / "a.safetensors")
+
+    for one in (codes, VideoCodes.load(tmp_path / "a.safetensors")):
+        pieces = list(one.pieces(3))
+
+        assert [piece.shape[1] for piece in pieces] == [3, 3, 1]
+        assert torch.equal(torch.cat(pieces, dim=1), codes.codes)
+
+
+def test_bits_are_counted_for_the_pixels_of_the_video() -> None:
+    codes = VideoCodes(INFO, torch.zeros(2, 3, 4, 4, dtype=torch.long))
+
+    assert codes.bits_per_pixel == 10 * 3 * 4 * 4 / (9 * 15 * 16)
+
+
+def test_an_error_on_the_way_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    codes_of(2**10, 1, 2, 4, 4).save(path)
+    before = path.read_bytes()
+
+    with pytest.raises(OSError, match="no space"):
+        write_and_fail(path)
+
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def write_and_fail(path: Path) -> None:
+    with code_file_writer(path, codebook_size=2**10) as writer:
+        writer.write(torch.zeros(1, 2, 4, 4, dtype=torch.long))
+        raise OSError("no space left on device")
+
+
+def test_pieces_that_do_not_follow_each_other_are_refused(tmp_path: Path) -> None:
+    for first, second in [((1, 2, 4, 4), (1, 2, 4, 5)), ((1, 2, 4, 4), (2, 2, 4, 4)), ((2, 2, 4, 4), (2, 1, 4, 4))]:
+        with pytest.raises(ValueError, match=r"cannot follow"):
+            write_two(tmp_path / "a.safetensors", first, second)
+
+    assert not list(tmp_path.iterdir())
+
+
+def write_two(path: Path, first: tuple[int, ...], second: tuple[int, ...]) -> None:
+    with code_file_writer(path, codebook_size=2**10) as writer:
+        writer.write(torch.zeros(first, dtype=torch.long))
+        writer.write(torch.zeros(second, dtype=torch.long))
+
+
+def test_what_is_no_file_of_codes_is_refused_in_words(tmp_path: Path) -> None:
+    codes = codes_of(2**10, 1, 3, 4, 4)
+    path = tmp_path / "a.safetensors"
+    codes.save(path)
+    whole = path.read_bytes()
+
+    with pytest.raises(ValueError, match=r"ends in \.safetensors, got .*a\.npy"):
+        codes.save(tmp_path / "a.npy")
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        VideoCodes.load(tmp_path / "missing.safetensors")
+    for content in (b"no codes", whole[:500], whole[:-1]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"a\.safetensors is no whole file of codes"):
+            VideoCodes.load(path)
+    path.write_bytes(whole.replace(b"magvit2 codes 1", b"magvit2 codes 9"))
+    with pytest.raises(ValueError, match=r"its format is 'magvit2 codes 9', this release reads 'magvit2 codes 1'"):
+        VideoCodes.load(path)
+    path.write_bytes(whole.replace(b'"height": "15"', b'"height": "{}"'))
+    with pytest.raises(ValueError, match=r"a\.safetensors\.height must be int"):
+        VideoCodes.load(path)
+    safetensors.torch.save_file({"codes": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match="its format is None"):
+        VideoCodes.load(path)
+
+
+def test_the_header_says_what_stands_beside_the_codes(tmp_path: Path) -> None:
+    codes_of(2**10, 1, 3, 4, 4).save(tmp_path / "a.safetensors")
+    content = (tmp_path / "a.safetensors").read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+
+    header = json.loads(content[8 : 8 + length])
+
+    assert header["__metadata__"]["num_frames"] == "9"
+    assert float(header["__metadata__"]["fps"]) == 24000 / 1001
+
+
+def small_tokenizer(**changes) -> VideoTokenizer:
+    torch.manual_seed(0)
+    options = {"image_size": 16, "init_dim": 16, "layers": ("residual", "compress_space"), "codebook_size": 2**7}
+    return VideoTokenizer(**options | changes)
+
+
+def test_a_tokenizer_has_one_fingerprint_wherever_and_in_whatever_type_it_is(tmp_path: Path) -> None:
+    tokenizer = small_tokenizer()
+    tokenizer.save_pretrained(tmp_path)
+
+    same = [
+        VideoTokenizer.from_pretrained(tmp_path),
+        small_tokenizer(image_size=64, gradient_checkpointing=False),
+        small_tokenizer().to(torch.bfloat16),
+    ]
+
+    assert {fingerprint(one) for one in same} == {fingerprint(tokenizer)}
+
+
+def test_what_changes_the_codes_changes_the_fingerprint() -> None:
+    trained = small_tokenizer()
+    with torch.no_grad():
+        next(trained.parameters()).view(-1)[0] += 0.1
+    others = [trained, small_tokenizer(quantizer="bsq"), small_tokenizer(norm="channel"), small_tokenizer()]
+
+    assert len({fingerprint(one) for one in others}) == 4
+
+
+def test_codes_of_another_tokenizer_are_refused() -> None:
+    tokenizer = small_tokenizer()
+    codes = codes_of(2**7, 1, 3, 4, 4)
+    ours = VideoCodes(replace(codes.info, tokenizer=fingerprint(tokenizer)), codes.codes)
+
+    ours.check(tokenizer)
+    with pytest.raises(ValueError, match="another tokenizer"):
+        codes.check(tokenizer)
+    with pytest.raises(ValueError, match="with 128 codes, this one has 256"):
+        ours.check(small_tokenizer(codebook_size=2**8))
