@@ -1,4 +1,4 @@
-"""Tokenization of whole videos, files or tensors: to codes and back, piece by piece, in memory that does not grow."""
+"""Tokenization of whole videos, in files or in memory: to codes and back, piece by piece."""
 
 from pathlib import Path
 from typing import NamedTuple, overload
@@ -9,10 +9,11 @@ from torch import Tensor
 
 from ..tokenizer import VideoTokenizer
 from .code_files import CodesInfo, VideoCodes, check_code_ending, code_file_writer, fingerprint
+from .inputs import VideoLike
 from .pictures import save_pieces
 from .streams import MeanSquaredError, decode_pieces, encode_pieces, reconstruct_pieces
 from .video_files import DEFAULT_FPS, check_ending
-from .video_source import Pixels, VideoSource
+from .video_source import VideoSource
 
 PIECE_FRAMES = 16
 
@@ -28,7 +29,7 @@ class WrittenVideo(NamedTuple):
 
 
 class TokenizationPipeline:
-    """Videos to codes and back, for files and tensors of any length.
+    """Videos to codes and back, in files and in memory, of any length.
 
     Videos run through the tokenizer piece by piece, with a state that runs through the whole video: the result is that
     of `tokenizer.encode` and `tokenizer.decode` for all frames at once, but memory grows only with what is returned;
@@ -50,7 +51,7 @@ class TokenizationPipeline:
 
     def tokenize(
         self,
-        video: str | Path | Pixels,
+        video: str | Path | VideoLike,
         *,
         output: str | Path | None = None,
         own_size: bool = False,
@@ -61,7 +62,7 @@ class TokenizationPipeline:
         """The codes of a video; an image file is a video of one frame.
 
         Args:
-            video: a file, or a tensor in [0, 1].
+            video: a file, or a video or several in any form that `generate` takes.
             output: ends in .safetensors.
 
         Returns:
@@ -69,7 +70,7 @@ class TokenizationPipeline:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it holds no video, the tensor is no video in [0, 1], or `output` is no file of codes.
+            ValueError: it holds no video, the pixels are no video in [0, 1], or `output` is no file of codes.
         """
         if output is not None:
             check_code_ending(output)
@@ -137,7 +138,7 @@ class TokenizationPipeline:
     @overload
     def reconstruct(
         self,
-        video: str | Path | Pixels,
+        video: str | Path | VideoLike,
         *,
         own_size: bool = False,
         max_frames: int | None = None,
@@ -148,7 +149,7 @@ class TokenizationPipeline:
     @overload
     def reconstruct(
         self,
-        video: str | Path | Pixels,
+        video: str | Path | VideoLike,
         *,
         output: str | Path,
         side_by_side: bool = False,
@@ -162,7 +163,7 @@ class TokenizationPipeline:
 
     def reconstruct(
         self,
-        video: str | Path | Pixels,
+        video: str | Path | VideoLike,
         *,
         output: str | Path | None = None,
         side_by_side: bool = False,
@@ -181,7 +182,7 @@ class TokenizationPipeline:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it holds no video, the tensor is no video in [0, 1], or `output` cannot be written.
+            ValueError: it holds no video, the pixels are no video in [0, 1], or `output` cannot be written.
         """
         if output is not None:
             check_ending(output)
@@ -198,7 +199,7 @@ class TokenizationPipeline:
         return WrittenVideo(Path(output), source.num_frames, fps, error.psnr)
 
     def _source(
-        self, video: str | Path | Pixels, own_size: bool, max_frames: int | None, piece_frames: int, progress: bool
+        self, video: str | Path | VideoLike, own_size: bool, max_frames: int | None, piece_frames: int, progress: bool
     ) -> VideoSource:
         size = None if own_size else self.tokenizer.config.height_width
         return VideoSource(video, size=size, piece_frames=piece_frames, max_frames=max_frames, progress=progress)

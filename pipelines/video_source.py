@@ -1,4 +1,4 @@
-"""A video that is to be tokenized, from a file or a tensor, as pieces that are made when they are asked for."""
+"""A video that is to be tokenized, from a file or in memory, as pieces that are made when they are asked for."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
@@ -12,9 +12,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .decoding import DecodingError, probe
+from .inputs import VideoLike, as_videos
 from .video_files import iterate_video
-
-Pixels = Float[Tensor, "b 3 T H W"] | Float[Tensor, "3 T H W"]
 
 
 class VideoSource:
@@ -22,7 +21,7 @@ class VideoSource:
 
     def __init__(
         self,
-        video: str | Path | Pixels,
+        video: str | Path | VideoLike,
         *,
         size: tuple[int, int] | None,
         piece_frames: int,
@@ -37,7 +36,7 @@ class VideoSource:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it holds no video, the tensor is no video in [0, 1], or a number is not positive.
+            ValueError: it holds no video, the pixels are no video in [0, 1], or a number is not positive.
         """
         for name, number in (("piece_frames", piece_frames), ("max_frames", max_frames)):
             if number is not None and number < 1:
@@ -47,8 +46,8 @@ class VideoSource:
         self.num_frames = 0
         """How many have been given."""
         self.progress = progress
-        if isinstance(video, Tensor):
-            whole = checked(video)[:, :, :max_frames]
+        if not isinstance(video, str | Path):
+            whole = as_videos(video, "video")[:, :, :max_frames]
             self.expected: int | None = whole.shape[2]
             self.batch, self.height, self.width = len(whole), *(size or whole.shape[3:])
             self.pieces = (fit(piece, *size) if size else piece for piece in whole.split(piece_frames, dim=2))
@@ -69,25 +68,6 @@ class VideoSource:
                 self.num_frames += piece.shape[2]
                 yield piece
                 bar.update(piece.shape[2])
-
-
-def checked(video: Pixels) -> Float[Tensor, "b 3 T H W"]:
-    """A tensor as videos on the CPU.
-
-    Raises:
-        ValueError: wrong shape, type or values.
-    """
-    if video.ndim not in (4, 5) or video.shape[-4] != 3 or video.numel() == 0:
-        raise ValueError(
-            f"a video must have the shape (3, frames, height, width), several (batch, 3, ...), got {tuple(video.shape)}"
-        )
-    if not video.is_floating_point():
-        raise ValueError(f"a video must be floating point in [0, 1], got {video.dtype}")
-    low, high = (float(bound) for bound in torch.aminmax(video.detach()))
-    if not (low >= 0 and high <= 1):  # false for NaN, too
-        raise ValueError(f"pixels must be in [0, 1], got values from {low:g} to {high:g}")
-    video = video.detach().cpu().float()
-    return video if video.ndim == 5 else video[None]
 
 
 def fit(video: Float[Tensor, "b 3 T H W"], height: int, width: int) -> Float[Tensor, "b 3 T h w"]:
