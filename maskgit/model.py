@@ -10,15 +10,15 @@ import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from x_transformers import Encoder
 
 from ..pretrained import Pretrained
+from .attention import make_encoder
 from .checks import check_integers
 from .config import MaskGitConfig
 from .context import ContextEmbedding
 from .embeddings import EMBEDDING_STD, SubCodeEmbedding
 from .factorization import split_codes
-from .positions import NUM_POSITION_FEATURES, position_features, rotary_angles
+from .positions import NUM_POSITION_FEATURES, position_features, rotary_turns
 from .presets import PRESETS
 
 
@@ -47,19 +47,7 @@ class MaskGit(Pretrained):
         self.task = nn.Embedding(len(config.tasks) + 1, width) if config.tasks else None
         self.registers = nn.Parameter(torch.empty(config.num_registers, width)) if config.num_registers else None
         self.context = ContextEmbedding(config.dim_context, width) if config.dim_context else None
-        self.encoder = Encoder(
-            dim=width,
-            depth=config.depth,
-            heads=config.num_heads,
-            cross_attend=self.context is not None,
-            attn_dim_head=config.head_size,
-            attn_flash=True,
-            attn_qk_rmsnorm=config.qk_norm,
-            attn_dropout=config.dropout,
-            ff_mult=config.mlp_ratio,
-            ff_dropout=config.dropout,
-            zero_init_branch_output=True,
-        )
+        self.encoder = make_encoder(config)
         self.critic = nn.Linear(width, 1) if config.critic else None
         for module in (self.position, self.critic):
             if module is not None:
@@ -176,13 +164,8 @@ class MaskGit(Pretrained):
             nothing = torch.zeros(given.shape[:2], dtype=torch.bool, device=x.device)
             is_padding = nothing if context_padding is None else context_padding
             seen["context"], seen["context_mask"] = self.context(given, is_padding)
-        angles = F.pad(rotary_angles(grid, config.head_size, codes.device), (0, 0, config.num_registers, 0))
-        x = self.encoder(
-            x * math.sqrt(config.width),
-            # The library turns queries and keys under an autocast that does not know the meta device.
-            rotary_pos_emb=None if codes.is_meta else (angles, 1.0),
-            **seen,
-        )
+        turns = F.pad(rotary_turns(grid, config.head_size, codes.device), (0, 0, config.num_registers, 0), value=1)
+        x = self.encoder(x * math.sqrt(config.width), rotary_pos_emb=turns, **seen)
         return x[:, config.num_registers :]
 
     def card_facts(self) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Where a code lies in its grid, as numbers that mean the same in a grid of any size."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 MIN_HEAD_SIZE = 6  # one pair of channels for each axis
@@ -19,15 +19,15 @@ def position_features(grid: tuple[int, int, int], device: torch.device) -> Float
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
-def rotary_angles(grid: tuple[int, int, int], head_size: int, device: torch.device) -> Float[Tensor, "1 n d"]:
-    """Angles by which attention turns pairs of neighbouring channels, so that it sees how far apart places are.
+def rotary_turns(grid: tuple[int, int, int], head_size: int, device: torch.device) -> Complex[Tensor, "n pairs"]:
+    """The turns that attention gives to pairs of channels, so that it sees how far apart places are: exp(i angle).
 
     The pairs of a head are dealt to t, h and w, a little fewer to t.
     """
     num_pairs = head_size // 2
     in_plane = num_pairs * 3 // 8
     angles = _angles(grid, (num_pairs - 2 * in_plane, in_plane, in_plane), device)
-    return angles.repeat_interleave(2, dim=-1)[None]
+    return torch.polar(torch.ones_like(angles), angles)
 
 
 def _angles(grid: tuple[int, int, int], num_rates: tuple[int, int, int], device: torch.device) -> Float[Tensor, "n r"]:

@@ -220,6 +220,17 @@ def test_nothing_comes_out_of_registers_and_every_place_reads_them(config: MaskG
     assert (model(codes, labels)[0] - before).abs().amax(dim=-1).min() > 1e-3
 
 
+def test_logits_stand_at_the_place_that_they_are_for(config: MaskGitConfig) -> None:
+    fresh = MaskGit(config).eval()  # its layers do nothing yet, so no place sees another
+    codes, labels = random_codes(config, 1), torch.tensor([0])
+    changed = codes.clone()
+    changed[0, 1, 0, 2] ^= config.codebook_size - 1
+
+    differs = (fresh(codes, labels)[0] != fresh(changed, labels)[0]).any(dim=-1).reshape(config.grid)
+
+    assert differs.nonzero().tolist() == [[1, 0, 2]]
+
+
 def test_dropout_is_for_training_alone(config: MaskGitConfig, build: Build) -> None:
     model = build(replace(config, dropout=0.5))
     codes, labels = random_codes(config), torch.tensor([0, 1])

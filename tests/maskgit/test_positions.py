@@ -1,6 +1,6 @@
 import torch
 
-from magvit2_pytorch.maskgit.positions import NUM_POSITION_FEATURES, position_features, rotary_angles
+from magvit2_pytorch.maskgit.positions import NUM_POSITION_FEATURES, position_features, rotary_turns
 
 CPU = torch.device("cpu")
 
@@ -19,19 +19,20 @@ def test_every_place_has_features_of_its_own() -> None:
 
 
 def test_the_turn_between_two_places_depends_on_their_distance_alone() -> None:
-    angles = rotary_angles((4, 5, 6), 32, CPU).reshape(4, 5, 6, 32)
+    turns = rotary_turns((4, 5, 6), 32, CPU).reshape(4, 5, 6, 16)
 
-    from_the_corner = angles[1, 2, 3] - angles[0, 0, 0]
+    from_the_corner = turns[1, 2, 3] / turns[0, 0, 0]
 
-    torch.testing.assert_close(angles[3, 4, 5] - angles[2, 2, 2], from_the_corner)
-    torch.testing.assert_close(angles[2, 3, 4] - angles[1, 1, 1], from_the_corner)
+    torch.testing.assert_close(turns[3, 4, 5] / turns[2, 2, 2], from_the_corner)
+    torch.testing.assert_close(turns[2, 3, 4] / turns[1, 1, 1], from_the_corner)
+    torch.testing.assert_close(turns.abs(), torch.ones(4, 5, 6, 16))
 
 
 def test_the_pairs_of_every_head_see_all_three_axes() -> None:
     for head_size in (6, 8, 20, 32, 64):
-        angles = rotary_angles((2, 2, 2), head_size, CPU).reshape(2, 2, 2, head_size)
+        turns = rotary_turns((2, 2, 2), head_size, CPU).reshape(2, 2, 2, head_size // 2)
 
-        assert torch.equal(angles[..., 0::2], angles[..., 1::2])
-        assert angles[1, 0, 0].any()
-        assert angles[0, 1, 0].any()
-        assert angles[0, 0, 1].any()
+        assert (turns[0, 0, 0] == 1).all()
+        assert (turns[1, 0, 0] != 1).any()
+        assert (turns[0, 1, 0] != 1).any()
+        assert (turns[0, 0, 1] != 1).any()
