@@ -26,7 +26,7 @@ from magvit2_pytorch.pretrained import CONFIG_NAME
 from magvit2_pytorch.tokenizer import VideoTokenizer
 from magvit2_pytorch.train.codes import CodeBatches, encoded, fingerprint
 from magvit2_pytorch.train.command_line import WrittenTasks, parse_run
-from magvit2_pytorch.train.data import DataConfig, load_data
+from magvit2_pytorch.train.data import Clips, DataConfig, load_data
 from magvit2_pytorch.train.optimization import ExponentialMovingAverage, OptimizerConfig, adamw, set_learning_rate
 from magvit2_pytorch.train.run_folder import RunFolder
 from magvit2_pytorch.train.session import (
@@ -41,6 +41,7 @@ from magvit2_pytorch.train.session import (
     track,
 )
 from magvit2_pytorch.train.task_mix import ALL_TASKS, check_mix, conditions_of
+from magvit2_pytorch.train.task_samples import draw_tasks
 
 logger = logging.getLogger(__name__)
 
@@ -119,10 +120,13 @@ PRESETS = {
     "shapes-tasks": replace(
         DEMO,
         output_dir=Path("outputs/maskgit-shapes-tasks"),
-        tokenizer=Path("outputs/tokenizer-shapes"),
+        tokenizer=Path("outputs/tokenizer-shapes-tasks"),
         data=DataConfig(path="shapes"),
         tasks=ALL_TASKS,
-        num_steps=5000,
+        num_steps=3600,
+        evaluate_every=900,
+        save_every=900,
+        model=replace(DEMO.model, critic=True),
     ),
     "base": MaskGitRun(
         output_dir=Path("outputs/maskgit-base"),
@@ -238,7 +242,7 @@ def train(run: MaskGitRun) -> Path:
                 accelerator.log({f"train/{name}": value for name, value in means.items()}, step=done)
                 bar.set_postfix({name: f"{value:.3f}" for name, value in means.items()}, refresh=False)
             if is_main and done % run.evaluate_every == 0:
-                sample(pipeline, run, done)
+                sample(pipeline, data.heldout, run, done)
             interrupted = interruption.agreed(accelerator)
             if interrupted or done % run.save_every == 0 or done == run.last_step:
                 folder.save(accelerator, ema.model, done)
@@ -269,10 +273,13 @@ def load_tokenizer(folder: Path) -> VideoTokenizer:
     return VideoTokenizer.from_pretrained(inner if (inner / CONFIG_NAME).is_file() else folder)
 
 
-def sample(pipeline: VideoGenerationPipeline, run: MaskGitRun, step: int) -> None:
-    """Draw one sample for each of the first labels, always from the same seed."""
+def sample(pipeline: VideoGenerationPipeline, heldout: Clips, run: MaskGitRun, step: int) -> None:
+    """Draw one sample for each of the first labels, and one for each task that gives pixels, always from one seed."""
+    pictures = run.output_dir / "pictures"
     videos = pipeline.generate(labels=list(pipeline.labels[:PICTURED_LABELS]), seed=run.seed, progress=False)
-    videos.save(run.output_dir / "pictures" / f"samples-{step:08d}.gif")
+    videos.save(pictures / f"samples-{step:08d}.gif")
+    names = pipeline.maskgit.config.tasks
+    draw_tasks(pipeline, heldout, pictures / f"tasks-{step:08d}.gif", tasks=names, seed=run.seed)
     logger.info("step %d: samples drawn", step)
 
 

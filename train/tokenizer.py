@@ -109,6 +109,14 @@ DEMO = TokenizerRun(
 PRESETS = {
     "demo": DEMO,
     "shapes": replace(DEMO, output_dir=Path("outputs/tokenizer-shapes"), data=DataConfig(path="shapes")),
+    "shapes-tasks": replace(  # longer, for a transformer of all tasks: none can draw better than the tokenizer
+        DEMO,
+        output_dir=Path("outputs/tokenizer-shapes-tasks"),
+        data=DataConfig(path="shapes"),
+        num_steps=8000,
+        evaluate_every=2000,
+        save_every=2000,
+    ),
     "base": TokenizerRun(output_dir=Path("outputs/tokenizer-base"), data=DataConfig(resolution=128)),
     "magvit2": TokenizerRun(  # the paper's losses and optimizer; its batch is 256 clips over all processes
         output_dir=Path("outputs/tokenizer-magvit2"),

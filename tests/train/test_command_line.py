@@ -71,7 +71,7 @@ def test_a_misspelled_option_stops_and_names_what_was_meant(
 
 
 def test_an_unknown_preset_is_refused_with_those_there_are() -> None:
-    with pytest.raises(SystemExit, match="no preset 'dmeo', allowed are demo, shapes, base, magvit2"):
+    with pytest.raises(SystemExit, match="no preset 'dmeo', allowed are demo, shapes, shapes-tasks, base, magvit2"):
         parsed("dmeo")
 
 
@@ -80,7 +80,7 @@ def test_help_names_the_presets_and_explains_the_options(capsys: pytest.CaptureF
         parsed("--help")
 
     printed = capsys.readouterr().out
-    for text in ("demo, shapes, base, magvit2", "--config", "KIND[:ARGUMENT...]", "Optimizer steps."):
+    for text in ("demo, shapes, shapes-tasks, base, magvit2", "--config", "KIND[:ARGUMENT...]", "Optimizer steps."):
         assert text in printed
 
 

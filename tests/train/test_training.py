@@ -240,6 +240,8 @@ def test_a_stopped_transformer_run_goes_on_bit_for_bit(
 
     for part in ("pipeline/maskgit", "pipeline/tokenizer", "checkpoints/step-00000006"):
         assert_equal_weights(weights_in(maskgit_run.output_dir / part), weights_in(halved.output_dir / part))
+    pictures = {path.name for path in (halved.output_dir / "pictures").iterdir()}
+    assert pictures == {"samples-00000004.gif", *(["tasks-00000004.gif"] if mix else [])}
 
 
 def test_the_result_is_a_pipeline_that_generates(tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun) -> None:

@@ -1,0 +1,46 @@
+"""What a transformer makes of each task that gives pixels, in one picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..maskgit.tasks import task_named
+from ..pipelines import VideoGenerationPipeline
+from ..pipelines.pictures import save_videos
+from ..pipelines.regions import known_region
+from ..pipelines.seeds import seeded_generator
+from ..tokenizer.pixels import to_unit_range
+from .data import Clips
+
+COLUMNS = 6  # three tasks in a row, each with what is given beside what is made
+WIDTH = 768  # pixels
+UNKNOWN = 0.5  # grey
+
+
+def draw_tasks(pipeline: VideoGenerationPipeline, clips: Clips, path: Path, *, tasks: Sequence[str], seed: int) -> None:
+    """For each task with a region a clip: what is given of it, grey elsewhere, and what is made; from a seed.
+
+    Args:
+        path: of an animation, or of a still with a row for each clip.
+    """
+    captions: list[str] = []
+    videos: list[Tensor] = []
+    for number, name in enumerate(name for name in tasks if task_named(name).has_region):
+        row = clips[number % len(clips)]
+        video = to_unit_range(row["video"])
+        num_frames, height, width = video.shape[1:]
+        known = known_region(name, num_frames, height, width, seeded_generator(seed, number))
+        made = pipeline.generate(
+            labels=int(row["label"]) if task_named(name).uses_label else None,
+            video=video,
+            mask=~known,
+            task=name,
+            seed=seed,
+            progress=False,
+        )
+        videos += [video.where(known, UNKNOWN), made.videos[0]]
+        captions += [name, ""]
+    if videos:
+        save_videos(path, torch.stack(videos), captions=captions, columns=COLUMNS, min_width=WIDTH)
