@@ -6,6 +6,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
 from tqdm.auto import tqdm
 
 from ..maskgit.tasks import TASKS
@@ -22,6 +23,7 @@ from ..pipelines.regions import encode_condition, known_region
 from ..pipelines.seeds import seeded_generator
 from ..pretrained import config_to_dict
 from ..tokenizer import VideoTokenizer
+from .contexts import Contexts
 from .data import VideoData
 from .data.batches import epoch_order
 from .task_mix import WeightedTask, condition_of, drawn_tasks
@@ -144,8 +146,9 @@ class CodeBatches(IterableDataset[dict[str, Tensor]]):
     Each sample is for a task of the mix, drawn by weight; in every epoch anew.
 
     Yields:
-        {"codes": `b t h w`, "label": `b`}, and with a mix of tasks {"task": `b`, an index into the mix,
-        "condition_codes": `b t h w`, `mask_id` where there is none}
+        {"codes": `b t h w`, "labels": `b`}, with a mix of tasks also {"tasks": `b`, indices into the mix,
+        "condition_codes": `b t h w`, `mask_id` where there is none}, and with contexts {"context": `b m e`,
+        "context_padding": `b m`}: what a `MaskGitObjective` takes
     """
 
     def __init__(
@@ -157,6 +160,7 @@ class CodeBatches(IterableDataset[dict[str, Tensor]]):
         seed: int,
         mask_id: int,
         mix: Sequence[WeightedTask] = (),
+        contexts: Contexts | None = None,
         start: int = 0,
         process_index: int = 0,
         num_processes: int = 1,
@@ -176,15 +180,15 @@ class CodeBatches(IterableDataset[dict[str, Tensor]]):
         self.seed = seed
         self.mask_id = mask_id
         self.mix = tuple(mix)
+        self.contexts = contexts
         self.start = start
         self.process_index = process_index
         self.num_processes = num_processes
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        index = self.start
-        while True:
-            yield self.batch(index)
-            index += 1
+        worker = get_worker_info()
+        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        return (self.batch(index) for index in count(self.start + first, step))
 
     def batch(self, index: int) -> dict[str, Tensor]:
         """Batch number `index` of this process, whatever was asked for before."""
@@ -193,15 +197,17 @@ class CodeBatches(IterableDataset[dict[str, Tensor]]):
         rows = self.table[[self.row(place) for place in places]]
         batch = {
             "codes": self.grids(np.stack(rows["codes"])),
-            "label": torch.from_numpy(np.asarray(rows["label"], np.int64)),
+            "labels": torch.from_numpy(np.asarray(rows["label"], np.int64)),
         }
-        if not self.mix:
-            return batch
-        tasks = drawn_tasks(self.mix, self.seed, places)
-        none = np.full(len(rows["codes"][0]), self.mask_id)
-        conditions = [condition_of(self.mix[task].name) for task in tasks]
-        codes = [none if name is None else rows[name][row] for row, name in enumerate(conditions)]
-        return {**batch, "task": torch.from_numpy(tasks), "condition_codes": self.grids(np.stack(codes))}
+        if self.mix:
+            tasks = drawn_tasks(self.mix, self.seed, places)
+            none = np.full(len(rows["codes"][0]), self.mask_id)
+            conditions = [condition_of(self.mix[task].name) for task in tasks]
+            codes = [none if name is None else rows[name][row] for row, name in enumerate(conditions)]
+            batch |= {"tasks": torch.from_numpy(tasks), "condition_codes": self.grids(np.stack(codes))}
+        if self.contexts is not None:
+            batch["context"], batch["context_padding"] = self.contexts.of(rows["window"].tolist())
+        return batch
 
     def grids(self, rows: Int[np.ndarray, "b n"]) -> Int[Tensor, "b t h w"]:
         return torch.from_numpy(rows.astype(np.int64)).view(-1, *self.grid)

@@ -26,7 +26,9 @@ from magvit2_pytorch.pretrained import CONFIG_NAME
 from magvit2_pytorch.tokenizer import VideoTokenizer
 from magvit2_pytorch.train.codes import CodeBatches, encoded, fingerprint
 from magvit2_pytorch.train.command_line import WrittenTasks, parse_run
+from magvit2_pytorch.train.contexts import find_contexts
 from magvit2_pytorch.train.data import Clips, DataConfig, load_data
+from magvit2_pytorch.train.data.config import MOVING_SHAPES, SHIPPED_CLIPS
 from magvit2_pytorch.train.optimization import ExponentialMovingAverage, OptimizerConfig, adamw, set_learning_rate
 from magvit2_pytorch.train.run_folder import RunFolder
 from magvit2_pytorch.train.session import (
@@ -85,7 +87,9 @@ class MaskGitRun(RunConfig):
     label_dropout: float = 0.1
     """Probability of training on the null label, which guidance needs."""
     condition_dropout: float = 0.1
-    """Probability of training on plain generation in the place of a task, which guidance needs."""
+    """Probability of training on plain generation in the place of a task."""
+    context_dropout: float = 0.1
+    """Probability of training without the embeddings that lie beside a video, which guidance needs."""
     label_smoothing: float = 1e-4
     """Share of each target that is spread over the whole vocabulary."""
 
@@ -162,8 +166,12 @@ def train(run: MaskGitRun) -> Path:
     with accelerator.main_process_first():
         conditions = conditions_of(run.tasks)
         table = encoded(tokenizer, data, run.data.codes_dir, conditions=conditions, progress=show)
+    is_folder = run.data.path not in (SHIPPED_CLIPS, MOVING_SHAPES)
+    videos = data.train.table["file"][:] if is_folder else []
+    contexts = find_contexts(Path(run.data.path).expanduser(), videos)
     if is_main:
-        folder.claim({"codes": fingerprint(tokenizer, data, conditions), "num_processes": accelerator.num_processes})
+        inputs = {"codes": fingerprint(tokenizer, data, conditions), "num_processes": accelerator.num_processes}
+        folder.claim(inputs if contexts is None else inputs | {"contexts": contexts.fingerprint})
     track(accelerator, folder.config)
 
     torch.manual_seed(run.seed)
@@ -172,6 +180,7 @@ def train(run: MaskGitRun) -> Path:
         grid=grid,
         num_labels=len(data.labels),
         tasks=tuple(task.name for task in run.tasks),
+        dim_context=None if contexts is None else contexts.channels,
         **vars(run.model),
     )
     objective = MaskGitObjective(
@@ -179,6 +188,7 @@ def train(run: MaskGitRun) -> Path:
         label_smoothing=run.label_smoothing,
         label_dropout=run.label_dropout,
         condition_dropout=run.condition_dropout,
+        context_dropout=run.context_dropout,
     )
     ema = ExponentialMovingAverage(objective.maskgit, run.optimizer.ema_decay)
     ema.model.to(accelerator.device)
@@ -193,6 +203,7 @@ def train(run: MaskGitRun) -> Path:
         seed=run.seed,
         mask_id=config.mask_id,
         mix=run.tasks,
+        contexts=contexts,
         start=first_step * run.gradient_accumulation,
         process_index=accelerator.process_index,
         num_processes=accelerator.num_processes,
@@ -208,6 +219,9 @@ def train(run: MaskGitRun) -> Path:
         run.num_steps,
         accelerator.device,
     )
+    if contexts is not None:
+        num_with = sum(file is not None for file in contexts.files)
+        logger.info("%d of %d windows have embeddings, of %d channels", num_with, len(videos), contexts.channels)
 
     started = time.monotonic()
     bar = steps(run, first_step, description="MaskGIT", is_main=is_main)
@@ -222,13 +236,7 @@ def train(run: MaskGitRun) -> Path:
                 batch = {name: value.to(accelerator.device) for name, value in next(stream).items()}
                 noise = seeded_generator(run.seed, step, 0, 1 + micro_step)  # the same on all processes
                 with accelerator.accumulate(objective):
-                    losses = objective(
-                        batch["codes"],
-                        batch["label"],
-                        noise,
-                        tasks=batch.get("task"),
-                        condition_codes=batch.get("condition_codes"),
-                    )
+                    losses = objective(generator=noise, **batch)
                     accelerator.backward(weighted_sum(losses, run.loss_weights))
                     if accelerator.sync_gradients:
                         accelerator.clip_grad_norm_(objective.parameters(), run.optimizer.max_grad_norm)

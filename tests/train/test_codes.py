@@ -5,12 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from magvit2_pytorch import VideoTokenizer
 from magvit2_pytorch.pipelines.regions import encode_condition
 from magvit2_pytorch.train.codes import CodeBatches, encoded, fingerprint, row_region
+from magvit2_pytorch.train.contexts import find_contexts
 from magvit2_pytorch.train.data import DataConfig, VideoData, load_data
 from magvit2_pytorch.train.task_mix import WeightedTask
 
@@ -133,7 +136,7 @@ def test_processes_share_a_batch_and_any_batch_can_come_first(
             assert all(torch.equal(batch[name], together[name]) for name in batch)
         assert all(torch.equal(whole[4][name], later[name]) for name in later)
         assert whole[0]["codes"].shape == (4, *GRID)
-        assert ("task" in whole[0]) == bool(mix)
+        assert ("tasks" in whole[0]) == bool(mix)
 
 
 def test_the_tasks_of_a_mix_come_by_weight_each_with_its_condition_codes(
@@ -147,10 +150,38 @@ def test_the_tasks_of_a_mix_come_by_weight_each_with_its_condition_codes(
 
     assert torch.equal(batch["codes"], plain.batch(0)["codes"])
     for index, share in enumerate((0.25, 0.5, 0.25)):
-        is_of_task = batch["task"] == index
+        is_of_task = batch["tasks"] == index
         assert abs(is_of_task.float().mean() - share) < 4 * math.sqrt(share * (1 - share) / 400)
         column = (None, "dynamic_inpainting", "frame_prediction")[index]
         for place in is_of_task.nonzero()[:5, 0].tolist():
             expected = [MASK_ID] * 12 if column is None else batches.table[batches.row(place)][column].tolist()
             assert batch["condition_codes"][place].flatten().tolist() == expected
-    assert not torch.equal(batch["task"], other["task"])
+    assert not torch.equal(batch["tasks"], other["tasks"])
+
+
+def test_a_window_brings_the_embeddings_of_its_video(
+    tokenizer: VideoTokenizer, data: VideoData, videos: Path, tmp_path: Path
+) -> None:
+    context = torch.randn(3, 4)
+    safetensors.torch.save_file({"context": context}, videos / "left" / "bar.context.safetensors")
+    table = encoded(tokenizer, data, tmp_path, progress=False)
+    contexts = find_contexts(videos, data.train.table["file"][:])
+
+    batch = CodeBatches(table, GRID, batch_size=8, seed=3, mask_id=MASK_ID, contexts=contexts).batch(0)
+
+    is_left = batch["labels"] == data.labels.index("left")
+    assert is_left.any()
+    assert not is_left.all()
+    assert torch.equal(batch["context"], torch.where(is_left[:, None, None], context, 0))
+    assert torch.equal(batch["context_padding"], ~is_left[:, None].expand(8, 3))
+
+
+def test_workers_share_the_batches(tokenizer: VideoTokenizer, data: VideoData, tmp_path: Path) -> None:
+    batches = CodeBatches(
+        encoded(tokenizer, data, tmp_path, progress=False), GRID, batch_size=4, seed=3, mask_id=MASK_ID
+    )
+
+    loaded = islice(DataLoader(batches, batch_size=None, num_workers=2), 5)
+
+    for index, batch in enumerate(loaded):
+        assert torch.equal(batch["codes"], batches.batch(index)["codes"])

@@ -19,7 +19,7 @@ from torch import Tensor
 from magvit2_pytorch import VideoGenerationPipeline, VideoTokenizer
 from magvit2_pytorch.pretrained import config_to_dict, read_json, write_json
 from magvit2_pytorch.tokenizer import DiscriminatorConfig
-from magvit2_pytorch.train import maskgit, tokenizer
+from magvit2_pytorch.train import codes, maskgit, tokenizer
 from magvit2_pytorch.train.adversarial import AdversarialConfig, Adversary
 from magvit2_pytorch.train.annealing import AnnealingConfig
 from magvit2_pytorch.train.maskgit import MaskGitRun
@@ -227,9 +227,11 @@ MIX = (
 
 @pytest.mark.parametrize("mix", [(), MIX])
 def test_a_stopped_transformer_run_goes_on_bit_for_bit(
-    tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun, mix: tuple[WeightedTask, ...]
+    tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun, videos: Path, mix: tuple[WeightedTask, ...]
 ) -> None:
     tokenizer.train(tokenizer_run)
+    if mix:
+        safetensors.torch.save_file({"context": torch.randn(3, 4)}, videos / "left" / "bar.context.safetensors")
     maskgit_run = replace(maskgit_run, tasks=mix, model=replace(maskgit_run.model, critic=bool(mix)))
     halved = replace(maskgit_run, output_dir=maskgit_run.output_dir.with_name("halved"))
 
@@ -240,6 +242,8 @@ def test_a_stopped_transformer_run_goes_on_bit_for_bit(
 
     for part in ("pipeline/maskgit", "pipeline/tokenizer", "checkpoints/step-00000006"):
         assert_equal_weights(weights_in(maskgit_run.output_dir / part), weights_in(halved.output_dir / part))
+    config = VideoGenerationPipeline.from_pretrained(halved.output_dir / "pipeline").maskgit.config
+    assert (config.tasks, config.dim_context) == (tuple(task.name for task in mix), 4 if mix else None)
     pictures = {path.name for path in (halved.output_dir / "pictures").iterdir()}
     assert pictures == {"samples-00000004.gif", *(["tasks-00000004.gif"] if mix else [])}
 
@@ -313,6 +317,18 @@ def test_a_transformer_does_not_go_on_with_another_tokenizer(
         maskgit.train(replace(maskgit_run, resume=True))
 
 
+def test_a_transformer_does_not_go_on_with_other_embeddings(
+    tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun, videos: Path
+) -> None:
+    tokenizer.train(tokenizer_run)
+    with pytest.raises(SystemExit):
+        maskgit.train(replace(maskgit_run, stop_after=2))
+    safetensors.torch.save_file({"context": torch.randn(3, 4)}, videos / "left" / "bar.context.safetensors")
+
+    with pytest.raises(ValueError, match="cannot go on from other inputs: contexts was null"):
+        maskgit.train(replace(maskgit_run, resume=True))
+
+
 def test_two_starts_do_not_share_a_folder(tokenizer_run: TokenizerRun) -> None:
     tokenizer_run.output_dir.mkdir()
     first, second = (RunFolder(tokenizer_run.output_dir, tokenizer_run) for _ in range(2))
@@ -368,7 +384,7 @@ def test_codes_are_encoded_once(
     def refuse(*_: object) -> None:
         raise AssertionError("encoded again")
 
-    monkeypatch.setattr(VideoTokenizer, "encode", refuse)
+    monkeypatch.setattr(codes, "encode_windows", refuse)
     maskgit.train(replace(maskgit_run, output_dir=maskgit_run.output_dir.with_name("second")))
 
 
@@ -397,7 +413,7 @@ def test_a_tokenizer_of_another_size_is_refused(tokenizer_run: TokenizerRun, mas
 TWO_PROCESSES = """
 import sys
 from magvit2_pytorch.pretrained import config_from_dict, read_json
-from magvit2_pytorch.train import maskgit, tokenizer
+from magvit2_pytorch.train import codes, maskgit, tokenizer
 
 stage, run = {"tokenizer": (tokenizer, tokenizer.TokenizerRun), "maskgit": (maskgit, maskgit.MaskGitRun)}[sys.argv[2]]
 stage.train(config_from_dict(run, read_json(sys.argv[1])))

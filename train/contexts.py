@@ -1,0 +1,91 @@
+"""Embeddings that lie beside the videos of a folder, a text's for example, for stage two to train with."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import safetensors
+import safetensors.torch
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from .data.folder import file_identity
+
+ENDING = ".context.safetensors"
+TENSOR_NAME = "context"
+
+
+class Contexts(NamedTuple):
+    """Which embeddings go with each window; they are read when they are asked for."""
+
+    files: Sequence[Path | None]
+    """Of each window; None for one without."""
+    num_embeddings: int
+    """The most of any file; shorter ones are padded to it."""
+    channels: int
+    fingerprint: str
+
+    def of(self, windows: Sequence[int]) -> tuple[Float[Tensor, "b m e"], Bool[Tensor, "b m"]]:
+        """The embeddings of some windows, and True where there is none."""
+        embeddings = torch.zeros(len(windows), self.num_embeddings, self.channels)
+        is_padding = torch.ones(len(windows), self.num_embeddings, dtype=torch.bool)
+        for row, window in enumerate(windows):
+            if (file := self.files[window]) is not None:
+                context = safetensors.torch.load_file(file)[TENSOR_NAME].float()
+                embeddings[row, : len(context)] = context
+                is_padding[row, : len(context)] = False
+        return embeddings, is_padding
+
+
+def find_contexts(folder: Path, videos: Sequence[str]) -> Contexts | None:
+    """`NAME.context.safetensors` beside each `NAME.mp4` (or another ending) that has one; None if none has.
+
+    Such a file holds a tensor `context`, its embeddings by its channels (m e), of as many channels as in all others.
+
+    Args:
+        videos: the file of each window, below the folder.
+
+    Raises:
+        ValueError: a file of another kind, or of another number of channels than the first.
+    """
+    beside = {video: (folder / video).with_suffix(ENDING) for video in sorted(set(videos))}
+    found = {video: file for video, file in beside.items() if file.is_file()}
+    if not found:
+        return None
+    shapes = {file: context_shape(file) for file in found.values()}
+    first, (_, channels) = next(iter(shapes.items()))
+    for file, shape in shapes.items():
+        if shape[1] != channels:
+            raise ValueError(
+                f"all contexts must have as many channels, got {channels} in {first} and {shape[1]} in {file}"
+            )
+    identities = "\n".join(f"{video} {file_identity(file)}" for video, file in found.items())
+    return Contexts(
+        [found.get(video) for video in videos],
+        max(shape[0] for shape in shapes.values()),
+        channels,
+        hashlib.sha256(identities.encode()).hexdigest()[:32],
+    )
+
+
+def context_shape(file: Path) -> tuple[int, int]:
+    """Embeddings and channels of a file, from its head.
+
+    Raises:
+        ValueError: it does not hold a floating point tensor `context` of shape m e.
+    """
+    try:
+        with safetensors.safe_open(file, framework="pt") as content:
+            names = content.keys()
+            tensors = {name: content.get_slice(name) for name in names}
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{file} cannot be read as safetensors: {error}") from error
+    shape = tensors[TENSOR_NAME].get_shape() if TENSOR_NAME in tensors else None
+    if shape is None or len(shape) != 2 or min(shape) < 1 or "F" not in tensors[TENSOR_NAME].get_dtype():
+        described = ", ".join(f"{name} of {one.get_shape()} {one.get_dtype()}" for name, one in tensors.items())
+        raise ValueError(
+            f"{file} must hold a floating point tensor {TENSOR_NAME!r} of shape (embeddings, channels), got {described}"
+        )
+    return shape[0], shape[1]
