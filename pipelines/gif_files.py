@@ -20,15 +20,7 @@ MOST_FRAMES_PER_SECOND = 50
 def gif_writer(
     path: Path, fps: Fraction, height: int, width: int
 ) -> Iterator[Callable[[UInt8[np.ndarray, "H W 3"]], None]]:
-    """A function that adds a frame to an animation, which repeats for ever and is finished when the block ends.
-
-    Raises:
-        ValueError: a frame rate that viewers would not keep.
-    """
-    if fps > MOST_FRAMES_PER_SECOND:
-        raise ValueError(
-            f"a .gif shows at most {MOST_FRAMES_PER_SECOND} frames a second, got {float(fps):g}: choose less, or .mp4"
-        )
+    """A function that adds a frame to an animation, which repeats for ever and is finished when the block ends."""
     with av.open(path, "w", format="gif") as container:
         stream = container.add_stream("gif", rate=fps)
         assert isinstance(stream, VideoStream)

@@ -1,16 +1,18 @@
 """Tokenization of whole videos, in files or in memory: to codes and back, piece by piece."""
 
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import NamedTuple, Self, overload
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..pretrained import fetch
 from ..tokenizer import VideoTokenizer
 from .code_files import CodesInfo, VideoCodes, check_code_ending, code_file_writer, fingerprint
 from .inputs import VideoLike
 from .pictures import save_pieces
+from .saved_pipeline import INDEX_NAME
 from .streams import MeanSquaredError, decode_pieces, encode_pieces, reconstruct_pieces
 from .video_files import DEFAULT_FPS, check_ending
 from .video_source import VideoSource
@@ -48,6 +50,23 @@ class TokenizationPipeline:
 
     def __init__(self, tokenizer: VideoTokenizer) -> None:
         self.tokenizer = tokenizer.eval()
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder: str | Path, *, revision: str | None = None) -> Self:
+        """With the tokenizer in a folder or Hub repository (`owner/name`) of a tokenizer or of a whole pipeline.
+
+        Raises:
+            FileNotFoundError: there is no such folder or repository, or a part of it is missing.
+            ValueError: a file is of another class, of a newer format, or damaged.
+        """
+        folder = fetch(name_or_folder, revision=revision)
+        is_pipeline = (folder / INDEX_NAME).is_file()
+        return cls(VideoTokenizer.from_pretrained(folder, subfolder="tokenizer" if is_pipeline else ""))
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+        """Move the tokenizer to a device and to a floating point type."""
+        self.tokenizer.to(device=device, dtype=dtype)
+        return self
 
     def tokenize(
         self,
@@ -192,7 +211,7 @@ class TokenizationPipeline:
             return torch.cat([reconstruction for _, reconstruction in pairs], dim=2)
         fps = fps or source.fps or DEFAULT_FPS
         error = MeanSquaredError()
-        pieces = (beside(*pair) if side_by_side else pair[1] for pair in error.of(pairs))
+        pieces = (in_pairs(*pair) if side_by_side else pair[1] for pair in error.of(pairs))
         captions = ["original", "reconstruction"] * source.batch if side_by_side else None
         columns = 2 if side_by_side else None
         save_pieces(output, pieces, captions=captions, fps=fps, columns=columns, min_width=min_width)
@@ -215,8 +234,8 @@ class TokenizationPipeline:
         )
 
 
-def beside(
-    original: Float[Tensor, "b 3 T H W"], reconstruction: Float[Tensor, "b 3 T H W"]
+def in_pairs(
+    originals: Float[Tensor, "b 3 T H W"], results: Float[Tensor, "b 3 T H W"]
 ) -> Float[Tensor, "pairs 3 T H W"]:
-    """Each original followed by its reconstruction."""
-    return torch.stack([original, reconstruction], dim=1).flatten(0, 1)
+    """Each original followed by what was made of it."""
+    return torch.stack([originals, results], dim=1).flatten(0, 1)

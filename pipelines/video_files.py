@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..pretrained import written_whole
 from .decoding import DecodingError, decode_frames
-from .gif_files import gif_writer
+from .gif_files import MOST_FRAMES_PER_SECOND, gif_writer
 
 ANIMATIONS = (".mp4", ".gif")
 STILLS = (".png", ".jpg", ".jpeg")
@@ -87,8 +87,7 @@ def video_writer(path: str | Path, *, fps: float) -> Iterator[WriteFrames]:
             rate that the format cannot keep.
     """
     path = check_ending(path)
-    if not 0.01 <= fps <= 1000:
-        raise ValueError(f"fps must be from 0.01 to 1000, got {fps}")
+    check_rate(path, fps)
     make_writer = _WRITERS[path.suffix.lower()]
     write_frame: WriteFrame | None = None
     size: tuple[int, ...] = ()
@@ -142,6 +141,21 @@ def _still_writer(path: Path, fps: Fraction, height: int, width: int) -> Iterato
 
 
 _WRITERS = {".mp4": _mp4_writer, ".gif": gif_writer} | dict.fromkeys(STILLS, _still_writer)
+
+
+def check_rate(path: str | Path, fps: float) -> float:
+    """The frame rate, if a file of that ending can keep it.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if not 0.01 <= fps <= 1000:
+        raise ValueError(f"fps must be from 0.01 to 1000, got {fps}")
+    if Path(path).suffix.lower() == ".gif" and fps > MOST_FRAMES_PER_SECOND:
+        raise ValueError(
+            f"a .gif shows at most {MOST_FRAMES_PER_SECOND} frames a second, got {fps:g}: choose less, or .mp4"
+        )
+    return fps
 
 
 def check_ending(path: str | Path) -> Path:

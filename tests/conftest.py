@@ -2,6 +2,7 @@ import os
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import jaxtyping
@@ -9,6 +10,9 @@ import numpy as np
 import pytest
 import torch
 from av.video.stream import VideoStream
+
+if TYPE_CHECKING:
+    from magvit2_pytorch import VideoGenerationPipeline
 
 WriteVideo = Callable[..., Path]
 
@@ -65,3 +69,21 @@ def noise() -> Callable[..., np.ndarray]:
         return (texture * brightness).astype(np.uint8)
 
     return frames
+
+
+@pytest.fixture
+def pipeline() -> "VideoGenerationPipeline":
+    """Random weights: 5 frames of 16 x 16 pixels, a grid of 3 x 4 x 4 of 2^7 codes, three labels."""
+    # Here and not above: this file is read before calls are checked for shapes.
+    from magvit2_pytorch import MaskGit, VideoGenerationPipeline, VideoTokenizer
+    from magvit2_pytorch.maskgit import MaskGitConfig
+
+    labels = ("left", "right", "up")
+    tokenizer = VideoTokenizer(
+        image_size=16, init_dim=16, layers=("residual", "compress_space"), codebook_size=2**7, patch_size=(2, 2, 2)
+    )
+    config = MaskGitConfig(codebook_size=2**7, grid=(3, 4, 4), num_labels=len(labels), width=32, depth=2, num_heads=2)
+    maskgit = MaskGit(config)
+    for parameter in maskgit.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return VideoGenerationPipeline(tokenizer, maskgit, labels=labels, num_frames=5)

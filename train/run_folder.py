@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 CONFIG_NAME = "config.json"
 INPUTS_NAME = "inputs.json"
 LOCK_NAME = ".lock"
+CHECKPOINTS_NAME = "checkpoints"
 CHECKPOINTS_KEPT = 2
 # What may differ between a run and its continuation: how it is watched and kept, not what it computes.
 MAY_CHANGE = {
@@ -47,7 +48,7 @@ class RunFolder:
             ValueError: it holds another run, or this one and `run.resume` is not set, or files of something else.
         """
         self.folder = folder
-        self.checkpoints = folder / "checkpoints"
+        self.checkpoints = folder / CHECKPOINTS_NAME
         config = config_to_dict(run)
         path = folder / CONFIG_NAME
         if path.is_file():
@@ -96,7 +97,7 @@ class RunFolder:
 
     def latest(self) -> Path | None:
         """The newest checkpoint."""
-        return max(self.checkpoints.glob("step-*"), key=step_of, default=None)
+        return latest_checkpoint(self.folder)
 
     def save(self, accelerator: Accelerator, ema: nn.Module, step: int) -> None:
         """Write the state after `step` optimizer steps, whole or not at all, and drop the oldest. On all processes."""
@@ -130,6 +131,24 @@ class RunFolder:
         safetensors.torch.load_model(ema, str(latest / "ema.safetensors"))
         logger.info("going on after step %d, from %s", step_of(latest), latest)
         return step_of(latest)
+
+
+def run_facts(folder: Path) -> dict[str, str]:
+    """What the folder of a run tells in words; nothing of another folder."""
+    if not ((folder / CONFIG_NAME).is_file() and (folder / INPUTS_NAME).is_file()):
+        return {}
+    config, latest = read_json(folder / CONFIG_NAME), latest_checkpoint(folder)
+    made = [name for name in ("tokenizer", "maskgit", "pipeline") if (folder / name).is_dir()]
+    return {
+        "training run": str(folder),
+        "steps saved": f"{step_of(latest) if latest else 0} of {config.get('num_steps')}",
+        "holds": ", ".join(made) or "no model yet",
+    } | {name: json.dumps(value) for name, value in config.items() if name != "num_steps"}
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint of a run."""
+    return max((folder / CHECKPOINTS_NAME).glob("step-*"), key=step_of, default=None)
 
 
 def step_of(checkpoint: Path) -> int:

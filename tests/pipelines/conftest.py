@@ -8,21 +8,8 @@ LABELS = ("left", "right", "up")
 
 
 @pytest.fixture
-def pipeline() -> VideoGenerationPipeline:
-    """Random weights: 5 frames of 16 x 16 pixels, a grid of 3 x 4 x 4 of 2^7 codes."""
-    tokenizer = VideoTokenizer(
-        image_size=16, init_dim=16, layers=("residual", "compress_space"), codebook_size=2**7, patch_size=(2, 2, 2)
-    )
-    config = MaskGitConfig(codebook_size=2**7, grid=(3, 4, 4), num_labels=len(LABELS), width=32, depth=2, num_heads=2)
-    maskgit = MaskGit(config)
-    for parameter in maskgit.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    return VideoGenerationPipeline(tokenizer, maskgit, labels=LABELS, num_frames=5)
-
-
-@pytest.fixture
 def versatile() -> VideoGenerationPipeline:
-    """Random weights likewise, of a transformer that was trained on tasks, with a context and a critic."""
+    """Random weights as of `pipeline`, of a transformer that was trained on tasks, with a context and a critic."""
     tokenizer = VideoTokenizer(
         image_size=16, init_dim=16, layers=("residual", "compress_space"), codebook_size=2**7, patch_size=(2, 2, 2)
     )

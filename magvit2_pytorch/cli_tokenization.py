@@ -1,0 +1,121 @@
+"""The verbs of the command line that tokenize, and the one that says what something is."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .cli_options import Model, ModelOptions, Positional, Reading
+
+if TYPE_CHECKING:
+    from .pipelines import TokenizationPipeline
+
+
+def reconstruct(
+    video: Positional[Path],
+    /,
+    *,
+    output: Path = Path("reconstruction.mp4"),
+    side_by_side: bool = False,
+    fps: float | None = None,
+    min_width: int = 0,
+    reading: Reading,
+    model: Model,
+) -> None:
+    """Send a video through the tokenizer: `magvit2 reconstruct film.mp4 --side-by-side --output both.gif`.
+
+    Args:
+        video: File to read, of any length; an image is a video of one frame.
+        output: File to write: .mp4 or .gif; of one frame also .png or .jpg.
+        side_by_side: Show the original beside the reconstruction.
+        fps: Frames per second of the file; by default those of the video.
+        min_width: The picture is enlarged by a whole factor to at least so many pixels.
+    """
+    from .pipelines.video_files import check_ending
+
+    check_ending(output)
+    written = loaded(model).reconstruct(
+        video,
+        output=output,
+        side_by_side=side_by_side,
+        fps=fps,
+        min_width=min_width,
+        max_frames=reading.max_frames,
+        own_size=reading.own_size,
+    )
+    print(f"{output}: {written.num_frames} frames, PSNR {written.psnr:.2f} dB")
+
+
+def tokenize(
+    video: Positional[Path],
+    /,
+    *,
+    output: Path = Path("codes.safetensors"),
+    reading: Reading,
+    model: Model,
+) -> None:
+    """Turn a video into a file of codes: `magvit2 tokenize film.mp4 --output film.safetensors`.
+
+    Args:
+        video: File to read, of any length; an image is a video of one frame.
+        output: File to write, .safetensors.
+    """
+    from .pipelines.code_files import check_code_ending
+
+    check_code_ending(output)
+    codes = loaded(model).tokenize(video, output=output, max_frames=reading.max_frames, own_size=reading.own_size)
+    info, grid = codes.info, " x ".join(map(str, codes.shape[1:]))
+    print(
+        f"{output}: {info.num_frames} frames of {info.height} x {info.width} pixels as {grid} codes, "
+        f"{codes.bits_per_pixel:.4f} bit a pixel"
+    )
+
+
+def detokenize(
+    codes: Positional[Path],
+    /,
+    *,
+    output: Path = Path("video.mp4"),
+    fps: float | None = None,
+    min_width: int = 0,
+    model: Model,
+) -> None:
+    """Turn a file of codes back into a video: `magvit2 detokenize film.safetensors --output film.mp4`.
+
+    Args:
+        codes: File of codes, made by the same tokenizer.
+        output: File to write: .mp4 or .gif; of one frame also .png or .jpg.
+        fps: Frames per second of the file; by default those of the video that was tokenized.
+        min_width: The picture is enlarged by a whole factor to at least so many pixels.
+    """
+    from .pipelines.video_files import check_ending
+
+    check_ending(output)
+    written = loaded(model).detokenize(codes, output=output, fps=fps, min_width=min_width)
+    print(f"{output}: {written.num_frames} frames at {written.fps:g} a second")
+
+
+def info(path: Positional[Path] = ModelOptions.model, /) -> None:
+    """Say what something is: `magvit2 info outputs/demo/pipeline`, `magvit2 info film.safetensors`.
+
+    Args:
+        path: Folder or Hub name of a pipeline or a model, folder of a training run, or file of codes.
+    """
+    from .pipelines.facts import facts_of
+    from .train.run_folder import run_facts
+
+    facts = run_facts(path) or facts_of(path)
+    width = max(map(len, facts))
+    print("\n".join(f"{name:{width}}  {fact}" for name, fact in facts.items()))
+
+
+def loaded(model: ModelOptions) -> "TokenizationPipeline":
+    """The tokenizer, on its device.
+
+    Raises:
+        FileNotFoundError: there is no such folder or repository.
+        ValueError: it holds no tokenizer, or there is no such device.
+    """
+    from .pipelines import TokenizationPipeline
+    from .pipelines.devices import chosen_device
+
+    device = chosen_device(model.device)
+    return TokenizationPipeline.from_pretrained(model.model).to(device)

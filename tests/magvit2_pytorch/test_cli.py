@@ -1,0 +1,323 @@
+"""The verbs of `magvit2`, on a tiny pipeline with random weights and on files of 16 x 16 pixels."""
+
+import functools
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import tyro
+from PIL import Image
+
+from magvit2_pytorch import VideoGenerationPipeline, cli
+from magvit2_pytorch.cli_options import SamplingOptions
+from magvit2_pytorch.pipelines import VideoCodes
+from magvit2_pytorch.pipelines.decoding import probe
+from magvit2_pytorch.pipelines.video_files import read_video
+from magvit2_pytorch.pretrained import write_json
+
+ROOT = Path(__file__).parents[2]
+Magvit2 = Callable[..., str]
+
+
+@pytest.fixture
+def magvit2(
+    tmp_path: Path,
+    pipeline: VideoGenerationPipeline,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Magvit2:
+    """Runs a command in a folder with a pipeline where the default is, and gives what it prints."""
+    pipeline.save_pretrained(tmp_path / "outputs" / "demo" / "pipeline")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | int) -> str:
+        monkeypatch.setattr(sys, "argv", ["magvit2", *map(str, arguments)])
+        cli.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What `generate` was asked for last."""
+    arguments: dict[str, Any] = {}
+    generate = VideoGenerationPipeline.generate
+
+    def remembering(self: VideoGenerationPipeline, *positional: Any, **given: Any) -> Any:
+        assert not positional
+        arguments.clear()
+        arguments.update(given)
+        return generate(self, **given)
+
+    monkeypatch.setattr(VideoGenerationPipeline, "generate", remembering)
+    return arguments
+
+
+@pytest.fixture
+def film(tmp_path: Path, write_video, noise) -> torch.Tensor:
+    """The frames of `film.mkv`, which is as large as what the model was trained on: 16 x 16 pixels, 25 a second."""
+    frames = noise(9, height=16, width=16)
+    write_video(tmp_path / "film.mkv", frames)
+    return torch.from_numpy(frames).permute(3, 0, 1, 2) / 255
+
+
+def test_options_of_drawing_are_those_of_generate_with_the_same_defaults() -> None:
+    parameters = inspect.signature(VideoGenerationPipeline.generate).parameters
+    options = SamplingOptions()
+    of_pixels = {"num_frames", "frames", "last_frames", "video", "mask", "task"}
+    for_programs = {"context", "context_padding", "generators", "output_type", "callback", "progress"}
+
+    assert set(vars(options)) == set(parameters) - of_pixels - for_programs - {"self"}
+    for name, value in vars(options).items():
+        assert (value or None) == (parameters[name].default or None), name
+
+
+def test_options_reach_generate(magvit2: Magvit2, asked: dict[str, Any]) -> None:
+    said = magvit2(
+        *("generate", "outputs/demo/pipeline", "--labels", "up", "0", "--num-frames", 3, "--num-steps", 2, "--seed", 7),
+        *("--order", "halton", "--top-k", 5, "--schedule", "linear", "--output", "made/a.gif"),
+        *("--decoding", "made/b.gif"),
+    )
+
+    assert said == "made/a.gif: 3 frames, up, left\n"
+    assert asked["labels"] == ["up", 0]
+    expected = {"num_frames": 3, "num_steps": 2, "seed": 7, "order": "halton", "top_k": 5, "schedule": "linear"}
+    assert expected.items() <= asked.items()
+    assert read_video("made/a.gif").shape[1] == 3
+    assert read_video("made/b.gif").shape[1] > 2
+
+
+def test_a_video_is_continued_from_its_end(magvit2: Magvit2, asked: dict[str, Any], film: torch.Tensor) -> None:
+    said = magvit2("predict", "film.mkv", "--given", 3, "--frames", 5, "--output", "a.gif", "--min-width", 0)
+
+    assert said == "a.gif: 8 frames\n"
+    assert asked["num_frames"] == 8
+    assert torch.equal(asked["frames"], film[:, -3:])
+    assert asked["labels"] is None
+    shown = read_video("a.gif")
+    assert shown.shape == (3, 8, 16, 16)
+    assert (shown[:, :3] - film[:, -3:]).abs().mean() < 0.06
+    assert probe(Path("a.gif")).fps == 25
+
+
+def test_a_clip_is_made_full_where_no_number_is_given(
+    magvit2: Magvit2, asked: dict[str, Any], film: torch.Tensor
+) -> None:
+    magvit2("predict", "film.mkv", "--given", 2, "--max-frames", 4, "--fps", 10, "--output", "a.gif")
+
+    assert asked["num_frames"] == 5
+    assert torch.equal(asked["frames"], film[:, 2:4])
+    assert probe(Path("a.gif")).fps == 10
+
+
+def test_what_lies_between_two_files_is_made(magvit2: Magvit2, asked: dict[str, Any], film: torch.Tensor) -> None:
+    pixels = (film[:, 3].permute(1, 2, 0) * 255).round().byte().numpy()
+    Image.fromarray(pixels).save("last.png")
+
+    magvit2("interpolate", "film.mkv", "last.png", "--given", 2, "--frames", 3, "--output", "a.gif")
+
+    assert asked["num_frames"] == 6
+    assert torch.equal(asked["frames"], film[:, -2:])
+    torch.testing.assert_close(asked["last_frames"], film[:, 3:4])
+
+
+@pytest.mark.parametrize("shape", ["box", "picture", "video"])
+def test_a_part_is_filled_in(
+    magvit2: Magvit2, asked: dict[str, Any], film: torch.Tensor, write_video, shape: str
+) -> None:
+    mask = np.zeros((5, 16, 16, 3), dtype=np.uint8)
+    mask[:, 2:6, 4:12] = 255
+    Image.fromarray(mask[0]).save("mask.png")
+    write_video(Path("mask.mkv"), mask)
+    given = {
+        "box": ("--box", 2, 4, 4, 8),
+        "picture": ("--mask", "mask.png"),
+        "video": ("--mask", "mask.mkv"),
+    }
+
+    magvit2("inpaint", "film.mkv", *given[shape], "--max-frames", 5, "--output", "a.gif", "--min-width", 0)
+
+    assert torch.equal(asked["video"], film[:, :5])
+    assert torch.equal(asked["mask"], torch.from_numpy(mask[..., 0] > 0))
+    kept = read_video("a.gif")[:, :, 8:]
+    assert (kept - film[:, :5, 8:]).abs().mean() < 0.06
+
+
+def test_what_lies_around_a_box_is_made(magvit2: Magvit2, asked: dict[str, Any], film: torch.Tensor) -> None:
+    magvit2("outpaint", "film.mkv", "--box", 4, 4, 8, 8, "--output", "a.gif", "--max-frames", 5)
+
+    known = ~asked["mask"]
+    assert known.sum() == 5 * 8 * 8
+    assert known[:, 4:12, 4:12].all()
+
+
+def test_a_video_is_widened_and_fitted(magvit2: Magvit2, asked: dict[str, Any], film: torch.Tensor) -> None:
+    magvit2("outpaint", "film.mkv", "--margins", 8, 8, 16, 0, "--output", "a.gif", "--max-frames", 5)
+
+    known = ~asked["mask"]  # 32 x 32 pixels became 16 x 16
+    assert known[:, 4:12, 8:].all()
+    assert known.sum() == 5 * 8 * 8
+    smaller = torch.nn.functional.avg_pool2d(film[:, :5], 2)
+    torch.testing.assert_close(asked["video"][:, :, 4:12, 8:], smaller)
+
+
+def test_the_result_is_shown_beside_what_was_given(magvit2: Magvit2, film: torch.Tensor) -> None:
+    magvit2(
+        *("inpaint", "film.mkv", "--box", 0, 0, 16, 8, "--side-by-side", "--max-frames", 5, "--output", "a.gif"),
+        *("--min-width", 0, "--labels", "left", "up"),
+    )
+
+    shown = read_video("a.gif")
+    assert shown.shape[3] == 16 + 2 + 16  # two rows, with captions
+    given = shown[:, :, 20:36, :16]
+    assert (given[..., :8] - 0.5).abs().max() < 0.05
+    assert (given[..., 8:] - film[:, :5, :, 8:]).abs().mean() < 0.06
+
+
+def test_frames_keep_their_size_where_that_is_wanted(
+    magvit2: Magvit2, asked: dict[str, Any], write_video, noise
+) -> None:
+    write_video(Path("large.mkv"), noise(5, height=24, width=20))
+
+    magvit2("predict", "large.mkv", "--given", 1, "--own-size", "--output", "a.gif")
+    assert asked["frames"].shape == (3, 1, 24, 20)
+    magvit2("predict", "large.mkv", "--given", 1, "--output", "a.gif")
+    assert asked["frames"].shape == (3, 1, 16, 16)
+
+
+def test_a_film_goes_through_codes_and_back(
+    magvit2: Magvit2, pipeline: VideoGenerationPipeline, film: torch.Tensor
+) -> None:
+    tokenized = magvit2("tokenize", "film.mkv", "--output", "film.safetensors")
+    described = magvit2("info", "film.safetensors")
+    decoded = magvit2("detokenize", "film.safetensors", "--output", "back.gif")
+    beside = magvit2("reconstruct", "film.mkv", "--side-by-side", "--output", "both.gif")
+
+    assert tokenized == "film.safetensors: 9 frames of 16 x 16 pixels as 5 x 4 x 4 codes, 0.2431 bit a pixel\n"
+    assert re.search(r"^codes +5 x 4 x 4$", described, re.MULTILINE)
+    assert re.search(r"^frames per second +25$", described, re.MULTILINE)
+    assert decoded == "back.gif: 9 frames at 25 a second\n"
+    assert re.fullmatch(r"both\.gif: 9 frames, PSNR \d+\.\d\d dB\n", beside)
+    assert torch.equal(VideoCodes.load("film.safetensors").codes, pipeline.tokenize(film, progress=False).codes)
+    assert read_video("back.gif").shape == (3, 9, 16, 16)
+    assert read_video("both.gif").shape == (3, 9, 36, 34)
+
+
+def test_a_tokenizer_by_itself_is_enough_to_tokenize(
+    magvit2: Magvit2, pipeline: VideoGenerationPipeline, film: torch.Tensor
+) -> None:
+    pipeline.tokenizer.save_pretrained("alone")
+
+    magvit2("tokenize", "film.mkv", "--output", "a.safetensors", "--model", "alone")
+    magvit2("tokenize", "film.mkv", "--output", "b.safetensors")
+
+    assert Path("a.safetensors").read_bytes() == Path("b.safetensors").read_bytes()
+
+
+def test_info_says_what_a_folder_is(magvit2: Magvit2, pipeline: VideoGenerationPipeline) -> None:
+    folder = Path("outputs/demo/pipeline")
+    write_json("run/config.json", {"num_steps": 40, "seed": 3, "data": {"path": "clips"}})
+    write_json("run/inputs.json", {})
+    Path("run/checkpoints/step-00000020").mkdir(parents=True)
+    facts = pipeline.tokenizer.card_facts()
+
+    assert re.search(r"^labels +left, right, up$", magvit2("info"), re.MULTILINE)
+    of_tokenizer = magvit2("info", str(folder / "tokenizer"))
+    assert all(
+        re.search(rf"^{re.escape(name)} +{re.escape(fact)}$", of_tokenizer, re.M) for name, fact in facts.items()
+    )
+    assert re.search(r"^class +MaskGit$", magvit2("info", str(folder / "maskgit")), re.MULTILINE)
+    assert re.search(r"^steps saved +20 of 40$", magvit2("info", "run"), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("generate nowhere", "there is no folder nowhere"),
+        ("generate --output a.avi", "a.avi must end in one of"),
+        ("generate --decoding a.txt", "a.txt must end in one of"),
+        ("generate --labels down", "there is no label 'down'"),
+        ("generate --order best", "there is no order 'best'"),
+        ("generate --device toaster", "there is no device 'toaster'"),
+        ("predict missing.mp4", "there is no file missing.mp4"),
+        ("predict text.mp4", "text.mp4 cannot be read as a video or an image"),
+        ("predict film.mkv --given 5", "5 frames are given, and there must be at least 1 new one, got frames 0"),
+        ("predict film.mkv --given 0", "there must be at least one frame, got 0"),
+        ("predict film.mkv --given 1 --output a.gif --fps 60 --num-steps 0", "at most 50 frames a second, got 60"),
+        ("interpolate film.mkv missing.png", "there is no file missing.png"),
+        ("inpaint film.mkv", "there must be one of mask, box, got none"),
+        ("inpaint film.mkv --box 0 0 1 1 --mask a.png", "there must be one of mask, box, got mask and box"),
+        ("inpaint film.mkv --box 9 0 8 16", "lies within the video's 16 x 16 pixels; got (9, 0, 8, 16)"),
+        ("inpaint film.mkv --mask small.png", "the mask has 8 x 8 pixels, the video 16 x 16"),
+        ("inpaint film.mkv --mask black.png", "nothing is to be filled in"),
+        ("inpaint film.mkv --mask short.mkv", "short.mkv has 3 frames, fewer than the video"),
+        ("outpaint film.mkv --margins 0 0 0 0", "nothing is to be filled in"),
+        ("outpaint film.mkv --margins -1 0 0 0", "margins are rows above and below"),
+        ("reconstruct film.mkv --output a.png", "a.png can hold one frame only"),
+        ("reconstruct film.mkv --model nowhere", "there is no folder nowhere"),
+        ("reconstruct film.mkv --max-frames 0", "max_frames must be positive, got 0"),
+        ("tokenize film.mkv --output a.npy", "a file of codes ends in .safetensors, got a.npy"),
+        ("detokenize film.mkv", "film.mkv is no whole file of codes"),
+        ("detokenize other.safetensors", "these codes are of another tokenizer"),
+        ("info empty", "empty holds no pipeline, no model and no training run"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_leave_no_file(
+    magvit2: Magvit2, film: torch.Tensor, write_video, arguments: str, said: str
+) -> None:
+    Path("text.mp4").write_text("no video")
+    Path("empty").mkdir()
+    Image.new("RGB", (8, 8), "white").save("small.png")
+    Image.new("RGB", (16, 16)).save("black.png")
+    write_video(Path("short.mkv"), np.full((3, 16, 16, 3), 255, dtype=np.uint8))
+    magvit2("tokenize", "film.mkv", "--output", "other.safetensors")
+    other = Path("other.safetensors").read_bytes()
+    fingerprint = VideoCodes.load("other.safetensors").info.tokenizer.encode()
+    Path("other.safetensors").write_bytes(other.replace(fingerprint, fingerprint[::-1]))
+    before = sorted(Path().iterdir())
+
+    with pytest.raises(SystemExit) as ended:
+        magvit2(*arguments.split())
+
+    message = str(ended.value.code)
+    assert message.startswith("magvit2: ")
+    assert said in message
+    assert "\n" not in message
+    assert sorted(Path().iterdir()) == before
+
+
+@pytest.mark.parametrize("verb", cli.VERBS, ids=lambda verb: verb.__name__)
+def test_the_help_of_every_verb_has_an_example_that_is_right(verb: Callable[..., None]) -> None:
+    parsed = []
+
+    @functools.wraps(verb)
+    def recording(*positional: Any, **given: Any) -> None:
+        parsed.append((positional, given))
+
+    examples = re.findall(r"`magvit2 ([a-z]+)( [^`]*)?`", verb.__doc__ or "")
+
+    assert examples
+    for name, arguments in examples:
+        assert name == verb.__name__
+        tyro.extras.subcommand_cli_from_dict({name: recording, "other": recording}, args=[name, *arguments.split()])
+    assert len(parsed) == len(examples)
+
+
+def test_help_needs_no_torch() -> None:
+    code = (
+        "import sys\nfrom magvit2_pytorch import cli\nsys.argv[1:] = ['predict', '--help']\n"
+        "try:\n    cli.main()\nfinally:\n    assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    )
+
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+
+    assert result.returncode == 0, result.stderr
+    assert "magvit2 predict film.mp4" in result.stdout
