@@ -83,7 +83,7 @@ class MaskGitRun(RunConfig):
     tasks: WrittenTasks = ()
     """What is trained on, by weight: all, or names like class_generation:2,frame_prediction; none is generation by
     label alone."""
-    loss_weights: MaskGitLossWeights = MaskGitLossWeights()
+    loss_weights: MaskGitLossWeights = MaskGitLossWeights(reconstructed_code=0.0)  # decoding asks for hidden codes only
     label_dropout: float = 0.1
     """Probability of training on the null label, which guidance needs."""
     condition_dropout: float = 0.1
@@ -127,6 +127,7 @@ PRESETS = {
         tokenizer=Path("outputs/tokenizer-shapes-tasks"),
         data=DataConfig(path="shapes"),
         tasks=ALL_TASKS,
+        loss_weights=MaskGitLossWeights(),
         num_steps=3600,
         evaluate_every=900,
         save_every=900,

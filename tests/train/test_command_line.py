@@ -182,3 +182,10 @@ def test_tasks_can_be_given_and_given_back(tmp_path: Path) -> None:
     assert run.model.critic
     assert MASKGIT_PRESETS["demo"].tasks == ()
     assert MASKGIT_PRESETS["shapes-tasks"].tasks == ALL_TASKS
+
+
+def test_without_tasks_hidden_codes_alone_are_trained() -> None:
+    weight_of = {name: run.loss_weights.reconstructed_code for name, run in MASKGIT_PRESETS.items()}
+
+    assert weight_of.pop("shapes-tasks") > 0
+    assert set(weight_of.values()) == {0.0}
