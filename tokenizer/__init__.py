@@ -2,12 +2,13 @@
 
 from .adversarial import DiscriminatorObjective
 from .config import TokenizerConfig
-from .discriminator import DiscriminatorConfig, VideoDiscriminator
+from .discriminator import DetailDiscriminator, DiscriminatorConfig, VideoDiscriminator
 from .losses import TokenizerLossWeights
 from .model import VideoTokenizer
 from .objective import TokenizerObjective
 
 __all__ = [
+    "DetailDiscriminator",
     "DiscriminatorConfig",
     "DiscriminatorObjective",
     "TokenizerConfig",

@@ -9,12 +9,12 @@ from einops import reduce
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .discriminator import DiscriminatorConfig, VideoDiscriminator
+from .discriminator import DiscriminatorConfig, new_discriminator
 from .entropy import at_least_float32, mean_over_processes
 from .losses import Losses
 
 AdversarialLoss = Literal["non_saturating", "hinge"]
-Logits = Float[Tensor, " b"]
+Logits = Float[Tensor, "b *places"]  # one for each clip, or several
 
 # The ratio of two gradients is kept finite where the adversary has none (VQGAN, equation 7).
 TINY_GRADIENT = 1e-6
@@ -59,12 +59,13 @@ ADVERSARIAL_LOSSES: dict[AdversarialLoss, TwoSides] = {
 def r1_penalty(real_logits: Logits, real: Float[Tensor, "b c T H W"]) -> Float[Tensor, ""]:
     """Squared norm of the gradient of a real clip's logit by its pixels, averaged over clips (Mescheder et al., 2018).
 
-    There is no factor of a half. The norm is taken over all pixels of a clip, so it depends on the clip's size.
+    There is no factor of a half. The norm is taken over all pixels of a clip, so it depends on the clip's size. Of
+    several logits it is their mean that counts.
 
     Args:
         real: what the logits were computed from; requires a gradient.
     """
-    (gradient,) = torch.autograd.grad(real_logits.sum(), real, create_graph=True)
+    (gradient,) = torch.autograd.grad(real_logits.mean() * len(real), real, create_graph=True)
     return reduce(gradient.square(), "b c T H W -> b", "sum").mean()
 
 
@@ -124,7 +125,7 @@ class DiscriminatorObjective(nn.Module):
         if not 0 <= lecam_decay < 1:
             raise ValueError(f"lecam_decay must be in [0, 1), got {lecam_decay}")
         super().__init__()
-        self.discriminators = nn.ModuleList(VideoDiscriminator(config, channels) for config in configs)
+        self.discriminators = nn.ModuleList(new_discriminator(config, channels) for config in configs)
         self.weights = [config.weight for config in configs]
         self.two_sides = ADVERSARIAL_LOSSES[loss]
         self.lecam_decay = lecam_decay
@@ -150,7 +151,9 @@ class DiscriminatorObjective(nn.Module):
         if with_r1:
             real.requires_grad_()
         judged = [self._judge(discriminator, real, fake, with_r1, phase) for discriminator in self.discriminators]
-        averages = self._averaged(torch.stack([torch.stack(logits).detach().mean(dim=1) for logits in judged], dim=1))
+        averages = self._averaged(
+            torch.stack([torch.stack(logits).detach().flatten(1).mean(dim=1) for logits in judged], dim=1)
+        )
         losses: Losses = {}
         for index, (real_logits, fake_logits) in enumerate(judged):
             losses[f"discriminator_{index}"] = self.two_sides.discriminator(real_logits, fake_logits)

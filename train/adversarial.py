@@ -21,8 +21,8 @@ class AdversarialConfig:
     pay is among the losses' weights."""
 
     discriminators: WrittenDiscriminators = ()
-    """Any number, each written STRIDE[:WIDTH[:PATCH_SIZE[:WEIGHT]]]: it sees every STRIDE-th frame. None: no
-    adversary."""
+    """Any number, each written [details:]STRIDE[:WIDTH[:PATCH_SIZE[:WEIGHT]]]: it sees every STRIDE-th frame, or only
+    its details. None: no adversary."""
     loss: AdversarialLoss = "non_saturating"
     adaptive_weight: bool = False
     """Scale the adversary's gradient at the decoder's last layer to that of pixels and perception."""

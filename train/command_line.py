@@ -18,7 +18,7 @@ from .task_mix import ALL_TASKS, WeightedTask, check_mix
 Run = TypeVar("Run", bound=RunConfig)
 
 TASKS_FORM = "TASK[:WEIGHT],..."
-DISCRIMINATORS_FORM = "STRIDE[:WIDTH[:PATCH_SIZE[:WEIGHT]]],..."
+DISCRIMINATORS_FORM = "[details:]STRIDE[:WIDTH[:PATCH_SIZE[:WEIGHT]]],..."
 
 registry = ConstructorRegistry()
 
@@ -95,7 +95,8 @@ def layers_rule(type_info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] |
 
 
 def parse_discriminators(text: str) -> tuple[DiscriminatorConfig, ...]:
-    """`1:64,4` as a discriminator of width 64 that sees every frame and one of the usual width that sees every fourth.
+    """`1:64,4` as a discriminator of width 64 that sees every frame and one of the usual width that sees every fourth;
+    `details:4:16` as one of width 16 that sees the details of every fourth.
 
     Raises:
         ValueError: another form.
@@ -104,23 +105,26 @@ def parse_discriminators(text: str) -> tuple[DiscriminatorConfig, ...]:
         return ()
     discriminators = []
     for part in text.split(","):
-        match = re.fullmatch(r"(\d+)(?::(\d+)(?::(\d+)(?::(\d*\.?\d+))?)?)?", part.strip())
+        match = re.fullmatch(r"(details:)?(\d+)(?::(\d+)(?::(\d+)(?::(\d*\.?\d+))?)?)?", part.strip())
         if match is None:
             raise ValueError(
                 f"discriminators are written {DISCRIMINATORS_FORM}, like 1:64,2:64,4:32:2, or none, got {text!r}"
             )
-        stride, width, patch_size, weight = match.groups()
+        sees, stride, width, patch_size, weight = match.groups()
         given = {"frame_stride": stride, "width": width, "patch_size": patch_size}
         numbers: dict[str, Any] = {name: int(value) for name, value in given.items() if value is not None}
         if weight is not None:
             numbers["weight"] = float(weight)
-        discriminators.append(DiscriminatorConfig(**numbers))
+        discriminators.append(DiscriminatorConfig(**numbers, sees="details" if sees else "pixels"))
     return tuple(discriminators)
 
 
 def format_discriminators(discriminators: Sequence[DiscriminatorConfig]) -> str:
     """The inverse of `parse_discriminators`."""
-    parts = [f"{one.frame_stride}:{one.width}:{one.patch_size}:{one.weight}" for one in discriminators]
+    parts = [
+        f"{'details:' if one.sees == 'details' else ''}{one.frame_stride}:{one.width}:{one.patch_size}:{one.weight}"
+        for one in discriminators
+    ]
     return ",".join(parts) or "none"
 
 

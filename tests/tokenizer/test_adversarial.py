@@ -84,6 +84,15 @@ def test_r1_averages_over_clips_and_trains_the_discriminator() -> None:
     torch.testing.assert_close(scale.grad, expected.detach())  # quadratic in the scale: 2 / scale times itself
 
 
+def test_r1_of_several_logits_is_that_of_their_mean() -> None:
+    video = clips(3).requires_grad_()
+    weights = torch.randn(4, 3, 5, 8, 8)
+
+    penalty = r1_penalty(torch.einsum("bcthw,pcthw->bp", video, weights), video)
+
+    torch.testing.assert_close(penalty, weights.mean(dim=0).square().sum())
+
+
 def test_lecam_holds_back_what_lies_beyond_the_other_sides_average() -> None:
     penalty = lecam_penalty(
         torch.tensor([3.0, -2.0]),
@@ -127,7 +136,7 @@ def test_one_pass_over_both_equals_two_passes() -> None:
 
 @pytest.mark.parametrize("with_r1", [False, True])
 def test_every_parameter_is_used_at_every_step(with_r1: bool) -> None:
-    objective = DiscriminatorObjective([SMALL, DiscriminatorConfig(width=4, frame_stride=2)])
+    objective = DiscriminatorObjective([SMALL, DiscriminatorConfig(width=4, frame_stride=2, sees="details")])
     fake = clips().requires_grad_()
 
     torch.stack(list(objective(clips(), fake, with_r1=with_r1).values())).sum().backward()

@@ -10,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from magvit2_pytorch import VideoTokenizer
 from magvit2_pytorch.tokenizer import (
+    DetailDiscriminator,
     DiscriminatorConfig,
     DiscriminatorObjective,
     TokenizerLossWeights,
@@ -20,7 +21,11 @@ from magvit2_pytorch.tokenizer.adversarial import AdversarialLoss
 from magvit2_pytorch.tokenizer.losses import weighted_sum
 
 WEIGHTS = TokenizerLossWeights(perceptual=0.3, adversarial=0.7)
-DISCRIMINATORS = (DiscriminatorConfig(width=4), DiscriminatorConfig(width=4, frame_stride=2, weight=0.5))
+DISCRIMINATORS = (
+    DiscriminatorConfig(width=4),
+    DiscriminatorConfig(width=4, frame_stride=2, weight=0.5),
+    DiscriminatorConfig(width=4, sees="details"),
+)
 
 
 class RandomFeatures(nn.Module):
@@ -99,9 +104,9 @@ def test_the_tokenizer_pays_every_discriminator(loss: AdversarialLoss) -> None:
         )
         assert gradient.norm() > 0
         judge = discriminators.discriminators[index]
-        assert isinstance(judge, VideoDiscriminator)
-        last = judge.judge[-1]
-        assert isinstance(last, nn.Linear)
+        assert isinstance(judge, VideoDiscriminator | DetailDiscriminator)
+        last = judge.judge if isinstance(judge, DetailDiscriminator) else judge.judge[-1]
+        assert isinstance(last, nn.Linear | nn.Conv3d)
         with torch.no_grad():
             last.get_parameter("bias").add_(1.0)
         after = objective(video, discriminators).losses
@@ -113,7 +118,7 @@ def test_no_gradient_stays_in_networks_that_are_not_trained_here() -> None:
     objective, discriminators = objectives()
 
     result = objective(a_video(), discriminators)
-    weighted_sum(result.losses, WEIGHTS, adversarial_factors=(1.0, 1.0)).backward()
+    weighted_sum(result.losses, WEIGHTS, adversarial_factors=(1.0,) * len(DISCRIMINATORS)).backward()
 
     assert not gradients(discriminators)
     assert not gradients(objective.perceptual)  # type: ignore[arg-type]
@@ -128,7 +133,7 @@ def test_the_adaptive_weight_compares_the_gradients_at_the_last_layer(checkpoint
     losses = result.losses
 
     pixels = WEIGHTS.reconstruction * losses["reconstruction"] + WEIGHTS.perceptual * losses["perceptual"]
-    adversarial = losses["adversarial_0"] + 0.5 * losses["adversarial_1"]
+    adversarial = losses["adversarial_0"] + 0.5 * losses["adversarial_1"] + losses["adversarial_2"]
     (of_pixels,) = torch.autograd.grad(pixels, last, retain_graph=True)
     (of_adversarial,) = torch.autograd.grad(adversarial, last, retain_graph=True)
 

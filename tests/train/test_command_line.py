@@ -118,12 +118,13 @@ def test_discriminators_have_one_written_form() -> None:
         DiscriminatorConfig(frame_stride=2, width=16),
         DiscriminatorConfig(frame_stride=4, width=16, patch_size=2),
         DiscriminatorConfig(frame_stride=4, width=8, patch_size=2, weight=0.25),
+        DiscriminatorConfig(frame_stride=3, width=8, sees="details"),
     )
 
-    assert parse_discriminators("1,2:16,4:16:2,4:8:2:.25") == discriminators
+    assert parse_discriminators("1,2:16,4:16:2,4:8:2:.25,details:3:8") == discriminators
     for given in (discriminators, ()):
         assert parse_discriminators(format_discriminators(given)) == given
-    for text in ("1,", "1:", "one", "1 2", "1:16:1:heavy", ""):
+    for text in ("1,", "1:", "one", "1 2", "1:16:1:heavy", "details:", "pixels:1", ""):
         with pytest.raises(ValueError, match="discriminators are written"):
             parse_discriminators(text)
 
