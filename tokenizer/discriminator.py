@@ -21,7 +21,7 @@ BLUR_TAPS = (1.0, 3.0, 3.0, 1.0)
 Sight = Literal["pixels", "details"]
 DETAIL_WIDTHS = (1, 2, 4)  # in first widths: two blocks
 DETAIL_TAPS = (1.0, 2.0, 1.0)
-DETAIL_GAIN = 6.0  # brings the details of natural pictures, which are some tenth of their contrast, to order 1
+DETAIL_GAIN = 6.0  # details of the shipped clips deviate by 0.06, their pixels by 0.58
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ class DetailDiscriminator(nn.Module):
 
     Frames are blurred and halved; what another blur takes away from them is all that is seen. The paper's network has
     to find that blurred reconstructions lack detail beneath colours and light that both sides share, and gives one
-    answer a clip: at small scale this takes it thousands of steps. Half the resolution keeps it from rewarding the
+    answer a clip: in the first hundred steps it learns next to nothing. Half the resolution keeps it from rewarding the
     finest grain, which a decoder makes most easily by one pattern in all its patches.
     """
 
