@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from ...tokenizer.pixels import to_model_range
 from ..data import Clips, VideoData
 
-WINDOWS_PER_LABEL = 128  # chosen by the seed; more of them overlap so much that they add nothing
+WINDOWS_PER_LABEL = 128  # of the shipped clips more overlap so much that they add nothing
 BATCH_SIZE = 16
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 0.05
@@ -100,17 +100,27 @@ C = TypeVar("C", bound=VideoClassifier)
 
 
 def train_classifier(
-    classifier_class: type[C], data: VideoData, *, seed: int = 0, num_steps: int = 200, progress: bool = True
+    classifier_class: type[C],
+    data: VideoData,
+    *,
+    seed: int = 0,
+    num_steps: int = 200,
+    windows_per_label: int = WINDOWS_PER_LABEL,
+    progress: bool = True,
 ) -> C:
     """A classifier in evaluation mode that has learned the labels of training windows that are not blank.
 
     All labels are shown equally often. Blur, tint and noise keep it from telling labels by what a tokenizer loses.
 
+    Args:
+        windows_per_label: at most so many of them, chosen by the seed.
+
     Raises:
         ValueError: a label has no such window.
     """
     generator = torch.Generator().manual_seed(seed)
-    pixels = [read_pixels(data.train, choose_windows(data.train, label, seed)) for label in range(len(data.labels))]
+    chosen = [choose_windows(data.train, label, seed)[:windows_per_label] for label in range(len(data.labels))]
+    pixels = [read_pixels(data.train, rows) for rows in chosen]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         classifier = classifier_class(len(data.labels))
@@ -137,12 +147,12 @@ def accuracy(classifier: VideoClassifier, videos: Float[Tensor, "b 3 T H W"], la
 
 
 def choose_windows(clips: Clips, label: int, seed: int) -> Int[np.ndarray, " windows"]:
-    """Rows of up to `WINDOWS_PER_LABEL` windows of a label that are not blank."""
+    """Rows of the windows of a label that are not blank, in an order drawn by the seed."""
     labels, is_blank = (np.asarray(clips.table[column][:]) for column in ("label", "is_blank"))
     rows = np.flatnonzero((labels == label) & ~is_blank)
     if not len(rows):
         raise ValueError(f"every training window of label {label} is blank")
-    return np.random.default_rng((seed, label)).permutation(rows)[:WINDOWS_PER_LABEL]
+    return np.random.default_rng((seed, label)).permutation(rows)
 
 
 def disturb(

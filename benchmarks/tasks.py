@@ -1,0 +1,383 @@
+"""What one transformer, trained on all ten tasks, makes of each, on moving shapes.
+
+    python benchmarks/tasks.py                          # trains both stages first, some 40 minutes on two cores
+    python benchmarks/tasks.py --pictures docs/tasks    # and draws every task
+
+Both stages are trained by their preset `shapes-tasks`, in `--folder`; a finished run that lies there is taken as it is,
+a broken off one goes on. Then each row is measured over as many samples:
+
+- Label accuracy, by two judges: a small network, trained on the spot, that must tell at least 98 % of the real held-out
+  clips, and `seen_motions`, which measures the place and the size of the shape and has learned nothing. Beside it stand
+  codes drawn without a model, each from its label's frequencies at its place, and reconstructions of held-out clips.
+- PSNR of the pixels that a task hides, on held-out clips; beside it what fills them without a model (the last known
+  frame repeated, the ends blended, the mean of the known pixels), and what the tokenizer makes of the whole clip, which
+  no generation from its codes can be much better than.
+- Few passes against many, for each order of decoding.
+
+Ends with status 1 where a bound is missed, or where the judge cannot be trusted.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from magvit2_pytorch.maskgit.tasks import TASKS, task_named
+from magvit2_pytorch.pipelines import VideoGenerationPipeline
+from magvit2_pytorch.pipelines.generation import INDEX_NAME
+from magvit2_pytorch.pipelines.pictures import save_videos
+from magvit2_pytorch.pipelines.regions import known_region
+from magvit2_pytorch.pipelines.seeds import seeded_generator
+from magvit2_pytorch.pretrained import CONFIG_NAME, read_json, write_json
+from magvit2_pytorch.tokenizer import VideoTokenizer
+from magvit2_pytorch.train.data import Clips, DataConfig, load_data
+from magvit2_pytorch.train.maskgit import PIPELINE_FOLDER
+from magvit2_pytorch.train.metrics.baseline import independent_codes
+from magvit2_pytorch.train.metrics.classifiers import SpaceTimeClassifier, VideoClassifier, accuracy, train_classifier
+from magvit2_pytorch.train.metrics.completion import blend_ends, fill_with_mean, hidden_psnr, repeat_last
+from magvit2_pytorch.train.metrics.motion import seen_motions
+from magvit2_pytorch.train.metrics.reconstruction import batches, decode, encode
+from magvit2_pytorch.train.metrics.report import Row, aligned, table
+from magvit2_pytorch.train.metrics.samples import energy_distance_within_labels
+from magvit2_pytorch.train.session import available_cores
+from magvit2_pytorch.train.tokenizer import WEIGHTS_FOLDER
+
+ROOT = Path(__file__).resolve().parent.parent
+PRESET = "shapes-tasks"
+SECONDS_NAME = "seconds.json"
+FEWEST_SAMPLES = 200
+BATCH_SIZE = 25  # videos through a model at a time; nothing depends on it
+
+TRUSTWORTHY = 0.98  # of the judge, on real held-out clips
+JUDGE_STEPS, JUDGE_WINDOWS = 1000, 256  # of its training: steps, and windows for each label
+LEAST_ACCURACY = 0.9
+LEAST_GAIN = 3.0  # dB, of prediction over repetition
+
+GUIDANCE = 3.0  # of class-conditional generation
+OF_CLASSES: dict[str, Any] = {"num_steps": 12, "choice_temperature": 4.5}
+OF_REGIONS: dict[str, Any] = {"num_steps": 12, "temperature": 0.7, "choice_temperature": 1.0}
+STEPS = (2, 4, 8, 12, 24)
+CHOICE_TEMPERATURES = {"confidence": 4.5, "random": 0.0, "halton": 0.0, "critic": 1.0}
+
+NUM_GIVEN = 5  # frames that are predicted from
+PICTURED_CLIPS = 4
+UNKNOWN = 0.5  # grey
+
+Videos = Float[Tensor, "b 3 T H W"]  # in [0, 1]
+
+
+class Shapes(NamedTuple):
+    """Held-out clips, as many of each label."""
+
+    videos: Videos
+    labels: Int[Tensor, " b"]
+
+
+class Bench(NamedTuple):
+    """What the measurements need."""
+
+    pipeline: VideoGenerationPipeline
+    judge: VideoClassifier
+    shapes: Shapes
+    reconstructions: Videos
+    """Of these clips."""
+    trained_on: Shapes
+    """As many other clips, which training has seen."""
+    seed: int
+
+
+def main() -> NoReturn:
+    arguments = parse_arguments()
+    torch.set_num_threads(available_cores())
+    try:
+        sys.exit(0 if run(arguments) else 1)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+
+
+def run(arguments: argparse.Namespace) -> bool:
+    """Whether all bounds are kept."""
+    data = load_data(DataConfig(path="shapes"))
+    if arguments.samples > len(data.heldout) or arguments.samples % len(data.labels):
+        raise ValueError(
+            f"--samples must be a multiple of the {len(data.labels)} labels and at most the {len(data.heldout)} "
+            f"held-out clips, got {arguments.samples}"
+        )
+    shapes, trained_on = (first_clips(clips, arguments.samples) for clips in (data.heldout, data.train))
+    judge = train_classifier(
+        SpaceTimeClassifier, data, seed=arguments.seed, num_steps=JUDGE_STEPS, windows_per_label=JUDGE_WINDOWS
+    )
+    told = judge_heldout(judge, first_clips(data.heldout, len(data.heldout)))
+    pipeline, seconds = trained(arguments.folder, arguments.seed)
+
+    started = time.monotonic()
+    bench = Bench(pipeline, judge, shapes, reconstruct(pipeline.tokenizer, shapes.videos), trained_on, arguments.seed)
+    rows = [*judge_classes(bench), *judge_regions(bench)]
+    curves = draw_curves(bench)
+    missed = [row.name for row in rows if row.is_missed]
+
+    print(f"\n{table(rows)}\n\n{aligned(curves)}\n")
+    minutes = ", ".join(f"{stage} {spent / 60:.1f}" for stage, spent in seconds.items())
+    print(f"Minutes of training: {minutes}. {arguments.samples} samples a row, seed {arguments.seed},", end=" ")
+    print(f"{time.monotonic() - started:.0f} s.", f"Missed: {'; '.join(missed)}." if missed else "All bounds are kept.")
+    if arguments.json:
+        settings = {"samples": arguments.samples, "seed": arguments.seed, "seconds": seconds}
+        write_json(arguments.json, {**settings, "judge": told, "rows": [row.as_json() for row in rows], "curves": curves})
+    if arguments.pictures:
+        for name in TASKS:
+            draw(arguments.pictures / f"{name}.gif", name, bench)
+    return not missed
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("outputs/tasks"), help="of both runs (outputs/tasks)")
+    parser.add_argument(
+        "--samples", type=int, default=FEWEST_SAMPLES, help=f"for each row, at least and by default {FEWEST_SAMPLES}"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of training, samples, judge and baseline (default: 0)")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="also write the figures to this file")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="also draw a GIF of each task")
+    arguments = parser.parse_args()
+    if arguments.samples < FEWEST_SAMPLES:
+        parser.error(f"--samples must be at least {FEWEST_SAMPLES}, fewer say little, got {arguments.samples}")
+    if arguments.seed < 0:
+        parser.error(f"--seed must not be negative, got {arguments.seed}")
+    return arguments
+
+
+def trained(folder: Path, seed: int) -> tuple[VideoGenerationPipeline, dict[str, float]]:
+    """The pipeline in the folder, after training what is not there yet, and how long its stages took."""
+    results = {
+        "tokenizer": folder / "tokenizer" / WEIGHTS_FOLDER / CONFIG_NAME,
+        "maskgit": folder / "maskgit" / PIPELINE_FOLDER / INDEX_NAME,
+    }
+    times = folder / SECONDS_NAME
+    seconds: dict[str, float] = read_json(times) if times.is_file() else {}
+    for stage, result in results.items():
+        if result.is_file():
+            print(f"{result.parent} is there already.")
+            continue
+        command = [f"train/{stage}.py", PRESET, "--output-dir", str((folder / stage).absolute())]
+        command += ["--tokenizer", str((folder / "tokenizer").absolute())] if stage == "maskgit" else []
+        command += ["--seed", str(seed), "--resume", "--no-progress"]
+        print(f"{time.strftime('%X')} python {' '.join(command)}", flush=True)
+        started = time.monotonic()
+        subprocess.run([sys.executable, *command], check=True, cwd=ROOT)
+        seconds[stage] = seconds.get(stage, 0) + time.monotonic() - started
+        write_json(times, seconds)
+    return VideoGenerationPipeline.from_pretrained(results["maskgit"].parent), seconds
+
+
+def first_clips(clips: Clips, number: int) -> Shapes:
+    chosen = clips.select(range(number))
+    return Shapes(torch.cat(list(batches(chosen))), torch.tensor(chosen.table["label"][:]))
+
+
+def judge_heldout(judge: VideoClassifier, heldout: Shapes) -> dict[str, float]:
+    """How well the judges do on real clips.
+
+    Raises:
+        ValueError: not well enough to be trusted.
+    """
+    told = {"network": accuracy(judge, *heldout), "measured": share_seen(*heldout)}
+    print(f"Real held-out clips told by the network: {told['network']:.3f}, measured: {told['measured']:.3f}")
+    if min(told.values()) < TRUSTWORTHY:
+        raise ValueError(
+            f"a judge cannot be trusted: {told} of {len(heldout.labels)} real held-out clips are told, and at least "
+            f"{TRUSTWORTHY:.0%} are needed. This says nothing about the samples"
+        )
+    return told
+
+
+def share_seen(videos: Videos, labels: Int[Tensor, " b"]) -> float:
+    return (seen_motions(videos) == labels).double().mean().item()
+
+
+def in_batches(count: int) -> Iterator[slice]:
+    for first in range(0, count, BATCH_SIZE):
+        yield slice(first, min(first + BATCH_SIZE, count))
+
+
+@torch.inference_mode()
+def reconstruct(tokenizer: VideoTokenizer, videos: Videos) -> Videos:
+    parts = (videos[part] for part in in_batches(len(videos)))
+    return torch.cat([decode(tokenizer, encode(tokenizer, part), part.shape[2:]) for part in parts])
+
+
+@torch.inference_mode()
+def draw_without_model(bench: Bench) -> Videos:
+    tokenizer, (videos, labels) = bench.pipeline.tokenizer, bench.trained_on
+    codes = torch.cat([encode(tokenizer, videos[part]) for part in in_batches(len(videos))])
+    chance = torch.Generator().manual_seed(bench.seed)
+    drawn = independent_codes(codes, labels, bench.shapes.labels, chance)
+    return torch.cat([decode(tokenizer, drawn[part], videos.shape[2:]) for part in in_batches(len(drawn))])
+
+
+def generate_classes(bench: Bench, name: str, **settings: Any) -> Videos:
+    """A video of each clip's label.
+
+    Args:
+        name: for the progress bar.
+    """
+    labels = bench.shapes.labels.tolist()
+    videos = []
+    for part in tqdm(list(in_batches(len(labels))), name, unit="batch"):
+        seeds = sample_seeds(bench.seed, part)
+        videos.append(bench.pipeline.generate(labels=labels[part], seed=seeds, progress=False, **settings).videos)
+    return torch.cat(videos)
+
+
+def complete(bench: Bench, task: str, known: Bool[Tensor, "b T H W"]) -> Videos:
+    """What the pipeline makes of the clips where only some pixels are known."""
+    videos, labels = bench.shapes
+    completed = []
+    for part in tqdm(list(in_batches(len(known))), task, unit="batch"):
+        told = {"labels": labels[part].tolist()} if task_named(task).uses_label else {}
+        output = bench.pipeline.generate(
+            video=videos[part],
+            mask=~known[part],
+            task=task,
+            seed=sample_seeds(bench.seed, part),
+            progress=False,
+            **told,
+            **OF_REGIONS,
+        )
+        completed.append(output.videos)
+    return torch.cat(completed)
+
+
+def sample_seeds(seed: int, part: slice) -> list[int]:
+    """A seed for each sample of a batch, whatever the batch."""
+    return [seeded_generator(seed, sample).initial_seed() % 2**31 for sample in range(part.start, part.stop)]
+
+
+def judge_classes(bench: Bench) -> Iterator[Row]:
+    """Labels told, and the distance of distributions."""
+    judge, labels = bench.judge, bench.shapes.labels
+    sets = {
+        "guided": generate_classes(bench, f"guidance {GUIDANCE:g}", guidance_scale=GUIDANCE, **OF_CLASSES),
+        "plain": generate_classes(bench, "guidance 1", guidance_scale=1.0, **OF_CLASSES),
+        "baseline": draw_without_model(bench),
+        "reconstructions": bench.reconstructions,
+    }
+    told = {name: accuracy(judge, videos, labels) for name, videos in sets.items()}
+    seen = {name: share_seen(videos, labels) for name, videos in sets.items()}
+    for name, shares in (("by the network", told), ("measured", seen)):
+        yield Row(
+            name=f"labels told {name}, guidance {GUIDANCE:g} (baseline: no model)",
+            samples=shares["guided"],
+            baseline=shares["baseline"],
+            reconstructions=shares["reconstructions"],
+            low=LEAST_ACCURACY,
+        )
+    is_full = min(told["guided"], told["plain"]) >= TRUSTWORTHY
+    yield Row(
+        name=f"labels told by the network, guidance {GUIDANCE:g} (baseline: guidance 1)",
+        samples=told["guided"],
+        baseline=told["plain"],
+        reconstructions=told["reconstructions"],
+        low=TRUSTWORTHY if is_full else told["plain"] + 1 / len(labels),
+    )
+    distances = {name: distance(bench, videos) for name, videos in sets.items()}
+    for name in ("guided", "plain"):
+        yield Row(
+            name=f"energy distance, guidance {GUIDANCE if name == 'guided' else 1:g} (baseline: no model)",
+            samples=distances[name],
+            baseline=distances["baseline"],
+            reconstructions=distance(bench, reconstruct(bench.pipeline.tokenizer, bench.trained_on.videos)),
+        )
+
+
+@torch.inference_mode()
+def distance(bench: Bench, videos: Videos) -> float:
+    """The energy distance within labels, by the network's features, from reconstructions of held-out clips."""
+    features, real = bench.judge.features(videos), bench.judge.features(bench.reconstructions)
+    return energy_distance_within_labels(features, real, bench.shapes.labels)
+
+
+def judge_regions(bench: Bench) -> Iterator[Row]:
+    """PSNR of what is hidden."""
+    videos = bench.shapes.videos
+    without_model = {
+        "frame_prediction": ("the last frame repeated", lambda known: repeat_last(videos, NUM_GIVEN)),
+        "class_frame_prediction": ("the last frame repeated", lambda known: repeat_last(videos, NUM_GIVEN)),
+        "frame_interpolation": ("the ends blended", lambda known: blend_ends(videos)),
+    }
+    bounds = {
+        "frame_prediction": LEAST_GAIN,
+        "frame_interpolation": 0.0,
+        "central_inpainting": 0.0,
+        "dynamic_inpainting": 0.0,
+    }
+    for task in (name for name, task in TASKS.items() if task.has_region):
+        known = regions(task, videos, bench.seed)
+        words, fill = without_model.get(task, ("the mean", lambda known: fill_with_mean(videos, known)))
+        baseline = hidden_psnr(videos, fill(known), known)
+        yield Row(
+            name=f"{task.replace('_', ' ')}, dB (baseline: {words})",
+            samples=hidden_psnr(videos, complete(bench, task, known), known),
+            baseline=baseline,
+            reconstructions=hidden_psnr(videos, bench.reconstructions, known),
+            **({"low": baseline + bounds[task]} if task in bounds else {}),
+        )
+
+
+def regions(task: str, videos: Videos, seed: int) -> Bool[Tensor, "b T H W"]:
+    """What the task gives of each clip; of predictions always the same number of frames."""
+    if task.endswith("frame_prediction"):
+        known = torch.zeros(videos[:, 0].shape, dtype=torch.bool)
+        known[:, :NUM_GIVEN] = True
+        return known
+    number = list(TASKS).index(task)
+    clip = videos.shape[2:]
+    return torch.stack(
+        [known_region(task, *clip, seeded_generator(seed, number, row)) for row in range(len(videos))]
+    )
+
+
+def draw_curves(bench: Bench) -> list[tuple[str, ...]]:
+    """A table of few passes against many: labels told by the network, and the energy distance, for each order."""
+    rows: list[tuple[str, ...]] = [("labels told / energy distance", *(f"{steps} passes" for steps in STEPS))]
+    for order, choice_temperature in CHOICE_TEMPERATURES.items():
+        if order == "critic" and not bench.pipeline.maskgit.config.critic:
+            continue
+        cells = []
+        for steps in STEPS:
+            settings = {"order": order, "num_steps": steps, "choice_temperature": choice_temperature}
+            videos = generate_classes(bench, f"{order}, {steps} passes", guidance_scale=GUIDANCE, **settings)
+            told = accuracy(bench.judge, videos, bench.shapes.labels)
+            cells.append(f"{told:.3f} / {distance(bench, videos):.3f}")
+        rows.append((order, *cells))
+    return rows
+
+
+def draw(path: Path, task: str, bench: Bench) -> None:
+    """The first clips: what is known, what was made of it, and the original, side by side."""
+    videos, labels = (part[:PICTURED_CLIPS] for part in bench.shapes)
+    few = bench._replace(shapes=Shapes(videos, labels))
+    if TASKS[task].has_region:
+        known = regions(task, videos, bench.seed)
+        results = complete(few, task, known)
+    else:
+        known = torch.zeros(videos[:, 0].shape, dtype=torch.bool)
+        results = generate_classes(few, task, guidance_scale=GUIDANCE, **OF_CLASSES)
+    conditions = torch.where(known[:, None], videos, UNKNOWN)
+    triples = torch.stack([conditions, results, videos], dim=1).flatten(0, 1)
+    names = [bench.pipeline.labels[label] for label in labels.tolist()]
+    captions = [text for name in names for text in (name if TASKS[task].uses_label else "given", "made", "original")]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_videos(path, triples, captions=captions, columns=6, min_width=0)
+    print(f"Wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""The motion of a single shape, measured on its place and its size: a judge that has learned nothing."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ..data.shapes import MOTIONS
+
+LEAST_GROWTH = 1.7  # factor of the area, from the first to the last frame; of what grows at its slowest it is 2.6
+LEAST_TURN = 0.1  # radians that the way turns with each frame; of the slowest circle 0.17
+
+
+def seen_motions(videos: Float[Tensor, "b 3 T H W"]) -> Int[Tensor, " b"]:
+    """Which of `MOTIONS` each video in [0, 1] shows.
+
+    The shape is what is brighter than half, or darker, whichever is less. If its area changes enough, it grows or
+    shrinks; else, if its way turns, it goes around; else it goes where most of its way goes. A video without any shape
+    is none of them: -1.
+    """
+    is_shape = shapes_in(videos)
+    area = is_shape.double().mean(dim=(2, 3))
+    rows, columns = (steps_along(is_shape, axis) for axis in (2, 3))
+    length = (rows.square() + columns.square()).sum(dim=1)
+    turned = (columns[:, :-1] * rows[:, 1:] - rows[:, :-1] * columns[:, 1:]).sum(dim=1)
+    down, right = rows.sum(dim=1), columns.sum(dim=1)
+
+    number = {name: index for index, name in enumerate(MOTIONS)}
+    across = torch.where(right > 0, number["right"], number["left"])
+    along = torch.where(down > 0, number["down"], number["up"])
+    motion = torch.where(right.abs() > down.abs(), across, along)
+    around = torch.where(turned > 0, number["clockwise"], number["anticlockwise"])
+    motion = torch.where(turned.abs() > LEAST_TURN * length, around, motion)
+    motion = torch.where(area[:, -1] > LEAST_GROWTH * area[:, 0], number["grow"], motion)
+    motion = torch.where(area[:, 0] > LEAST_GROWTH * area[:, -1], number["shrink"], motion)
+    return torch.where((area > 0).all(dim=1), motion, -1)
+
+
+def shapes_in(videos: Float[Tensor, "b 3 T H W"]) -> Bool[Tensor, "b T H W"]:
+    """Where the shape is: what is brighter than half, or all else where that is the smaller part of the video."""
+    is_bright = videos.mean(dim=1) > 0.5
+    is_mostly_bright = is_bright.double().mean(dim=(1, 2, 3)) > 0.5
+    return is_bright ^ is_mostly_bright[:, None, None, None]
+
+
+def steps_along(is_shape: Bool[Tensor, "b T H W"], axis: int) -> Float[Tensor, "b T-1"]:
+    """How far the middle of the shape goes with each frame, in radians of a frame whose opposite sides touch.
+
+    Args:
+        axis: 2 for down, 3 for right.
+    """
+    size = is_shape.shape[axis]
+    angles = 2 * math.pi * torch.arange(size, dtype=torch.float64, device=is_shape.device) / size
+    counts = is_shape.double().sum(dim=5 - axis)
+    places = torch.complex(counts @ angles.cos(), counts @ angles.sin())
+    return (places[:, 1:] * places[:, :-1].conj()).angle()
