@@ -14,7 +14,6 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
@@ -48,7 +47,7 @@ from magvit2_pytorch.train.metrics.comparison import (
     compare_pixels,
 )
 from magvit2_pytorch.train.metrics.reconstruction import batches, decode, encode
-from magvit2_pytorch.train.metrics.report import Row, table
+from magvit2_pytorch.train.metrics.report import table
 from magvit2_pytorch.train.session import available_cores
 
 CLASSIFIERS: dict[str, type[VideoClassifier]] = {"single frames": FrameClassifier, "space-time": SpaceTimeClassifier}
@@ -92,7 +91,7 @@ def run(arguments: argparse.Namespace) -> bool:
     print(f"Missed: {'; '.join(missed)}." if missed else "All bounds are kept.")
     if arguments.json:
         settings = {"folder": str(arguments.folder), "samples": len(sets.labels), "seed": arguments.seed}
-        report = {"heldout_accuracy": heldout_accuracy, "rows": [as_json(row) for row in rows], "seconds": seconds}
+        report = {"heldout_accuracy": heldout_accuracy, "rows": [row.as_json() for row in rows], "seconds": seconds}
         write_json(arguments.json, {**settings, **report})
     if arguments.picture:
         draw(arguments.picture, sets, data.labels)
@@ -236,14 +235,6 @@ def training_clips(data: VideoData) -> Iterator[Videos]:
 
 def labels_of(clips: Clips) -> Int[Tensor, " b"]:
     return torch.tensor(clips.table["label"][:])
-
-
-def as_json(row: Row) -> dict[str, object]:
-    """JSON has no word for infinite bounds or for NaN."""
-    fields = {
-        name: value if isinstance(value, str) or math.isfinite(value) else None for name, value in asdict(row).items()
-    }
-    return {**fields, "is_missed": row.is_missed}
 
 
 def draw(path: Path, sets: Sets, labels: tuple[str, ...]) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,14 @@ class Row:
             return f"at least {self.low:g}"
         return f"at most {self.high:g}" if self.low == -math.inf else f"{self.low:g} to {self.high:g}"
 
+    def as_json(self) -> dict[str, object]:
+        """The figures by name; None for what is infinite or NaN, which JSON has no word for."""
+        fields = {
+            name: value if isinstance(value, str) or math.isfinite(value) else None
+            for name, value in asdict(self).items()
+        }
+        return {**fields, "is_missed": self.is_missed}
+
 
 def table(rows: Sequence[Row]) -> str:
     """All rows as text, each with its bounds and whether the samples keep them."""
@@ -55,6 +63,11 @@ def table(rows: Sequence[Row]) -> str:
         figures = (f"{figure:.3f}" for figure in (row.samples, row.baseline, row.reconstructions))
         verdict = ("missed" if row.is_missed else "ok") if row.is_bounded else ""
         cells.append((row.name, *figures, row.bounds, verdict))
+    return aligned(cells)
+
+
+def aligned(cells: Sequence[Sequence[str]]) -> str:
+    """A table as text, its first column to the left and the others to the right."""
     first, *widths = (max(len(cell) for cell in column) for column in zip(*cells, strict=True))
     lines = [
         "  ".join([name.ljust(first), *(cell.rjust(width) for cell, width in zip(others, widths, strict=True))])

@@ -1,8 +1,9 @@
+import json
 import math
 
 import pytest
 
-from magvit2_pytorch.train.metrics.report import Row, table
+from magvit2_pytorch.train.metrics.report import Row, aligned, table
 
 
 def row(samples: float, *, low: float = -math.inf, high: float = math.inf) -> Row:
@@ -39,3 +40,21 @@ def test_the_table_says_what_was_missed() -> None:
         "0.5 to 2      ok",
         "",
     ]
+
+
+def test_a_row_can_be_written_as_json() -> None:
+    written = json.dumps(row(math.nan, low=0.5).as_json(), allow_nan=False)
+
+    assert json.loads(written) == {
+        "name": "figure",
+        "samples": None,
+        "baseline": 2.0,
+        "reconstructions": 4.0,
+        "low": 0.5,
+        "high": None,
+        "is_missed": True,
+    }
+
+
+def test_columns_are_as_wide_as_their_widest_cell() -> None:
+    assert aligned([("", "a", "bcd"), ("name", "1234", "")]) == "         a  bcd\nname  1234"
