@@ -20,7 +20,9 @@ from torch.utils.data import DataLoader
 
 from magvit2_pytorch.maskgit import MaskGit, MaskGitConfig, MaskGitObjective
 from magvit2_pytorch.maskgit.losses import MaskGitLossWeights, weighted_sum
+from magvit2_pytorch.maskgit.tasks import TASKS
 from magvit2_pytorch.pipelines import VideoGenerationPipeline
+from magvit2_pytorch.pipelines.saved_pipeline import INDEX_NAME
 from magvit2_pytorch.pipelines.seeds import seeded_generator
 from magvit2_pytorch.pretrained import CONFIG_NAME
 from magvit2_pytorch.tokenizer import VideoTokenizer
@@ -42,7 +44,7 @@ from magvit2_pytorch.train.session import (
     stop,
     track,
 )
-from magvit2_pytorch.train.task_mix import ALL_TASKS, check_mix, conditions_of
+from magvit2_pytorch.train.task_mix import WeightedTask, check_mix, conditions_of
 from magvit2_pytorch.train.task_samples import draw_tasks
 
 logger = logging.getLogger(__name__)
@@ -113,6 +115,8 @@ DEMO = MaskGitRun(
         learning_rate=1e-3, warmup_steps=40, betas=(0.9, 0.96), weight_decay=0.045, ema_decay=0.99
     ),
 )
+# How often a task comes among all ten; the others' weight is 1.
+MIX = {"class_generation": 8.0, "frame_prediction": 3.0, "class_frame_prediction": 3.0, "frame_interpolation": 2.0}
 PRESETS = {
     "demo": DEMO,
     "shapes": replace(
@@ -125,13 +129,36 @@ PRESETS = {
         DEMO,
         output_dir=Path("outputs/maskgit-shapes-tasks"),
         tokenizer=Path("outputs/tokenizer-shapes-tasks"),
+        num_steps=3000,
+        evaluate_every=1000,
+        save_every=500,
         data=DataConfig(path="shapes"),
+<<<<<<< HEAD
         tasks=ALL_TASKS,
         loss_weights=MaskGitLossWeights(),
         num_steps=3600,
         evaluate_every=900,
         save_every=900,
         model=replace(DEMO.model, critic=True),
+=======
+        model=replace(DEMO.model, split=1, critic=True),
+        tasks=tuple(WeightedTask(name=name, weight=MIX.get(name, 1.0)) for name in TASKS),
+        optimizer=replace(DEMO.optimizer, ema_decay=0.995),
+    ),
+    "laptop": replace(
+        DEMO,
+        output_dir=Path("outputs/maskgit-laptop"),
+        tokenizer=Path("outputs/tokenizer-laptop"),
+        num_steps=2600,
+        batch_size=8,
+        evaluate_every=1300,
+        save_every=500,
+        tasks=(
+            WeightedTask(name="class_generation", weight=2.0),
+            WeightedTask(name="class_frame_prediction", weight=1.0),
+        ),
+        optimizer=replace(DEMO.optimizer, warmup_steps=100, ema_decay=0.995),
+>>>>>>> 1dba77a (wip3)
     ),
     "base": MaskGitRun(
         output_dir=Path("outputs/maskgit-base"),
@@ -280,6 +307,20 @@ def load_tokenizer(folder: Path) -> VideoTokenizer:
             f"there is no trained tokenizer in {folder}: run train/tokenizer.py, or give --tokenizer"
         )
     return VideoTokenizer.from_pretrained(inner if (inner / CONFIG_NAME).is_file() else folder)
+
+
+def load_pipeline(folder: Path) -> VideoGenerationPipeline:
+    """The pipeline in its own folder, or in that of a run or of the demo.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    for candidate in (folder / PIPELINE_FOLDER, folder):
+        if (candidate / INDEX_NAME).is_file():
+            return VideoGenerationPipeline.from_pretrained(candidate)
+    raise FileNotFoundError(
+        f"{folder} holds no trained pipeline: run train/maskgit.py, or `magvit2 demo`, which makes one in outputs/demo"
+    )
 
 
 def sample(pipeline: VideoGenerationPipeline, heldout: Clips, run: MaskGitRun, step: int) -> None:

@@ -109,13 +109,30 @@ DEMO = TokenizerRun(
 PRESETS = {
     "demo": DEMO,
     "shapes": replace(DEMO, output_dir=Path("outputs/tokenizer-shapes"), data=DataConfig(path="shapes")),
-    "shapes-tasks": replace(  # longer, for a transformer of all tasks: none can draw better than the tokenizer
+    "shapes-tasks": replace(  # few codes of few bits, which a small transformer learns soonest; deep where codes are
         DEMO,
         output_dir=Path("outputs/tokenizer-shapes-tasks"),
+        num_steps=7000,
+        evaluate_every=1000,
+        save_every=1000,
         data=DataConfig(path="shapes"),
-        num_steps=8000,
-        evaluate_every=2000,
-        save_every=2000,
+        model=replace(
+            MODEL_PRESETS["tiny"],
+            layers=("residual", ("compress_space", 96), "residual", ("compress_space", 192), *("residual",) * 3),
+            codebook_size=2**10,
+        ),
+    ),
+    "laptop": replace(  # four times the demo's codes: 0.069 bit a pixel
+        DEMO,
+        output_dir=Path("outputs/tokenizer-laptop"),
+        num_steps=7000,
+        evaluate_every=1000,
+        save_every=1000,
+        model=replace(
+            MODEL_PRESETS["tiny"],
+            layers=("residual", ("compress_space", 128), "residual", "residual"),
+            codebook_size=2**15,
+        ),
     ),
     "base": TokenizerRun(output_dir=Path("outputs/tokenizer-base"), data=DataConfig(resolution=128)),
     "magvit2": TokenizerRun(  # the paper's losses and optimizer; its batch is 256 clips over all processes
