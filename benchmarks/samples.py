@@ -1,6 +1,7 @@
 """Are the videos of a pipeline that was trained on the shipped clips like those clips, and no copies of them?
 
     python benchmarks/samples.py outputs/demo
+    python benchmarks/samples.py outputs/maskgit-laptop --energy 0.5
 
 Draws videos of every label and measures them beside two other sets that come out of the same decoder: a baseline
 without a model (each code drawn by itself, from its label's frequencies at its place) and reconstructions of real
@@ -25,12 +26,12 @@ from tqdm.auto import tqdm
 
 from magvit2_pytorch.pipelines import VideoGenerationPipeline
 from magvit2_pytorch.pipelines.pictures import save_videos
-from magvit2_pytorch.pipelines.saved_pipeline import INDEX_NAME
 from magvit2_pytorch.pipelines.video_files import STILLS, check_ending
 from magvit2_pytorch.pretrained import write_json
 from magvit2_pytorch.tokenizer import VideoTokenizer
 from magvit2_pytorch.train.data import Clips, DataConfig, VideoData, load_data
-from magvit2_pytorch.train.metrics import evaluate_tokenizer
+from magvit2_pytorch.train.maskgit import load_pipeline
+from magvit2_pytorch.train.metrics import bits_per_pixel, evaluate_tokenizer
 from magvit2_pytorch.train.metrics.baseline import independent_codes
 from magvit2_pytorch.train.metrics.classifiers import (
     FrameClassifier,
@@ -40,6 +41,7 @@ from magvit2_pytorch.train.metrics.classifiers import (
     train_classifier,
 )
 from magvit2_pytorch.train.metrics.comparison import (
+    LARGEST_ENERGY_RATIO,
     Sets,
     compare_features,
     compare_labels,
@@ -81,7 +83,11 @@ def run(arguments: argparse.Namespace) -> bool:
     classifiers = train_classifiers(data, arguments.seed)
     sets = make_sets(pipeline, data, per_label=per_label, seed=arguments.seed)
     heldout_accuracy = judge_heldout(classifiers, data, sets)
-    rows = [*compare_labels(sets, classifiers), *compare_pixels(sets), *compare_features(sets, classifiers)]
+    rows = [
+        *compare_labels(sets, classifiers),
+        *compare_pixels(sets),
+        *compare_features(sets, classifiers, arguments.energy),
+    ]
     rows += compare_nearest(sets, training_clips(data))
     missed = [row.name for row in rows if row.is_missed]
     seconds = time.monotonic() - started
@@ -102,6 +108,13 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="the demo's output folder, or a pipeline's own")
     parser.add_argument("--samples", type=int, default=128, help="videos to draw, as many of each label (default: 128)")
+    parser.add_argument(
+        "--energy",
+        type=float,
+        default=LARGEST_ENERGY_RATIO,
+        metavar="RATIO",
+        help="largest energy distance, over that of the baseline (default: %(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="for samples, classifiers and baseline (default: 0)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write the figures to this file")
     parser.add_argument(
@@ -121,13 +134,6 @@ def parse_arguments() -> argparse.Namespace:
         except ValueError as error:
             parser.error(f"--picture: {error}")
     return arguments
-
-
-def load_pipeline(folder: Path) -> VideoGenerationPipeline:
-    for candidate in (folder / "pipeline", folder):
-        if (candidate / INDEX_NAME).is_file():
-            return VideoGenerationPipeline.from_pretrained(candidate)
-    raise FileNotFoundError(f"{folder} holds no trained pipeline: `magvit2 demo` makes one in outputs/demo")
 
 
 def load_shipped(pipeline: VideoGenerationPipeline) -> VideoData:
@@ -171,7 +177,8 @@ def make_sets(pipeline: VideoGenerationPipeline, data: VideoData, *, per_label: 
     without_model = independent_codes(codes, labels_of(shown), labels, torch.Generator().manual_seed(seed))
     chosen = [choose(labels_of(shown), per_label, np.random.default_rng((seed, draw))) for draw in range(2)]
     scores = evaluate_tokenizer(tokenizer, data.heldout)
-    print(f"Held-out clips: {scores.psnr:.2f} dB")
+    bits = bits_per_pixel(tokenizer, *sizes)
+    print(f"Held-out clips: {scores.psnr:.2f} dB at {bits:.4f} bit a pixel")
     return Sets(
         labels=labels,
         samples=samples,

@@ -74,7 +74,7 @@ STEPS = (2, 4, 8, 12, 24)
 CHOICE_TEMPERATURES = {"confidence": 4.5, "random": 0.0, "halton": 0.0, "critic": 1.0}
 
 NUM_GIVEN = 5  # frames that are predicted from
-PICTURED = [0, 3, 4, 6]  # clips: one that slides across, one down, one that goes around, one that grows
+PICTURED = [0, 4, 6]  # clips: one that slides, one that goes around, one that grows
 UNKNOWN = 0.5  # grey
 
 Videos = Float[Tensor, "b 3 T H W"]  # in [0, 1]
@@ -279,9 +279,9 @@ def judge_classes(bench: Bench) -> Iterator[Row]:
     }
     told = {name: accuracy(judge, videos, labels) for name, videos in sets.items()}
     seen = {name: share_seen(videos, labels) for name, videos in sets.items()}
-    for name, shares in (("by the network", told), ("measured", seen)):
+    for name, shares in (("told by the network", told), ("measured", seen)):
         yield Row(
-            name=f"labels told {name}, guidance {GUIDANCE:g} (baseline: no model)",
+            name=f"labels {name}, guidance {GUIDANCE:g} (baseline: no model)",
             samples=shares["guided"],
             baseline=shares["baseline"],
             reconstructions=shares["reconstructions"],
@@ -380,7 +380,7 @@ def draw(path: Path, task: str, bench: Bench) -> None:
     names = [bench.pipeline.labels[label] for label in labels.tolist()]
     captions = [text for name in names for text in (name if TASKS[task].uses_label else "given", "made", "original")]
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_videos(path, triples, captions=captions, columns=6, min_width=0)
+    save_videos(path, triples, captions=captions, columns=3, min_width=0)
     print(f"Wrote {path}")
 
 

@@ -16,6 +16,8 @@ from .samples import (
     nearest_clip_distances,
 )
 
+LARGEST_ENERGY_RATIO = 0.75
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sets:
@@ -62,8 +64,14 @@ def compare_pixels(sets: Sets) -> Iterator[Row]:
 
 
 @torch.inference_mode()
-def compare_features(sets: Sets, classifiers: Mapping[str, VideoClassifier]) -> Iterator[Row]:
-    """Energy distances to the reconstructions."""
+def compare_features(
+    sets: Sets, classifiers: Mapping[str, VideoClassifier], largest_ratio: float = LARGEST_ENERGY_RATIO
+) -> Iterator[Row]:
+    """Energy distances to the reconstructions.
+
+    Args:
+        largest_ratio: of the samples' over the baseline's.
+    """
     for name, classifier in classifiers.items():
         real = classifier.features(sets.reconstructions)
         samples, baseline, reconstructions = (
@@ -74,7 +82,7 @@ def compare_features(sets: Sets, classifiers: Mapping[str, VideoClassifier]) -> 
             name=f"energy distance, {name}", samples=samples, baseline=baseline, reconstructions=reconstructions
         )
         yield distance
-        yield distance.over(distance.baseline, "over the baseline's", high=0.75)
+        yield distance.over(distance.baseline, "over the baseline's", high=largest_ratio)
 
 
 def compare_nearest(sets: Sets, chunks: Iterable[Float[Tensor, "_ 3 T H W"]]) -> Iterator[Row]:
