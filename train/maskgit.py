@@ -133,16 +133,9 @@ PRESETS = {
         evaluate_every=1000,
         save_every=500,
         data=DataConfig(path="shapes"),
-<<<<<<< HEAD
-        tasks=ALL_TASKS,
-        loss_weights=MaskGitLossWeights(),
-        num_steps=3600,
-        evaluate_every=900,
-        save_every=900,
-        model=replace(DEMO.model, critic=True),
-=======
         model=replace(DEMO.model, split=1, critic=True),
         tasks=tuple(WeightedTask(name=name, weight=MIX.get(name, 1.0)) for name in TASKS),
+        loss_weights=MaskGitLossWeights(),
         optimizer=replace(DEMO.optimizer, ema_decay=0.995),
     ),
     "laptop": replace(
@@ -158,7 +151,6 @@ PRESETS = {
             WeightedTask(name="class_frame_prediction", weight=1.0),
         ),
         optimizer=replace(DEMO.optimizer, warmup_steps=100, ema_decay=0.995),
->>>>>>> 1dba77a (wip3)
     ),
     "base": MaskGitRun(
         output_dir=Path("outputs/maskgit-base"),
