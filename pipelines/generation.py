@@ -162,8 +162,16 @@ class VideoGenerationPipeline(SavedPipeline, TokenizationPipeline):
             generators=[list(of_window) for of_window in of_windows],
         )
         drawing, record = self._draw(request, windows, settings, callback, progress)
+        coded = slice(record.first_frame, None)
+        videos = pixels
+        videos[:, :, coded] = join_given(
+            drawing.videos,
+            pixels[:, :, coded],
+            known[:, coded],
+            seams=[earlier.stop - record.first_frame for earlier in windows[:-1]],
+            cell=record.cell,
+        )
         names = (*self.labels, "")
-        videos = join_given(drawing.videos, pixels, known)
         return GenerationOutput(
             in_form_asked(videos), drawing.codes, tuple(names[index] for index in request.labels.tolist()), record
         )

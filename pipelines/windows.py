@@ -1,6 +1,6 @@
 """The windows in which a video longer than the trained one is made, each continuing the one before."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,8 +14,8 @@ from ..tokenizer.pixels import to_model_range, to_unit_range
 class Window(NamedTuple):
     """A clip that is decoded at once: frames `start` to `stop` (not counted) of the whole video.
 
-    All windows lie on one grid of latent frames, since their starts are whole strides apart. So the codes of a long
-    video are those of its first window, then the new ones of each further window, and they are decoded as one video.
+    All windows lie on one grid of latent frames, since their starts are whole strides apart: the codes of a long video
+    are those of its first window, then the new ones of each further window.
     """
 
     start: int
@@ -75,12 +75,12 @@ def plan_windows(num_frames: int, *, num_first: int, window_frames: int, overlap
 
 
 class Drawing(NamedTuple):
-    """Videos as they come from the tokenizer."""
+    """Videos as they come from the tokenizer, from the first window's start."""
 
     videos: Float[Tensor, "b 3 T H W"]
     """In [0, 1], on the CPU."""
     codes: Int[Tensor, "b t h w"]
-    """What they were decoded from, on the CPU."""
+    """On the CPU: of each window those of the latent frames that it has made."""
 
 
 def draw_windows(
@@ -93,31 +93,23 @@ def draw_windows(
     """Make windows one after the other: what one has made is known to the next.
 
     The last frames made are tokenized again as a clip of their own, since a window begins with a latent frame of one
-    frame. But that only tells `write` what to continue: each frame is drawn from the codes it was made with, all of
-    them decoded as one video, and no seam between windows is left for the eye.
+    frame; and a window is decoded as a clip of its own, which is what the tokenizer was trained for. Of its frames
+    only those are taken that no window before it has made, so that no frame is tokenized twice to be seen.
 
     Args:
         pixels: in [0, 1]; what is not known of them plays no part.
         known: given from the start.
     """
     pixels, is_known = pixels.clone(), known.clone()
-    codes: list[Int[Tensor, "b t h w"]] = []
-
-    def written() -> Iterator[Int[Tensor, "b t h w"]]:
-        """The new codes of each window; asked for when the frames before have been drawn."""
-        for window in windows:
-            clip = slice(window.start, window.stop)
-            of_window = write(window, to_model_range(pixels[:, :, clip]), is_known[:, clip])
-            codes.append(of_window[:, window.num_old :])
-            yield codes[-1]
-
-    start, stop = windows[0].start, windows[-1].stop
-    drawn: list[Float[Tensor, "b 3 T H W"]] = []
-    place = start
-    for piece in tokenizer.decode_stream(written(), stop - start, *pixels.shape[3:]):
-        drawn.append(to_unit_range(piece.float()).cpu())
-        here = slice(place, place + piece.shape[2])
-        pixels[:, :, here] = torch.where(known[:, None, here], pixels[:, :, here], drawn[-1])
-        is_known[:, here] = True
-        place = here.stop
-    return Drawing(torch.cat(drawn, dim=2), torch.cat(codes, dim=1).cpu())
+    videos, codes = [], []
+    made = windows[0].start
+    for window in windows:
+        clip, new = slice(window.start, window.stop), slice(made, window.stop)
+        of_window = write(window, to_model_range(pixels[:, :, clip]), is_known[:, clip])
+        drawn = tokenizer.decode(of_window, window.stop - window.start, *pixels.shape[3:])
+        videos.append(to_unit_range(drawn.float()).cpu()[:, :, made - window.start :])
+        codes.append(of_window[:, window.num_old :].cpu())
+        pixels[:, :, new] = torch.where(known[:, None, new], pixels[:, :, new], videos[-1])
+        is_known[:, new] = True
+        made = window.stop
+    return Drawing(torch.cat(videos, dim=2), torch.cat(codes, dim=1))

@@ -1,0 +1,128 @@
+import pytest
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from magvit2_pytorch.pipelines.seams import KEPT, local_mean, middle, smooth_seams
+
+CELL = (4, 5, 5)
+NOTHING = torch.zeros(1, 20, 12, 12) > 0
+
+
+def smoothed(video: Tensor, known: Tensor = NOTHING, seams: tuple[int, ...] = (10,)) -> Float[Tensor, "b c T H W"]:
+    return smooth_seams(video, known, seams=seams, cell=CELL)
+
+
+def steps(video: Tensor) -> list[float]:
+    return video.diff(dim=2).abs().mean(dim=(0, 1, 3, 4)).tolist()
+
+
+@pytest.fixture
+def jumping() -> Float[Tensor, "1 3 20 12 12"]:
+    """A still picture with a flicker of 0.01, and a jump of 0.2 into frame 10."""
+    video = torch.rand(1, 3, 1, 12, 12) / 2 + 0.2 + 0.01 * (torch.arange(20) % 2).view(-1, 1, 1)
+    video[:, :, 10:] += 0.2
+    return video
+
+
+def test_without_a_seam_nothing_changes(jumping: Tensor) -> None:
+    assert torch.equal(smoothed(jumping, seams=()), jumping)
+
+
+def test_the_step_at_a_seam_is_made_as_large_as_those_around(jumping: Tensor) -> None:
+    before, after = steps(jumping), steps(smoothed(jumping))
+
+    assert before[9] == pytest.approx(0.19, abs=1e-5)
+    assert after[9] == pytest.approx(0.01, abs=1e-5)
+    assert max(after) < 0.04  # what fades out from frame to frame, beside the flicker
+
+
+def test_both_sides_of_a_seam_meet_half_way_and_return_to_what_they_were(jumping: Tensor) -> None:
+    change = (smoothed(jumping) - jumping).mean(dim=(0, 1, 3, 4))
+
+    assert change[9] == pytest.approx(0.09, abs=1e-5)
+    torch.testing.assert_close(change[:10], -change[10:].flip(0), atol=1e-4, rtol=0)
+    ratios = change[11:] / change[10:-1]
+    assert (ratios > 0.9 * KEPT).all()
+    assert (ratios < KEPT).all()
+
+
+def test_known_pixels_stay_and_the_others_come_to_them(jumping: Tensor) -> None:
+    known = NOTHING.clone()
+    known[:, :10] = True
+
+    result = smoothed(jumping, known, seams=())
+
+    assert torch.equal(result[:, :, :10], jumping[:, :, :10])
+    assert steps(result)[9] == pytest.approx(0.01, abs=1e-5)
+    assert (result - jumping)[:, :, 10].mean() == pytest.approx(-0.18, abs=1e-5)
+
+    reversed_in_time = smoothed(jumping.flip(2), known.flip(1), seams=())
+    torch.testing.assert_close(reversed_in_time.flip(2), result)
+
+
+def test_a_correction_ends_where_a_pixel_is_known_again(jumping: Tensor) -> None:
+    known = NOTHING.clone()
+    known[:, :10] = known[:, 13:] = True
+
+    result = smoothed(jumping, known, seams=())
+
+    assert torch.equal(result[known[:, None].expand_as(result)], jumping[known[:, None].expand_as(result)])
+    assert not torch.equal(result, jumping)
+
+
+def test_only_pixels_that_begin_to_be_unknown_are_corrected(jumping: Tensor) -> None:
+    known = NOTHING.clone()
+    known[:, :10, :, :4] = True
+    known[:, :, :, 8:] = True
+
+    changed = (smoothed(jumping, known, seams=()) != jumping).any(dim=1)
+
+    assert changed[:, 10, :, :4].all()
+    assert not changed[:, :10].any()
+    assert not changed[..., 4:].any()
+
+
+def test_a_motion_that_goes_on_is_left_alone() -> None:
+    stripes = torch.sin(torch.arange(12) + torch.arange(20)[:, None] * 0.5)
+    video = (stripes / 4 + 0.5).view(1, 1, 20, 1, 12).expand(1, 3, 20, 12, 12)
+
+    assert (smoothed(video) - video).abs().max() < 0.01
+    jump = video.clone()
+    jump[:, :, 10:] += 0.3
+    assert (smoothed(jump) - jump).abs().max() > 0.1
+
+
+def test_a_correction_ends_sooner_where_the_picture_changes(jumping: Tensor) -> None:
+    video = jumping.clone()
+    video[:, :, 12:, :, 6:] = torch.rand(1, 3, 8, 12, 6)
+
+    change = (smoothed(video) - video).abs().mean(dim=(0, 1))
+
+    assert change[15, :, :2].mean() > 5 * change[15, :, -2:].mean()
+
+
+def test_a_video_does_not_depend_on_those_beside_it(jumping: Tensor) -> None:
+    videos = torch.cat([jumping, torch.rand(1, 3, 20, 12, 12)])
+    known = torch.cat([NOTHING, torch.rand(1, 20, 12, 12) < 0.5])
+
+    together = smoothed(videos, known)
+
+    for row in range(2):
+        torch.testing.assert_close(smoothed(videos[row : row + 1], known[row : row + 1])[0], together[row])
+
+
+def test_the_local_mean_counts_what_lies_in_the_frame() -> None:
+    values = torch.rand(2, 1, 3, 6, 7)
+
+    means = local_mean(values, (2, 5))
+
+    assert means[1, 0, 2, 3, 3] == pytest.approx(values[1, 0, 2, 2:5, 1:6].mean().item())
+    assert means[1, 0, 2, 0, 0] == pytest.approx(values[1, 0, 2, :2, :3].mean().item())
+
+
+@pytest.mark.parametrize("number", [1, 2, 5, 8])
+def test_the_middle_is_the_median(number: int) -> None:
+    values = torch.rand(2, 1, number, 3, 3)
+
+    torch.testing.assert_close(middle(values), values.quantile(0.5, dim=2))
