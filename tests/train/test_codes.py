@@ -176,6 +176,7 @@ def test_a_window_brings_the_embeddings_of_its_video(
     assert torch.equal(batch["context_padding"], ~is_left[:, None].expand(8, 3))
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # on a machine of one core
 def test_workers_share_the_batches(tokenizer: VideoTokenizer, data: VideoData, tmp_path: Path) -> None:
     batches = CodeBatches(
         encoded(tokenizer, data, tmp_path, progress=False), GRID, batch_size=4, seed=3, mask_id=MASK_ID

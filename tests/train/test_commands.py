@@ -56,7 +56,7 @@ def test_both_stages_and_the_pipeline_as_commands(tmp_path: Path, videos: Path) 
         *(magvit2, "reconstruct", videos / "left" / "bar.gif", "--model", folder, "--output", "both.gif"), cwd=tmp_path
     )
 
-    assert "made/sample.mp4: right, left" in generated.stdout
+    assert "made/sample.mp4: 5 frames, right, left" in generated.stdout
     assert read_video(tmp_path / "made" / "sample.mp4").shape[1] == 5
     assert "both.gif: 30 frames, PSNR" in reconstructed.stdout
     assert read_video(tmp_path / "both.gif").shape[1] == 30
