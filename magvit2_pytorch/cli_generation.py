@@ -158,7 +158,8 @@ def outpaint(
 
     Args:
         video: File to go on from.
-        margins: Rows to add above and below, columns to add left and right, in pixels of the video.
+        margins: Rows to add above and below, columns to add left and right, in pixels of the video; and more of them
+            where the result would not have the proportions of what the model was trained on.
         box: Or top, left, height and width of what is kept of the video; all around it is made anew.
         mask: Or a picture or video as large as the video, white where it is to be made anew.
         output: File to write: .mp4, .gif, or .png for frames in a row.

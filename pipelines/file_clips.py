@@ -97,7 +97,7 @@ def masked_frames(
     if mask is not None:
         masked = with_mask(frames, mask)
     elif margins is not None:
-        masked = with_margins(frames, margins)
+        masked = with_margins(frames, margins, size)
     else:
         masked = with_box(frames, hide or keep or (0, 0, 0, 0), keep=keep is not None)
     pixels, hidden = [], []
@@ -165,19 +165,28 @@ def with_box(frames: Iterable[Frame], box: Box, *, keep: bool) -> Iterator[Maske
         yield frame, hidden
 
 
-def with_margins(frames: Iterable[Frame], margins: Box) -> Iterator[MaskedFrame]:
+def with_margins(frames: Iterable[Frame], margins: Box, shape: Size | None = None) -> Iterator[MaskedFrame]:
     """Frames with room around them that is to be filled in.
 
     Args:
         margins: rows above and below, columns to the left and to the right.
+        shape: height and width whose proportions the result has: there is more room where that takes it.
 
     Raises:
-        ValueError: a negative margin.
+        ValueError: a negative margin, or none at all.
     """
-    if min(margins) < 0:
-        raise ValueError(f"margins are rows above and below and columns left and right, got {margins}")
-    above, below, left, right = margins
+    if min(margins) < 0 or not any(margins):
+        raise ValueError(f"margins are rows above and below, columns left and right, and not all 0; got {margins}")
     for frame in frames:
+        above, below, left, right = margins
+        height, width = frame.shape[2] + above + below, frame.shape[3] + left + right
+        if shape is not None:
+            scale = max(height / shape[0], width / shape[1])
+            rows, columns = round(shape[0] * scale) - height, round(shape[1] * scale) - width
+            above, below, left, right = (
+                *(above + rows // 2, below + rows - rows // 2),
+                *(left + columns // 2, right + columns - columns // 2),
+            )
         hidden = torch.zeros(frame.shape[1:], dtype=torch.bool)
         padding = (left, right, above, below)
         yield F.pad(frame, padding), F.pad(hidden, padding, value=True)

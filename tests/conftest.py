@@ -1,4 +1,6 @@
 import os
+import shutil
+import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -87,3 +89,74 @@ def pipeline() -> "VideoGenerationPipeline":
     for parameter in maskgit.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return VideoGenerationPipeline(tokenizer, maskgit, labels=labels, num_frames=5)
+
+
+@pytest.fixture(scope="session")
+def furnished(tmp_path_factory: pytest.TempPathFactory, write_video: WriteVideo) -> Path:
+    """A folder with all that the pages use: pipelines as large as the demo's but with small random models, files."""
+    from PIL import Image
+    from transformers import T5Config, T5EncoderModel, T5Tokenizer
+
+    from magvit2_pytorch import MaskGit, VideoGenerationPipeline, VideoTokenizer
+    from magvit2_pytorch.maskgit import MaskGitConfig
+
+    folder = tmp_path_factory.mktemp("furnished")
+    labels = ("big_buck_bunny", "city_towers", "music_video", "sintel")
+    tokenizer = VideoTokenizer(
+        image_size=64,
+        init_dim=8,
+        patch_size=(4, 4, 4),
+        layers=("compress_space", "residual", "compress_space"),
+        codebook_size=2**8,
+    )
+    for name, dim_context in (("demo", None), ("texts", 8)):
+        config = MaskGitConfig(
+            codebook_size=2**8,
+            grid=(5, 4, 4),
+            num_labels=len(labels),
+            width=32,
+            depth=1,
+            num_heads=2,
+            dim_context=dim_context,
+        )
+        pipeline = VideoGenerationPipeline(tokenizer, MaskGit(config), labels=labels, num_frames=17)
+        pipeline.save_pretrained(folder / "outputs" / name / "pipeline")
+    texts = T5Tokenizer(
+        vocab=[(token, 0.0) for token in ("<pad>", "</s>", "<unk>", "▁", *"abcdefghijklmnopqrstuvwxyz")]
+    )
+    texts.save_pretrained(folder / "my_t5")
+    size = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
+    T5EncoderModel(T5Config(vocab_size=len(texts), **size)).save_pretrained(folder / "my_t5")
+
+    frames = np.random.default_rng(0).integers(0, 255, (20, 8, 8, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
+    for name in ("film.mp4", "other.mp4", "my_video.mp4"):
+        write_video(folder / name, frames, "libx264", "yuv420p")
+    Image.fromarray(frames[0]).save(folder / "first.png")
+    Image.fromarray(frames[1]).save(folder / "last.png")
+    mask = np.zeros((64, 64), dtype=np.uint8)
+    mask[20:40, 10:50] = 255
+    Image.fromarray(mask).save(folder / "mask.png")
+    return folder
+
+
+@pytest.fixture
+def workplace(furnished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, as the current folder."""
+    shutil.copytree(furnished, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def magvit2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs the command line and gives what it prints."""
+
+    def run(*arguments: str | int) -> str:
+        from magvit2_pytorch import cli
+
+        monkeypatch.setattr(sys, "argv", ["magvit2", *map(str, arguments)])
+        capsys.readouterr()
+        cli.main()
+        return capsys.readouterr().out
+
+    return run

@@ -1,16 +1,19 @@
-"""The pages of `docs/` that show how to use the tokenizer: all that they show is run."""
+"""The pages of `docs/` that show how to use tokenizer and pipeline: all that they show is run."""
 
+import inspect
 import os
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from torch import nn
 
-from magvit2_pytorch import VideoTokenizer
+from magvit2_pytorch import VideoGenerationPipeline, VideoTokenizer
+from magvit2_pytorch.cli import VERBS
 from magvit2_pytorch.tokenizer.layer_kinds import CONDITIONED, LAYER_KINDS
 from magvit2_pytorch.tokenizer.presets import PRESETS as MODEL_PRESETS
 from magvit2_pytorch.train.command_line import parse_run
@@ -18,7 +21,7 @@ from magvit2_pytorch.train.tokenizer import PRESETS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = ("tokenizer.md", "troubleshooting.md")
+PAGES = ("tokenizer.md", "generation.md", "troubleshooting.md")
 NOT_RUN = re.compile(r"<!-- not run: (\w+) needs [^\n]* -->\n```python\n.*?```", re.DOTALL)
 SHAPE = re.compile(r"^( *(\w+) = .*)  # (\d+(?: x \d+)*)$")
 SCRIPT = "train/tokenizer.py"
@@ -48,12 +51,12 @@ def script(text: str) -> str:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_every_example_runs_and_gives_the_shapes_it_names(name: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_text(script(page(name)))
+def test_every_example_runs_and_gives_the_shapes_it_names(name: str, workplace: Path) -> None:
+    (workplace / name).write_text(script(page(name)))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
     # As users run it: torch.compile cannot see through the type checks of the test run.
-    result = subprocess.run([sys.executable, name], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    result = subprocess.run([sys.executable, name], cwd=workplace, env=environment, capture_output=True, text=True)
 
     assert result.returncode == 0, result.stderr
 
@@ -76,9 +79,41 @@ def test_every_command_shown_is_one_that_training_takes(arguments: list[str]) ->
     parse_run(PRESETS, description="", arguments=arguments)
 
 
+def of_magvit2(text: str) -> list[list[str]]:
+    """The arguments of each `magvit2` that a page shows."""
+    lines = "\n".join(blocks(text, "(?:sh|bash)")).replace("\\\n", " ").splitlines()
+    words = [shlex.split(line, comments=True) for line in lines]
+    return [line[1:] for line in words if line and Path(line[0]).name == "magvit2"]
+
+
+@pytest.mark.parametrize("path", [DOCS / "generation.md", ROOT / "README.md"], ids=lambda path: path.name)
+def test_every_magvit2_shown_runs_and_writes_the_file_it_names(
+    path: Path, workplace: Path, magvit2: Callable[..., str]
+) -> None:
+    shown = of_magvit2(path.read_text())
+
+    for arguments in shown:
+        printed = magvit2(*arguments)
+
+        if "--output" in arguments:
+            output = arguments[arguments.index("--output") + 1]
+            assert Path(output).is_file()
+            assert printed.startswith(f"{output}: ")
+    assert shown
+
+
+def test_the_page_of_generation_shows_every_verb_and_names_every_argument() -> None:
+    text = page("generation.md")
+    arguments = set(inspect.signature(VideoGenerationPipeline.generate).parameters) - {"self"}
+
+    assert {words[0] for words in of_magvit2(text)} == {verb.__name__ for verb in VERBS} - {"demo"}
+    assert {name for name in arguments if not re.search(rf"\b{name}\b", text)} == set()
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_every_option_named_is_one_that_a_command_shows(name: str) -> None:
-    shown = {word for page_name in PAGES for words in commands(page(page_name)) for word in words}
+    all_pages = [page(page_name) for page_name in PAGES]
+    shown = {word for text in all_pages for words in commands(text) + of_magvit2(text) for word in words} | {"--help"}
     outside_of_examples = re.sub(r"```.*?```", "", page(name), flags=re.DOTALL)
 
     named = set(re.findall(r"--[a-z][a-z0-9.-]*[a-z0-9]", outside_of_examples))

@@ -26,23 +26,11 @@ ROOT = Path(__file__).parents[2]
 Magvit2 = Callable[..., str]
 
 
-@pytest.fixture
-def magvit2(
-    tmp_path: Path,
-    pipeline: VideoGenerationPipeline,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Magvit2:
-    """Runs a command in a folder with a pipeline where the default is, and gives what it prints."""
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, pipeline: VideoGenerationPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current folder has a pipeline where verbs look for it."""
     pipeline.save_pretrained(tmp_path / "outputs" / "demo" / "pipeline")
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str | int) -> str:
-        monkeypatch.setattr(sys, "argv", ["magvit2", *map(str, arguments)])
-        cli.main()
-        return capsys.readouterr().out
-
-    return run
 
 
 @pytest.fixture
@@ -259,7 +247,7 @@ def test_info_says_what_a_folder_is(magvit2: Magvit2, pipeline: VideoGenerationP
         ("inpaint film.mkv --mask small.png", "the mask has 8 x 8 pixels, the video 16 x 16"),
         ("inpaint film.mkv --mask black.png", "nothing is to be filled in"),
         ("inpaint film.mkv --mask short.mkv", "short.mkv has 3 frames, fewer than the video"),
-        ("outpaint film.mkv --margins 0 0 0 0", "nothing is to be filled in"),
+        ("outpaint film.mkv --margins 0 0 0 0", "and not all 0; got (0, 0, 0, 0)"),
         ("outpaint film.mkv --margins -1 0 0 0", "margins are rows above and below"),
         ("reconstruct film.mkv --output a.png", "a.png can hold one frame only"),
         ("reconstruct film.mkv --model nowhere", "there is no folder nowhere"),

@@ -77,6 +77,25 @@ def test_margins_are_above_below_left_and_right() -> None:
     assert (~hidden).sum() == 24
 
 
+def test_what_does_not_have_the_proportions_of_the_model_gets_more_room() -> None:
+    (frame,) = frames_of(1, height=8, width=8)
+
+    ((pixels, hidden),) = with_margins([frame], (0, 0, 1, 3), (4, 4))
+
+    assert pixels.shape == (3, 1, 12, 12)
+    assert torch.equal(pixels[:, :, 2:10, 1:9], frame)
+    assert not hidden[0, 2:10, 1:9].any()
+    assert (~hidden).sum() == 64
+
+
+def test_nothing_of_a_widened_video_is_cropped(film: Path) -> None:
+    clip = masked_frames(film, (8, 8), max_frames=1, margins=(0, 0, 8, 8))  # 12 x 16 pixels in the middle of 32 x 32
+
+    assert clip.hidden[0].tolist() == [
+        [not (row in (3, 4) and 2 <= column <= 5) for column in range(8)] for row in range(8)
+    ]
+
+
 def test_white_is_hidden_and_grey_is_what_it_is_nearer_to(tmp_path: Path) -> None:
     mask = Image.new("L", (6, 4))
     for column, level in enumerate((0, 100, 127, 128, 200, 255)):
