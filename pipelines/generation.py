@@ -152,11 +152,12 @@ class VideoGenerationPipeline(SavedPipeline, TokenizationPipeline):
             is_free = bool(self.labels) and told is None and not given.known.any()
             any_label = torch.randint(len(self.labels), (), generator=chance[0]) if is_free else 0
             indices = [int(any_label) if is_free else self.maskgit.config.null_label]
+        weight = next(self.maskgit.parameters())
         request = Request(
             pixels,
             known,
             labels=repeat_each(torch.tensor(indices, device=self.device), num_rows, num_videos_per_label),
-            context=told and repeat_each(told.embeddings.to(self.device), num_rows, num_videos_per_label),
+            context=told and repeat_each(told.embeddings.to(weight), num_rows, num_videos_per_label),
             context_padding=told and repeat_each(told.padding.to(self.device), num_rows, num_videos_per_label),
             task=task,
             generators=[list(of_window) for of_window in of_windows],

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -44,16 +45,22 @@ def guided_prediction(
     Guided, conditional and unconditional halves go through the transformer as one batch. Where nothing is told that
     guidance could drop, or its scale is 1, only the conditional half does.
 
+    A clip shorter than those trained on is shown as the beginning of one of their length, the rest hidden: the
+    transformer knows no shorter ones, and predicts them worse as such.
+
     Args:
         guidance_at: from the progress of a pass to its guidance scale.
     """
-    null_label = maskgit.config.null_label
-    can_guide = conditions.context is not None or bool((conditions.labels != null_label).any())
-    both = conditions.with_unconditional(null_label)
+    config = maskgit.config
+    can_guide = conditions.context is not None or bool((conditions.labels != config.null_label).any())
+    both = conditions.with_unconditional(config.null_label)
 
     def predict(codes: Int[Tensor, "b t h w"], told: Conditions) -> Logits:
         labels, tasks, context, padding = told
-        return maskgit(codes, labels, tasks=tasks, context=context, context_padding=padding)
+        num_missing = max(0, config.grid[0] - codes.shape[1])
+        whole = F.pad(codes, (0, 0, 0, 0, 0, num_missing), value=config.mask_id)
+        logits = maskgit(whole, labels, tasks=tasks, context=context, context_padding=padding)
+        return tuple(group[:, : codes[0].numel()] for group in logits)
 
     def predict_logits(codes: Int[Tensor, "b t h w"], progress: float) -> Logits:
         scale = guidance_at(progress)

@@ -195,6 +195,15 @@ def test_the_context_changes_what_is_made_and_its_padding_does_not(versatile: Vi
     assert torch.equal(codes(context=context, context_padding=padding), codes(context=other, context_padding=padding))
 
 
+def test_everything_given_runs_in_other_types_of_weights(versatile: VideoGenerationPipeline) -> None:
+    versatile.to(dtype=torch.bfloat16)
+
+    videos = versatile.generate(9, 1, frames=VIDEO[:, :3], context=torch.randn(2, 6), seed=0, progress=False).videos
+
+    assert videos.dtype == torch.float32
+    assert torch.equal(videos[0, :, :3], VIDEO[:, :3])
+
+
 def test_a_video_does_not_depend_on_those_beside_it(versatile: VideoGenerationPipeline) -> None:
     videos = torch.rand(4, 3, 9, 16, 16)
     masks = torch.zeros(4, 9, 16, 16) > 0

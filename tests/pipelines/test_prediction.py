@@ -70,3 +70,18 @@ def test_what_guidance_cannot_drop_costs_no_second_half(versatile: VideoGenerati
         )(codes, 0.5)
 
     assert batch_sizes == [2, 2, 4]
+
+
+def test_a_shorter_clip_is_shown_as_the_beginning_of_one_of_the_trained_length(
+    versatile: VideoGenerationPipeline,
+) -> None:
+    mask_id = versatile.maskgit.config.mask_id
+    codes, conditions = torch.randint(129, (2, 2, 4, 4)), Conditions(torch.tensor([1, 2]), torch.tensor([0, 3]))
+    whole = torch.cat([codes, torch.full((2, 1, 4, 4), mask_id)], dim=1)
+
+    with torch.no_grad():
+        shown = guided_prediction(versatile.maskgit, conditions, lambda _: 2.0)(codes, 0.5)
+        expected = guided_prediction(versatile.maskgit, conditions, lambda _: 2.0)(whole, 0.5)
+
+    for group, of_whole in zip(shown, expected, strict=True):
+        assert torch.equal(group, of_whole[:, : 2 * 4 * 4])
