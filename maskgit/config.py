@@ -31,9 +31,9 @@ class MaskGitConfig:
     """Probability of dropping an attention weight or a hidden unit in training."""
     tasks: tuple[str, ...] = ()
     """Names of the tasks trained on; one more task, the null task, stands for none."""
-    num_registers: int = 4
+    num_registers: int = 0
     """Learned vectors that attention reads and writes beside the places of the grid, room for what is true of a whole
-    clip; nothing is predicted from them."""
+    clip; nothing is predicted from them. Large models are known to want them."""
     qk_norm: bool = True
     """Whether queries and keys are normalized, which bounds how sure attention can be and keeps training stable."""
     dim_context: int | None = None

@@ -156,7 +156,7 @@ PRESETS = {
         output_dir=Path("outputs/maskgit-base"),
         tokenizer=Path("outputs/tokenizer-base"),
         data=DataConfig(resolution=128),
-        model=TransformerConfig(width=768, depth=12, num_heads=12, dropout=0.1),
+        model=TransformerConfig(width=768, depth=12, num_heads=12, dropout=0.1, num_registers=4),
     ),
 }
 

@@ -9,7 +9,9 @@ from magvit2_pytorch.maskgit import MaskGit, MaskGitConfig
 
 @pytest.fixture
 def config() -> MaskGitConfig:
-    return MaskGitConfig(codebook_size=2**7, grid=(3, 2, 4), num_labels=3, width=32, depth=2, num_heads=2)
+    return MaskGitConfig(
+        codebook_size=2**7, grid=(3, 2, 4), num_labels=3, width=32, depth=2, num_heads=2, num_registers=2
+    )
 
 
 @pytest.fixture

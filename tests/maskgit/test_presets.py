@@ -8,7 +8,7 @@ import torch
 
 from magvit2_pytorch.maskgit import MaskGit
 from magvit2_pytorch.maskgit.presets import PRESETS
-from magvit2_pytorch.train.maskgit import DEMO
+from magvit2_pytorch.train.maskgit import PRESETS as TRAINING_PRESETS
 
 PAPERS_CODES: dict[str, Any] = {"codebook_size": 2**18, "grid": (5, 16, 16)}
 
@@ -34,10 +34,11 @@ def test_presets_are_of_the_size_that_they_are_described_with(name: str, million
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def test_tiny_is_what_the_demo_trains() -> None:
-    demo = vars(DEMO.model)
+@pytest.mark.parametrize(("name", "run"), [("tiny", "demo"), ("base", "base")])
+def test_presets_are_what_training_presets_of_that_kind_train(name: str, run: str) -> None:
+    trained = vars(TRAINING_PRESETS[run].model)
 
-    assert {name: getattr(PRESETS["tiny"], name) for name in demo} == demo
+    assert {field: getattr(PRESETS[name], field) for field in trained} == trained
 
 
 def test_a_preset_takes_the_tokenizers_codes_and_other_changes() -> None:
