@@ -34,7 +34,7 @@ from magvit2_pytorch.pipelines.pictures import save_videos
 from magvit2_pytorch.pipelines.video_files import check_ending
 from magvit2_pytorch.pipelines.windows import plan_windows
 from magvit2_pytorch.pretrained import write_json
-from magvit2_pytorch.train.data import Clips, DataConfig, VideoData, load_data
+from magvit2_pytorch.train.data import DataConfig, VideoData, load_data
 from magvit2_pytorch.train.maskgit import load_pipeline
 from magvit2_pytorch.train.metrics.reconstruction import batches, decode, encode
 from magvit2_pytorch.train.metrics.report import aligned
@@ -136,7 +136,7 @@ def seams_of(pipeline: VideoGenerationPipeline) -> list[int]:
     """The first frame that each window but the first adds to a long video."""
     stride = pipeline.tokenizer.temporal_stride
     windows = plan_windows(NUM_FRAMES, num_first=0, window_frames=pipeline.num_frames, overlap=OVERLAP, stride=stride)
-    return [window.start + 1 + (window.num_old - 1) * stride for window in windows[1:]]
+    return [earlier.stop for earlier in windows[:-1]]
 
 
 def load_trained_on(pipeline: VideoGenerationPipeline) -> VideoData:
@@ -153,19 +153,14 @@ def load_trained_on(pipeline: VideoGenerationPipeline) -> VideoData:
 
 
 def real_clips(data: VideoData, labels: Int[Tensor, " b"], seed: int) -> Videos:
-    """As many clips of each label, chosen by the seed from all that are not blank."""
-    columns = (np.asarray(data.train.table[column][:]) for column in ("label", "is_blank"))
-    label_of, is_blank = columns
+    """As many clips of each label, or all where there are fewer, chosen by the seed from those that are not blank."""
+    label_of, is_blank = (np.asarray(data.train.table[column][:]) for column in ("label", "is_blank"))
     numbers = np.random.default_rng(seed)
-    rows = [
-        numbers.choice(np.flatnonzero((label_of == label) & ~is_blank), int(count), replace=False)
-        for label, count in enumerate(labels.bincount())
-    ]
-    return all_of(data.train.select(np.concatenate(rows)))
-
-
-def all_of(clips: Clips) -> Videos:
-    return torch.cat(list(batches(clips)))
+    rows = []
+    for label, count in enumerate(labels.bincount().tolist()):
+        candidates = np.flatnonzero((label_of == label) & ~is_blank)
+        rows.append(numbers.permutation(candidates)[:count])
+    return torch.cat(list(batches(data.train.select(np.concatenate(rows)))))
 
 
 def draw_samples(pipeline: VideoGenerationPipeline, labels: Int[Tensor, " b"], seed: int) -> Videos:

@@ -113,7 +113,7 @@ PRESETS = {
         DEMO,
         output_dir=Path("outputs/tokenizer-shapes-tasks"),
         num_steps=7000,
-        evaluate_every=1000,
+        evaluate_every=3500,
         save_every=1000,
         data=DataConfig(path="shapes"),
         model=replace(
@@ -125,8 +125,8 @@ PRESETS = {
     "laptop": replace(  # four times the demo's codes: 0.069 bit a pixel
         DEMO,
         output_dir=Path("outputs/tokenizer-laptop"),
-        num_steps=7000,
-        evaluate_every=1000,
+        num_steps=8000,
+        evaluate_every=2000,
         save_every=1000,
         model=replace(
             MODEL_PRESETS["tiny"],
