@@ -125,8 +125,8 @@ def furnished(tmp_path_factory: pytest.TempPathFactory, write_video: WriteVideo)
         vocab=[(token, 0.0) for token in ("<pad>", "</s>", "<unk>", "▁", *"abcdefghijklmnopqrstuvwxyz")]
     )
     texts.save_pretrained(folder / "my_t5")
-    size = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
-    T5EncoderModel(T5Config(vocab_size=len(texts), **size)).save_pretrained(folder / "my_t5")
+    t5 = T5Config(vocab_size=len(texts), d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+    T5EncoderModel(t5).save_pretrained(folder / "my_t5")
 
     frames = np.random.default_rng(0).integers(0, 255, (20, 8, 8, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
     for name in ("film.mp4", "other.mp4", "my_video.mp4"):
