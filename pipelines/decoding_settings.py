@@ -13,6 +13,7 @@ from ..maskgit import MaskGit
 from ..maskgit.guidance import GUIDANCE_SCHEDULES
 from ..maskgit.masking import SCHEDULES, MaskSchedule
 from ..maskgit.orders import ConfidenceOrder, CriticOrder, HaltonOrder, Order, RandomOrder
+from .checks import whole_number
 from .prediction import Conditions
 
 T = TypeVar("T")
@@ -40,15 +41,14 @@ class DecodingSettings:
         chosen(GUIDANCE_SCHEDULES, self.guidance_schedule, "guidance_schedule")
         chosen(SCHEDULES, self.schedule, "schedule")
         chosen(ORDERS, self.order, "order")
-        if self.num_steps < 1:
-            raise ValueError(f"num_steps must be at least 1, got {self.num_steps}")
+        whole_number("num_steps", self.num_steps, 1)
         for name, least in (("guidance_scale", 0), ("choice_temperature", 0)):
             if not (getattr(self, name) >= least and math.isfinite(getattr(self, name))):
                 raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
         if not (self.temperature > 0 and math.isfinite(self.temperature)):
             raise ValueError(f"temperature must be positive and finite, got {self.temperature}")
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k must be at least 1, got {self.top_k}")
+        if self.top_k is not None:
+            whole_number("top_k", self.top_k, 1)
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
 

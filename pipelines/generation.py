@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 from ..maskgit.tasks import task_named
 from .animation import DecodingRecord
 from .borders import join_given
+from .checks import whole_number
 from .code_writer import CodeWriter
 from .decoding_settings import DecodingSettings, chosen
 from .inputs import MaskLike, VideoLike, common_length, gather
@@ -117,9 +118,10 @@ class VideoGenerationPipeline(SavedPipeline, TokenizationPipeline):
             schedule=schedule,
         )
         in_form_asked = chosen(OUTPUT_TYPES, output_type, "output_type")
-        for name, number in (("num_videos_per_label", num_videos_per_label), ("overlap", overlap)):
-            if number < 1:
-                raise ValueError(f"{name} must be at least 1, got {number}")
+        whole_number("num_videos_per_label", num_videos_per_label, 1)
+        whole_number("overlap", overlap, 1)
+        if num_frames is not None:
+            whole_number("num_frames", num_frames, 1)
         self._check_trained_for(order, task, has_label=labels is not None)
         given = gather(
             num_frames,

@@ -1,13 +1,16 @@
 """The videos that a call asks for, each with all that is told of it, checked."""
 
+import operator
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, SupportsIndex
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-Label = str | int
+from .checks import as_list
+
+Label = str | SupportsIndex
 
 
 class Request(NamedTuple):
@@ -39,7 +42,7 @@ def label_indices(labels: Label | Sequence[Label], names: Sequence[str]) -> list
     Raises:
         ValueError: none, or one that the model does not have.
     """
-    wanted = [labels] if isinstance(labels, str | int) else list(labels)
+    wanted = as_list(labels)
     if not wanted:
         raise ValueError("labels must name at least one label, got none")
     return [_label_index(label, names) for label in wanted]
@@ -48,8 +51,8 @@ def label_indices(labels: Label | Sequence[Label], names: Sequence[str]) -> list
 def _label_index(label: Label, names: Sequence[str]) -> int:
     if isinstance(label, str) and label in names:
         return names.index(label)
-    if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(names):
-        return label
+    if isinstance(label, SupportsIndex) and not isinstance(label, bool) and 0 <= operator.index(label) < len(names):
+        return operator.index(label)
     allowed = ", ".join(f"{index} {name!r}" for index, name in enumerate(names))
     raise ValueError(f"there is no label {label!r}, " + (f"allowed are {allowed}" if names else "the model has none"))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 
@@ -93,10 +93,10 @@ class SavedPipeline(Shareable):
             "codebook size": f"{self.tokenizer.codebook_size:,}",
         }
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
-        """Move both halves to a device and to a floating point type."""
-        self.tokenizer.to(device=device, dtype=dtype)
-        self.maskgit.to(device=device, dtype=dtype)
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move both halves to a device and to a floating point type; takes what `torch.nn.Module.to` takes."""
+        self.tokenizer.to(*args, **kwargs)
+        self.maskgit.to(*args, **kwargs)
         return self
 
     @property

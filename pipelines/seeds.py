@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from .checks import as_list, whole_number
+
 
 def seeded_generator(*key: int) -> torch.Generator:
     """A generator on the CPU whose numbers are a function of `key` alone, well mixed.
@@ -34,9 +36,9 @@ def sample_generators(
     """
     if generators is None:
         seed = int(torch.randint(2**31, ())) if seed is None else seed
-        keys = (
-            [(seed, sample) for sample in range(num_samples)] if isinstance(seed, int) else [(one, 0) for one in seed]
-        )
+        seeds = [whole_number("seed", one, 0) for one in as_list(seed)]
+        is_one = not isinstance(seed, Sequence)
+        keys = [(seeds[0], sample) for sample in range(num_samples)] if is_one else [(one, 0) for one in seeds]
         _check_number("seed", len(keys), num_samples)
         return [seeded_generator(*key) for key in keys]
     if seed is not None:

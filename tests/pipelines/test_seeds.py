@@ -55,8 +55,8 @@ def test_more_windows_do_not_change_the_first() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"seed": -1}, "seed must not be negative, got -1"),
-        ({"seed": [1, -4, 2]}, "seed must not be negative, got -4"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
+        ({"seed": [1, -4, 2]}, "seed must be a whole number of at least 0, got -4"),
         ({"seed": [1, 2]}, "seed must be one, or one for each of 3 videos; got 2"),
         ({"generators": [torch.Generator()]}, "generators must be one, or one for each of 3 videos; got 1"),
         ({"seed": 1, "generators": torch.Generator()}, "not both"),
