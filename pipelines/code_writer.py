@@ -93,18 +93,20 @@ def starting_codes(
     """The codes of what is known of a clip.
 
     Those of leading frames that are known whole are certain, and stay. The others were made in part from pixels that
-    had to be guessed. Where the transformer was trained to refine such codes they are shown to it. Elsewhere the
-    codes of cells that are known whole stay, and those that are known in part are hidden like all others.
+    had to be guessed. Where the transformer was trained to refine such codes they are shown to it. Elsewhere those of
+    cells that are known whole in the first of their frames stay, and all others are hidden: to hold still for the rest
+    of a latent frame is a better guess than a transformer has that may not see how it begins.
 
     Args:
         pixels: in [-1, 1].
         refines: whether the transformer was trained to refine codes in the task of each sample.
     """
     codes, is_exact = encode_condition(tokenizer, pixels, known)
-    strides = (tokenizer.temporal_stride, *tokenizer.spatial_stride)
-    is_whole = pixels_of_cells(known.to(codes.device), strides, padding=True).all(dim=-1)
+    first_frames = torch.arange(codes.shape[1]) * tokenizer.temporal_stride - (tokenizer.temporal_stride - 1)
+    begins = known[:, first_frames.clamp(min=0)].to(codes.device)
+    is_begun = pixels_of_cells(begins, (1, *tokenizer.spatial_stride), padding=True).all(dim=-1)
     refines = refines.to(codes.device)[:, None, None, None]
-    stays = is_exact | is_whole & ~refines
+    stays = is_exact | is_begun & ~refines
     nothing = tokenizer.codebook_size
     return StartingCodes(codes.masked_fill(~stays, nothing), codes.masked_fill(stays | ~refines, nothing))
 

