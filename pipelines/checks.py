@@ -20,7 +20,11 @@ def whole_number(name: str, value: object, least: int) -> int:
     return number
 
 
+def is_several(value: object) -> bool:
+    """Whether it holds several things; a string, and an array without axes, is one."""
+    return isinstance(value, Iterable) and not isinstance(value, str) and getattr(value, "ndim", 1) > 0
+
+
 def as_list(value: Any) -> list[Any]:
-    """One thing or several as a list; a string, and an array without axes, is one."""
-    is_several = isinstance(value, Iterable) and not isinstance(value, str) and getattr(value, "ndim", 1) > 0
-    return list(value) if is_several else [value]
+    """One thing or several as a list."""
+    return list(value) if is_several(value) else [value]

@@ -1,6 +1,7 @@
 """Generation: the masked transformer writes codes, the tokenizer draws them."""
 
 from collections.abc import Callable, Sequence
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -52,7 +53,7 @@ class VideoGenerationPipeline(SavedPipeline, TokenizationPipeline):
         order: str = "confidence",
         choice_temperature: float = 8.0,
         schedule: str = "cosine",
-        seed: int | Sequence[int] | None = None,
+        seed: SupportsIndex | Sequence[SupportsIndex] | None = None,
         generators: torch.Generator | Sequence[torch.Generator] | None = None,
         output_type: str = "pt",
         callback: Callable[[int, Int[Tensor, "b t h w"]], None] | None = None,

@@ -1,11 +1,12 @@
 """Generators of random numbers from seeds: one for each sample, and of each window."""
 
 from collections.abc import Sequence
+from typing import SupportsIndex
 
 import numpy as np
 import torch
 
-from .checks import as_list, whole_number
+from .checks import as_list, is_several, whole_number
 
 
 def seeded_generator(*key: int) -> torch.Generator:
@@ -21,7 +22,7 @@ def seeded_generator(*key: int) -> torch.Generator:
 
 def sample_generators(
     num_samples: int,
-    seed: int | Sequence[int] | None = None,
+    seed: SupportsIndex | Sequence[SupportsIndex] | None = None,
     generators: torch.Generator | Sequence[torch.Generator] | None = None,
 ) -> list[torch.Generator]:
     """One generator for each sample, which does not depend on the samples beside it.
@@ -37,8 +38,8 @@ def sample_generators(
     if generators is None:
         seed = int(torch.randint(2**31, ())) if seed is None else seed
         seeds = [whole_number("seed", one, 0) for one in as_list(seed)]
-        is_one = not isinstance(seed, Sequence)
-        keys = [(seeds[0], sample) for sample in range(num_samples)] if is_one else [(one, 0) for one in seeds]
+        own = is_several(seed)
+        keys = [(one, 0) for one in seeds] if own else [(seeds[0], sample) for sample in range(num_samples)]
         _check_number("seed", len(keys), num_samples)
         return [seeded_generator(*key) for key in keys]
     if seed is not None:

@@ -1,5 +1,6 @@
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -23,6 +24,14 @@ def test_a_seed_for_each_sample_is_as_a_call_of_its_own() -> None:
         *numbers(sample_generators(1, 5)),
         *numbers(sample_generators(1, 9)),
     ]
+
+
+def test_seeds_of_other_libraries_are_taken_alike() -> None:
+    for seeds in (np.array([5, 9]), torch.tensor([5, 9]), (np.int64(5), torch.tensor(9))):
+        assert numbers(sample_generators(2, seeds)) == numbers(sample_generators(2, [5, 9]))
+    assert numbers(sample_generators(2, np.int64(5))) == numbers(sample_generators(2, 5))
+    with pytest.raises(ValueError, match="one for each of 2 videos; got 3"):
+        sample_generators(2, np.array([5, 9, 1]))
 
 
 def test_one_generator_gives_each_sample_a_seed_in_turn() -> None:
