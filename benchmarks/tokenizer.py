@@ -23,29 +23,17 @@ import json
 import os
 import resource
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from shutil import rmtree
 from statistics import median
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
-REQUIREMENTS = (
-    "torch==2.14.1",
-    "torchvision==0.29.1",
-    "magvit2-pytorch==0.5.1",
-    # what the peer does not ask for itself, and ours needs
-    "einops",
-    "huggingface_hub",
-    "jaxtyping",
-    "psutil",
-    "safetensors",
-    "vector-quantize-pytorch",
-)
+from peer_environment import CACHE, OURS, ROOT, TORCH, set_up, variables_of_one_thread, verdict, warn_of_a_busy_machine
+
+REQUIREMENTS = (*TORCH, "magvit2-pytorch==0.5.1", *OURS)
 
 LAYERS = (
     "residual",
@@ -313,42 +301,13 @@ def profile(step: Step) -> str:
 # In the process that was started
 
 
-def set_up(environment: Path) -> Path:
-    """The environment's Python. A set-up that was broken off begins again.
-
-    Raises:
-        SystemExit: the folder holds something else.
-    """
-    stamp = environment / "magvit2-benchmark.txt"
-    python = environment / "bin" / "python"
-    if stamp.is_file() and stamp.read_text() == "\n".join(REQUIREMENTS):
-        return python
-    if environment.exists():
-        if not stamp.is_file() and any(environment.iterdir()):
-            raise SystemExit(f"{environment} is not an environment of this benchmark; name another or empty folder")
-        rmtree(environment)
-    print(f"setting up {environment}: some minutes and 6 GB, once", flush=True)
-    environment.mkdir(parents=True)
-    stamp.touch()
-    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-    pip = [python, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
-    for requirements in (REQUIREMENTS[:2], REQUIREMENTS):  # the torch of both first, so that nothing asks for another
-        print(f"installing {', '.join(requirements)}", flush=True)
-        subprocess.run([*pip, *requirements], check=True)
-    stamp.write_text("\n".join(REQUIREMENTS))
-    return python
-
-
 def run(python: Path, task: Task, *, verbose: bool = False, address_space: int | None = None) -> Figures:
     """Measure in a new process.
 
     Raises:
         RuntimeError: it failed; the last line that it wrote.
     """
-    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    variables |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    if task.side == "ours":
-        variables["PYTHONPATH"] = str(ROOT)
+    variables = variables_of_one_thread(with_ours=task.side == "ours")
     command = [python, __file__, "--task", json.dumps(task), *(["--verbose"] if verbose else [])]
     if address_space is not None:
         command += ["--address-space", str(address_space)]
@@ -398,7 +357,7 @@ def report(results: dict[str, list[Figures]]) -> None:
         lines.append((f"share of the product's rate, {layers}", "", f"{rate:.1f} of {product:.1f} GFLOP/s", name))
     print("\n| | peer | ours | figure | bar |\n|---|---|---|---|---|")
     for name, peer, ours, figure in lines:
-        print(f"| {name} | {peer} | {ours} | {values[figure]:.2f} | {verdict(figure, values)} |")
+        print(f"| {name} | {peer} | {ours} | {values[figure]:.2f} | {verdict(values[figure], BARS.get(figure))} |")
     print()
     for name, value in values.items():
         print(f"{name} {value:.3f}")
@@ -407,18 +366,9 @@ def report(results: dict[str, list[Figures]]) -> None:
         print(f"{part} parameters: peer {peer:.2f} M, ours {ours:.2f} M")
 
 
-def verdict(name: str, values: dict[str, float]) -> str:
-    """The bar beside a figure, and whether it is reached."""
-    if name not in BARS:
-        return ""
-    sense, bar = BARS[name]
-    is_reached = values[name] <= bar if sense == "at most" else values[name] >= bar
-    return f"{sense} {bar}: {'ok' if is_reached else 'MISSED'}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path("~/.cache/magvit2-pytorch/peer").expanduser()
+    default = CACHE / "peer"
     parser.add_argument("--environment", type=Path, default=default, help=f"folder of the environment ({default})")
     parser.add_argument("--rounds", type=int, default=3, help="processes for each measurement (default: 3)")
     parser.add_argument("--peer-large", action="store_true", help="try the peer's step at 2^18 codes under 16 GiB")
@@ -432,10 +382,8 @@ def main() -> None:
         print(json.dumps(measure(arguments.task, verbose=arguments.verbose)))
         return
 
-    python = set_up(arguments.environment.expanduser().absolute())
-    busy = os.getloadavg()[0]
-    if busy > 0.5:
-        print(f"the load of this machine is {busy:.1f}: on a busy machine the figures are off", flush=True)
+    python = set_up(arguments.environment.expanduser().absolute(), REQUIREMENTS)
+    warn_of_a_busy_machine()
     results: dict[str, list[Figures]] = {name: [] for name in TASKS}
     for number in range(arguments.rounds):
         for name, task in TASKS.items():

@@ -1,9 +1,11 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 import x_transformers.x_transformers as library
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from magvit2_pytorch.maskgit import MaskGit, MaskGitConfig
 from magvit2_pytorch.maskgit.attention import Attention, LayerNorm, make_encoder, turn
@@ -125,6 +127,31 @@ def test_gradients_reach_norms_and_projections(maskgit: MaskGit, config: MaskGit
     torch.cat(logits, dim=-1).float().square().mean().backward()
 
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in maskgit.encoder.parameters())
+
+
+class Operations(TorchDispatchMode):
+    """Notes what is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(function.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_every_layer_attends_by_the_fast_kernel(conditioned: MaskGit, config: MaskGitConfig, training: bool) -> None:
+    codes, labels = torch.randint(config.codebook_size, (2, *config.grid)), torch.tensor([0, 1])
+    context, is_padding = torch.randn(2, 3, 6), torch.tensor([[False, False, True], [True, True, True]])
+
+    with torch.set_grad_enabled(training), Operations() as operations:
+        conditioned.train(training)(codes, labels, context=context, context_padding=is_padding)
+
+    attended = [name for name in operations.names if "scaled_dot_product" in name]
+    assert attended == ["_scaled_dot_product_flash_attention_for_cpu.default"] * 2 * config.depth
+    assert not [name for name in operations.names if "softmax" in name]
 
 
 @torch.no_grad()
