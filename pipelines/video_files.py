@@ -115,7 +115,9 @@ def video_writer(path: str | Path, *, fps: float) -> Iterator[WriteFrames]:
             if isinstance(error, OSError):  # a full disk, say
                 raise
             raise ValueError(f"{path} cannot be written: {error}") from error
-        if write_frame is None:
+        finally:
+            write_frame = None  # `write` may live on, and a writer that is cleared away at exit complains
+        if not size:
             raise ValueError(f"there is no frame to write into {path}")
 
 

@@ -1,3 +1,4 @@
+import gc
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -151,6 +152,18 @@ def test_frames_go_to_the_disk_while_others_are_still_to_come(tmp_path: Path, en
     (path,) = tmp_path.iterdir()
     assert path.name == f"noise{ending}"
     assert size_before_the_end > path.stat().st_size / 2
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".gif"])
+def test_a_finished_writer_holds_nothing(tmp_path: Path, ending: str) -> None:
+    frames = ramp(2, 16, 16)
+    with video_writer(tmp_path / f"video{ending}", fps=10) as write:
+        write(frames)
+    gc.collect()
+    writers = [one for one in gc.get_objects() if type(one).__name__ in ("PyAVPlugin", "OutputContainer")]
+
+    assert writers == []
+    assert callable(write)
 
 
 def test_every_frame_of_an_animation_stays_one_also_where_nothing_moves(tmp_path: Path) -> None:
