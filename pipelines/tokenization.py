@@ -1,5 +1,6 @@
 """Tokenization of whole videos, in files or in memory: to codes and back, piece by piece."""
 
+import logging
 from pathlib import Path
 from typing import NamedTuple, Self, overload
 
@@ -17,7 +18,10 @@ from .streams import MeanSquaredError, decode_pieces, encode_pieces, reconstruct
 from .video_files import DEFAULT_FPS, check_ending
 from .video_source import VideoSource
 
+logger = logging.getLogger(__name__)
+
 PIECE_FRAMES = 16
+MANY_FRAMES = 1000
 
 
 class WrittenVideo(NamedTuple):
@@ -220,8 +224,17 @@ class TokenizationPipeline:
     def _source(
         self, video: str | Path | VideoLike, own_size: bool, max_frames: int | None, piece_frames: int, progress: bool
     ) -> VideoSource:
-        size = None if own_size else self.tokenizer.config.height_width
-        return VideoSource(video, size=size, piece_frames=piece_frames, max_frames=max_frames, progress=progress)
+        config = self.tokenizer.config
+        size = None if own_size else config.height_width
+        source = VideoSource(video, size=size, piece_frames=piece_frames, max_frames=max_frames, progress=progress)
+        layers = {layer.name for layer in (*config.encoder_layers_resolved, *config.decoder_layers_resolved)}
+        if (source.expected or 0) > MANY_FRAMES and not layers.isdisjoint({"attend_time", "cond_attend_time"}):
+            logger.warning(
+                "the attend_time layers of this tokenizer look back at all of the video's %d frames: memory and time "
+                "grow with every one (local_attend_time would not)",
+                source.expected,
+            )
+        return source
 
     def _info(self, source: VideoSource) -> CodesInfo:
         return CodesInfo(

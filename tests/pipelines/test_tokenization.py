@@ -188,6 +188,20 @@ def test_only_a_few_frames_are_ever_held(
     assert seen[0]["decoded"] <= 2
 
 
+@pytest.mark.parametrize("layer", ["attend_time", "local_attend_time"])
+def test_a_layer_that_keeps_every_frame_is_named_where_there_are_many(
+    layer: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokenizer = VideoTokenizer(image_size=8, init_dim=8, layers=("compress_space", layer), codebook_size=2**4)
+    monkeypatch.setattr(tokenization_module, "MANY_FRAMES", 5)
+
+    for num_frames in (5, 6):
+        TokenizationPipeline(tokenizer).tokenize(torch.rand(3, num_frames, 8, 8), progress=False)
+
+    said = ["look back at all of the video's 6 frames" in record.message for record in caplog.records]
+    assert said == ([True] if layer == "attend_time" else [])
+
+
 def test_codes_of_another_tokenizer_are_refused(
     tokenization: TokenizationPipeline, pipeline: VideoGenerationPipeline, tmp_path: Path
 ) -> None:
