@@ -64,7 +64,7 @@ class CodeWriter:
             condition_codes=start.condition,
             mask_id=config.mask_id,
             group_bits=config.group_bits,
-            generators=request.generators[self.num_windows - 1],
+            generators=request.generators,
             num_steps=settings.num_steps,
             temperature=settings.temperature,
             top_k=settings.top_k,

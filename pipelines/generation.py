@@ -18,7 +18,7 @@ from .inputs import MaskLike, VideoLike, common_length, gather
 from .output import OUTPUT_TYPES, GenerationOutput
 from .requests import Label, Request, check_context, label_indices, repeat_each
 from .saved_pipeline import SavedPipeline
-from .seeds import sample_generators, spawn
+from .seeds import sample_generators
 from .tokenization import TokenizationPipeline
 from .windows import Drawing, Window, draw_windows, plan_windows
 
@@ -150,9 +150,8 @@ class VideoGenerationPipeline(SavedPipeline, TokenizationPipeline):
             stride=self.tokenizer.temporal_stride,
         )
         chance = sample_generators(len(pixels), seed, generators)
-        of_windows = zip(*(spawn(generator, len(windows)) for generator in chance), strict=True)
         if indices is None:
-            is_free = bool(self.labels) and told is None and not given.known.any()
+            is_free = bool(self.labels) and told is None and frames is last_frames is video is None
             any_label = torch.randint(len(self.labels), (), generator=chance[0]) if is_free else 0
             indices = [int(any_label) if is_free else self.maskgit.config.null_label]
         weight = next(self.maskgit.parameters())
@@ -163,7 +162,7 @@ class VideoGenerationPipeline(SavedPipeline, TokenizationPipeline):
             context=told and repeat_each(told.embeddings.to(weight), num_rows, num_videos_per_label),
             context_padding=told and repeat_each(told.padding.to(self.device), num_rows, num_videos_per_label),
             task=task,
-            generators=[list(of_window) for of_window in of_windows],
+            generators=chance,
         )
         drawing, record = self._draw(request, windows, settings, callback, progress)
         coded = slice(record.first_frame, None)

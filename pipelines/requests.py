@@ -24,8 +24,8 @@ class Request(NamedTuple):
     context_padding: Bool[Tensor, "b m"] | None
     task: str | None
     """For all windows; None: the one that fits each."""
-    generators: list[list[torch.Generator]]
-    """For each window one of each video."""
+    generators: list[torch.Generator]
+    """One window after the other draws from them, always as much."""
 
 
 class ContextRows(NamedTuple):

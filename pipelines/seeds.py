@@ -1,4 +1,4 @@
-"""Generators of random numbers from seeds: one for each sample, and of each window."""
+"""Generators of random numbers from seeds: one for each sample."""
 
 from collections.abc import Sequence
 from typing import SupportsIndex
@@ -49,15 +49,10 @@ def sample_generators(
         if generator.device.type != "cpu":
             raise ValueError(f"generators must be on the CPU, so that a seed means one result; got {generator.device}")
     if isinstance(generators, torch.Generator):
-        return spawn(generators, num_samples)
+        seeds = torch.randint(2**63 - 1, (num_samples,), generator=generators)
+        return [torch.Generator().manual_seed(own) for own in seeds.tolist()]
     _check_number("generators", len(given), num_samples)
     return given
-
-
-def spawn(generator: torch.Generator, number: int) -> list[torch.Generator]:
-    """So many new generators; it takes one number of the old one for each."""
-    seeds = torch.randint(2**63 - 1, (number,), generator=generator)
-    return [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
 
 
 def _check_number(name: str, number: int, num_samples: int) -> None:

@@ -140,6 +140,19 @@ def test_cells_that_are_known_whole_stay_where_no_task_fits(pipeline: VideoGener
     assert torch.equal(is_given, expected.expand(1, 3, 4, 4))
 
 
+def test_a_model_without_the_task_is_shown_no_code_in_place_of_a_hidden_one(pipeline: VideoGenerationPipeline) -> None:
+    mask = torch.zeros(16, 16) > 0
+    mask[5:11, 4:12] = True  # of the middle cells some rows are left
+    asked = told(pipeline.maskgit)
+
+    pipeline.generate(video=VIDEO[:, :5], mask=mask, num_steps=2, seed=0, progress=False)
+
+    is_hidden = asked[0]["codes"] == pipeline.maskgit.config.mask_id
+    expected = torch.zeros(4, 4) > 0
+    expected[1:3, 1:3] = True
+    assert torch.equal(is_hidden, expected.expand(1, 3, 4, 4))
+
+
 def test_a_latent_frame_that_begins_known_stays_where_no_task_fits(pipeline: VideoGenerationPipeline) -> None:
     """A latent frame stands for two frames: of the second the first is given, of the last the last."""
     output = pipeline.generate(5, frames=VIDEO[:, :2], last_frames=VIDEO[:, -1], num_steps=2, seed=0, progress=False)
@@ -198,7 +211,7 @@ def test_the_context_changes_what_is_made_and_its_padding_does_not(versatile: Vi
     other = context.masked_fill(padding[..., None], 7.0)
 
     def codes(**arguments: Any) -> Int[Tensor, "b t h w"]:
-        return versatile.generate(labels=0, seed=[0, 1], num_steps=3, progress=False, **arguments).codes
+        return versatile.generate(seed=[0, 1], num_steps=3, guidance_scale=20.0, progress=False, **arguments).codes
 
     assert not torch.equal(codes(context=context), codes(context=context.flip(0)))
     assert torch.equal(codes(context=context, context_padding=padding), codes(context=other, context_padding=padding))
@@ -230,6 +243,18 @@ def test_a_video_does_not_depend_on_those_beside_it(versatile: VideoGenerationPi
         )
         assert torch.equal(alone.codes[0], together.codes[row])
         torch.testing.assert_close(alone.videos[0], together.videos[row])
+
+
+def test_the_windows_of_a_video_do_not_depend_on_those_beside_it(pipeline: VideoGenerationPipeline) -> None:
+    """Not even where one of them has next to nothing left to draw."""
+    videos, masks = torch.rand(2, 3, 9, 16, 16), torch.ones(2, 9, 16, 16) > 0
+    masks[1, 1:8] = False
+
+    together = pipeline.generate(video=videos, mask=masks, seed=[5, 6], num_steps=6, progress=False)
+
+    for row in range(2):
+        alone = pipeline.generate(video=videos[row], mask=masks[row], seed=5 + row, num_steps=6, progress=False)
+        assert torch.equal(alone.codes[0], together.codes[row])
 
 
 def test_one_video_goes_with_several_labels_and_one_label_with_several_videos(

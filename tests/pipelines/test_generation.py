@@ -81,6 +81,31 @@ def test_each_label_is_shown_several_times(pipeline: VideoGenerationPipeline) ->
     assert len(output.codes.flatten(1).unique(dim=0)) == 4
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"temperature": 0.3},
+        {"top_k": 1},
+        {"top_p": 0.1},
+        {"order": "random"},
+        {"order": "halton"},
+        {"choice_temperature": 0.0},
+        {"schedule": "cubic"},
+        {"guidance_scale": 4.0},
+        {"guidance_scale": 9.0, "guidance_schedule": "linear"},
+        {"guidance_scale": 9.0, "guidance_schedule": "cosine"},
+        {"num_steps": 5},
+    ],
+    ids=str,
+)
+def test_every_choice_of_drawing_has_an_effect(pipeline: VideoGenerationPipeline, change: dict[str, Any]) -> None:
+    plain: dict[str, Any] = {"labels": 0, "num_steps": 4, "seed": 1, "progress": False}
+    constant = {name: value for name, value in change.items() if name != "guidance_schedule"}
+    usual = pipeline.generate(**(plain | (constant if "guidance_schedule" in change else {})))
+
+    assert not torch.equal(pipeline.generate(**(plain | change)).codes, usual.codes)
+
+
 @pytest.mark.parametrize("output_type", ["np", "pil"])
 def test_the_videos_come_in_the_form_asked_for(
     pipeline: VideoGenerationPipeline, tmp_path: Path, output_type: str

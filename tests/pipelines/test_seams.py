@@ -37,6 +37,15 @@ def test_the_step_at_a_seam_is_made_as_large_as_those_around(jumping: Tensor) ->
     assert max(after) < 0.04  # what fades out from frame to frame, beside the flicker
 
 
+def test_the_step_at_a_seam_does_not_count_as_one_of_those_around() -> None:
+    """It would be the middle one of so few."""
+    video = torch.tensor([0.1, 0.2, 0.6, 0.6]).view(1, 1, 4, 1, 1).expand(1, 1, 4, 8, 8)
+
+    after = steps(smooth_seams(video, torch.zeros(1, 4, 8, 8) > 0, seams=(2,), cell=(1, 4, 4)))
+
+    assert after[1] == pytest.approx(0.05, abs=1e-6)
+
+
 def test_both_sides_of_a_seam_meet_half_way_and_return_to_what_they_were(jumping: Tensor) -> None:
     change = (smoothed(jumping) - jumping).mean(dim=(0, 1, 3, 4))
 
