@@ -1,0 +1,21 @@
+import torch
+
+from magvit2_pytorch import VideoGenerationPipeline
+from magvit2_pytorch.pipelines.decoding_settings import critic_order
+from magvit2_pytorch.pipelines.prediction import Conditions
+
+
+def test_the_critic_is_told_what_the_transformer_is_told(versatile: VideoGenerationPipeline) -> None:
+    codes, context = torch.randint(128, (2, 3, 4, 4)), torch.randn(2, 5, 6)
+    padding = torch.rand(2, 5) < 0.3
+    conditions = Conditions(torch.tensor([1, 2]), torch.tensor([0, 3]), context, padding)
+
+    with torch.no_grad():
+        judged = critic_order(1.0, versatile.maskgit, conditions).criticize(codes)
+        expected = versatile.maskgit.criticize(
+            codes, conditions.labels, tasks=conditions.tasks, context=context, context_padding=padding
+        )
+        untold = versatile.maskgit.criticize(codes, conditions.labels)
+
+    assert torch.equal(judged, expected)
+    assert not torch.equal(judged, untold)
