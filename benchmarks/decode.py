@@ -21,7 +21,7 @@ training step is the loss of a batch of clips, half of the codes hidden, its gra
 of its own.
 
 Memory is left to the C library, which on Linux hands what is freed back to the system and fetches it anew until large
-pieces have been freed, after a step of training for example. Fetching takes a third of muse's time and a tenth of
+pieces have been freed, after a step of training for example. Fetching takes a fifth of muse's time and a twentieth of
 ours; `--keep-freed-memory` measures without it, and no bar is meant for that.
 """
 
