@@ -188,6 +188,7 @@ def loaded(model: ModelOptions, output: Path, picture: PictureOptions) -> "Video
     for path in (output, picture.decoding):
         if path is not None:
             check_ending(path)
+    model.check()
     device = chosen_device(model.device)
     return VideoGenerationPipeline.from_pretrained(model.model).to(device)
 

@@ -17,6 +17,16 @@ class ModelOptions:
     device: str | None = None
     """Where to compute, say cpu or cuda:1; by default the accelerator that is there."""
 
+    def check(self) -> None:
+        """
+        Raises:
+            FileNotFoundError: no model is named, and the demo has not made one.
+        """
+        if self.model == ModelOptions.model and not self.model.exists():
+            raise FileNotFoundError(
+                f"there is no {self.model}: run `magvit2 demo`, which makes it, or name another pipeline"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReadingOptions:

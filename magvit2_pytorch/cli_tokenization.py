@@ -102,6 +102,7 @@ def info(path: Positional[Path] = ModelOptions.model, /) -> None:
     from .pipelines.facts import facts_of
     from .train.run_folder import run_facts
 
+    ModelOptions(model=path).check()
     facts = run_facts(path) or facts_of(path)
     width = max(map(len, facts))
     print("\n".join(f"{name:{width}}  {fact}" for name, fact in facts.items()))
@@ -117,5 +118,6 @@ def loaded(model: ModelOptions) -> "TokenizationPipeline":
     from .pipelines import TokenizationPipeline
     from .pipelines.devices import chosen_device
 
+    model.check()
     device = chosen_device(model.device)
     return TokenizationPipeline.from_pretrained(model.model).to(device)

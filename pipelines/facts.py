@@ -5,7 +5,7 @@ from pathlib import Path
 from ..maskgit import MaskGit
 from ..pretrained import CONFIG_NAME, fetch, read_json
 from ..tokenizer import VideoTokenizer
-from .code_files import VideoCodes
+from .code_files import VideoCodes, check_code_ending
 from .generation import VideoGenerationPipeline
 from .saved_pipeline import INDEX_NAME
 
@@ -20,6 +20,7 @@ def facts_of(name_or_path: str | Path) -> dict[str, str]:
         ValueError: it is none of these, or damaged.
     """
     if Path(name_or_path).is_file():
+        check_code_ending(name_or_path)
         return code_facts(VideoCodes.load(name_or_path))
     folder = fetch(name_or_path)
     if (folder / INDEX_NAME).is_file():

@@ -143,7 +143,15 @@ def run_facts(folder: Path) -> dict[str, str]:
         "training run": str(folder),
         "steps saved": f"{step_of(latest) if latest else 0} of {config.get('num_steps')}",
         "holds": ", ".join(made) or "no model yet",
-    } | {name: json.dumps(value) for name, value in config.items() if name != "num_steps"}
+    } | {name: value for name, value in written(config).items() if name != "num_steps"}
+
+
+def written(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """The settings of a resolved config by the names that the command line gives them."""
+    settings: dict[str, str] = {}
+    for name, value in config.items():
+        settings |= written(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: json.dumps(value)}
+    return settings
 
 
 def latest_checkpoint(folder: Path) -> Path | None:

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -223,7 +224,16 @@ def test_info_says_what_a_folder_is(magvit2: Magvit2, pipeline: VideoGenerationP
         re.search(rf"^{re.escape(name)} +{re.escape(fact)}$", of_tokenizer, re.M) for name, fact in facts.items()
     )
     assert re.search(r"^class +MaskGit$", magvit2("info", str(folder / "maskgit")), re.MULTILINE)
-    assert re.search(r"^steps saved +20 of 40$", magvit2("info", "run"), re.MULTILINE)
+    assert re.search(r"^steps saved +20 of 40$", of_run := magvit2("info", "run"), re.MULTILINE)
+    assert re.search(r'^data.path +"clips"$', of_run, re.MULTILINE)
+
+
+@pytest.mark.parametrize("arguments", ["generate", "predict film.mkv", "tokenize film.mkv", "info"])
+def test_without_a_model_the_demo_is_named(magvit2: Magvit2, film: torch.Tensor, arguments: str) -> None:
+    shutil.rmtree("outputs/demo/pipeline")
+
+    with pytest.raises(SystemExit, match="there is no outputs/demo/pipeline: run `magvit2 demo`"):
+        magvit2(*arguments.split())
 
 
 @pytest.mark.parametrize(
@@ -256,6 +266,7 @@ def test_info_says_what_a_folder_is(magvit2: Magvit2, pipeline: VideoGenerationP
         ("detokenize film.mkv", "film.mkv is no whole file of codes"),
         ("detokenize other.safetensors", "these codes are of another tokenizer"),
         ("info empty", "empty holds no pipeline, no model and no training run"),
+        ("info film.mkv", "a file of codes ends in .safetensors, got film.mkv"),
     ],
 )
 def test_mistakes_end_in_one_line_and_leave_no_file(
