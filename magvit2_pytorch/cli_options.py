@@ -60,8 +60,8 @@ class SamplingOptions:
     """Draw from the likeliest sub-codes only that together have this probability."""
     order: str = "confidence"
     """Which codes are settled first: confidence, random, halton, critic."""
-    choice_temperature: float = 8.0
-    """How much chance there is in the orders by confidence and by critic."""
+    choice_temperature: float | None = None
+    """How much chance there is in the orders by confidence (by default 8) and by critic (1)."""
     schedule: str = "cosine"
     """How many codes are settled in each pass: cosine, linear, square, cubic, arccos, log."""
     seed: int | None = None

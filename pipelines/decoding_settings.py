@@ -18,6 +18,8 @@ from .prediction import Conditions
 
 T = TypeVar("T")
 
+CHOICE_TEMPERATURES = {"confidence": 8.0, "critic": 1.0}  # by default; logits of a critic differ less from each other
+
 
 @dataclass(frozen=True, kw_only=True)
 class DecodingSettings:
@@ -30,7 +32,7 @@ class DecodingSettings:
     top_k: int | None
     top_p: float | None
     order: str
-    choice_temperature: float
+    choice_temperature: float | None
     schedule: str
 
     def __post_init__(self) -> None:
@@ -42,9 +44,10 @@ class DecodingSettings:
         chosen(SCHEDULES, self.schedule, "schedule")
         chosen(ORDERS, self.order, "order")
         whole_number("num_steps", self.num_steps, 1)
-        for name, least in (("guidance_scale", 0), ("choice_temperature", 0)):
-            if not (getattr(self, name) >= least and math.isfinite(getattr(self, name))):
-                raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
+        for name in ("guidance_scale", "choice_temperature"):
+            value = getattr(self, name)
+            if value is not None and not (value >= 0 and math.isfinite(value)):
+                raise ValueError(f"{name} must be finite and not negative, got {value}")
         if not (self.temperature > 0 and math.isfinite(self.temperature)):
             raise ValueError(f"temperature must be positive and finite, got {self.temperature}")
         if self.top_k is not None:
@@ -63,7 +66,9 @@ class DecodingSettings:
 
     def make_order(self, maskgit: MaskGit, conditions: Conditions) -> Order:
         """The order of that name, for a transformer and what it is told."""
-        return ORDERS[self.order](self.choice_temperature, maskgit, conditions)
+        own = CHOICE_TEMPERATURES.get(self.order, 0.0)
+        choice_temperature = own if self.choice_temperature is None else self.choice_temperature
+        return ORDERS[self.order](choice_temperature, maskgit, conditions)
 
 
 def critic_order(choice_temperature: float, maskgit: MaskGit, conditions: Conditions) -> CriticOrder:

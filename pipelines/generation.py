@@ -51,7 +51,7 @@ class VideoGenerationPipeline(SavedPipeline, TokenizationPipeline):
         top_k: int | None = None,
         top_p: float | None = None,
         order: str = "confidence",
-        choice_temperature: float = 8.0,
+        choice_temperature: float | None = None,
         schedule: str = "cosine",
         seed: SupportsIndex | Sequence[SupportsIndex] | None = None,
         generators: torch.Generator | Sequence[torch.Generator] | None = None,
@@ -92,7 +92,7 @@ class VideoGenerationPipeline(SavedPipeline, TokenizationPipeline):
             top_p: draw from the likeliest sub-codes only that together have this probability, in (0, 1].
             order: which codes are settled first: `confidence` (the surest), `random`, `halton` (evenly spread), or
                 `critic` (by the judgement of a model trained with a critic, which also takes settled ones back).
-            choice_temperature: how much chance there is in the orders by confidence and by critic.
+            choice_temperature: how much chance there is in the orders by confidence (by default 8) and by critic (1).
             schedule: how many codes are settled in each pass: `cosine`, `linear`, `square`, `cubic`, `arccos`, `log`.
             seed: an integer, with which video i draws from (seed, i); or one for each video, each then being what it is
                 in a call of its own with that integer. A video does not depend on those beside it.

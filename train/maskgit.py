@@ -35,6 +35,7 @@ from magvit2_pytorch.train.optimization import ExponentialMovingAverage, Optimiz
 from magvit2_pytorch.train.run_folder import RunFolder
 from magvit2_pytorch.train.session import (
     RunConfig,
+    all_cores,
     errors_in_words,
     finish,
     interruptible,
@@ -116,7 +117,7 @@ DEMO = MaskGitRun(
     ),
 )
 # How often a task comes among all ten; the others' weight is 1.
-MIX = {"class_generation": 8.0, "frame_prediction": 3.0, "class_frame_prediction": 3.0, "frame_interpolation": 2.0}
+MIX = {"class_generation": 10.0, "frame_prediction": 3.0, "class_frame_prediction": 3.0, "frame_interpolation": 2.0}
 PRESETS = {
     "demo": DEMO,
     "shapes": replace(
@@ -129,14 +130,14 @@ PRESETS = {
         DEMO,
         output_dir=Path("outputs/maskgit-shapes-tasks"),
         tokenizer=Path("outputs/tokenizer-shapes-tasks"),
-        num_steps=2800,
+        num_steps=3600,
         evaluate_every=1000,
         save_every=500,
         data=DataConfig(path="shapes"),
-        model=replace(DEMO.model, split=1, critic=True),
+        model=TransformerConfig(width=192, depth=6, num_heads=6, split=1, critic=True),
         tasks=tuple(WeightedTask(name=name, weight=MIX.get(name, 1.0)) for name in TASKS),
         loss_weights=MaskGitLossWeights(),
-        optimizer=replace(DEMO.optimizer, ema_decay=0.995),
+        optimizer=replace(DEMO.optimizer, learning_rate=1.5e-3, ema_decay=0.995),
     ),
     "laptop": replace(
         DEMO,
@@ -183,7 +184,7 @@ def train(run: MaskGitRun) -> Path:
             f"the tokenizer was trained for {tokenizer.config.height_width} pixels, "
             f"but --data.resolution is {run.data.resolution}"
         )
-    with accelerator.main_process_first():
+    with accelerator.main_process_first(), all_cores():
         conditions = conditions_of(run.tasks)
         table = encoded(tokenizer, data, run.data.codes_dir, conditions=conditions, progress=show)
     is_folder = run.data.path not in (SHIPPED_CLIPS, MOVING_SHAPES)

@@ -150,7 +150,8 @@ def written(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
     """The settings of a resolved config by the names that the command line gives them."""
     settings: dict[str, str] = {}
     for name, value in config.items():
-        settings |= written(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: json.dumps(value)}
+        is_group = isinstance(value, dict)
+        settings |= written(value, f"{prefix}{name}.") if is_group else {prefix + name: json.dumps(value)}
     return settings
 
 

@@ -105,6 +105,17 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@contextmanager
+def all_cores() -> Iterator[None]:
+    """Let this process use all cores, where the others beside it wait."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(available_cores())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def track(accelerator: Accelerator, config: Mapping[str, Any]) -> None:
     """Start TensorBoard with the run's config beside it."""
     accelerator.init_trackers("tensorboard", config=flat(config))

@@ -1,7 +1,8 @@
+import pytest
 import torch
 
 from magvit2_pytorch import VideoGenerationPipeline
-from magvit2_pytorch.pipelines.decoding_settings import critic_order
+from magvit2_pytorch.pipelines.decoding_settings import CHOICE_TEMPERATURES, critic_order
 from magvit2_pytorch.pipelines.prediction import Conditions
 
 
@@ -19,3 +20,16 @@ def test_the_critic_is_told_what_the_transformer_is_told(versatile: VideoGenerat
 
     assert torch.equal(judged, expected)
     assert not torch.equal(judged, untold)
+
+
+@pytest.mark.parametrize("order", ["confidence", "critic"])
+def test_each_order_has_a_choice_temperature_of_its_own(versatile: VideoGenerationPipeline, order: str) -> None:
+    def drawn(choice_temperature: float | None = None) -> torch.Tensor:
+        return versatile.generate(
+            labels=[0] * 4, num_steps=4, order=order, choice_temperature=choice_temperature, seed=0, progress=False
+        ).codes
+
+    own, others = CHOICE_TEMPERATURES[order], sum(CHOICE_TEMPERATURES.values()) - CHOICE_TEMPERATURES[order]
+
+    assert torch.equal(drawn(), drawn(own))
+    assert not torch.equal(drawn(), drawn(others))
