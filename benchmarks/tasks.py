@@ -41,8 +41,7 @@ from magvit2_pytorch.pipelines.seeds import seeded_generator
 from magvit2_pytorch.pretrained import CONFIG_NAME, read_json, write_json
 from magvit2_pytorch.tokenizer import VideoTokenizer
 from magvit2_pytorch.train.data import Clips, DataConfig, load_data
-from magvit2_pytorch.train.maskgit import PIPELINE_FOLDER
-from magvit2_pytorch.train.maskgit import PRESETS as MASKGIT_PRESETS
+from magvit2_pytorch.train.maskgit import PIPELINE_FOLDER, PRESETS
 from magvit2_pytorch.train.metrics.baseline import independent_codes
 from magvit2_pytorch.train.metrics.classifiers import SpaceTimeClassifier, VideoClassifier, accuracy, train_classifier
 from magvit2_pytorch.train.metrics.completion import blend_ends, fill_with_mean, hidden_psnr, repeat_last
@@ -51,14 +50,12 @@ from magvit2_pytorch.train.metrics.reconstruction import batches, decode, encode
 from magvit2_pytorch.train.metrics.report import Row, aligned, table
 from magvit2_pytorch.train.metrics.samples import energy_distance_within_labels
 from magvit2_pytorch.train.session import available_cores
-from magvit2_pytorch.train.tokenizer import PRESETS as TOKENIZER_PRESETS
 from magvit2_pytorch.train.tokenizer import WEIGHTS_FOLDER
 
 ROOT = Path(__file__).resolve().parent.parent
 PRESET = "shapes-tasks"
 SECONDS_NAME = "seconds.json"
 FEWEST_SAMPLES = 200
-BATCH_SIZES = {"tokenizer": TOKENIZER_PRESETS[PRESET].batch_size, "maskgit": MASKGIT_PRESETS[PRESET].batch_size}
 BATCH_SIZE = 25  # videos through a model at a time; nothing depends on it
 
 TRUSTWORTHY = 0.98  # of the judge, on real held-out clips
@@ -188,16 +185,21 @@ def trained(folder: Path, seed: int) -> tuple[VideoGenerationPipeline, dict[str,
 
 
 def train(stage: str, options: Sequence[str]) -> None:
-    """Run a stage's script; where there is no GPU but a second core, in two processes that share each batch.
+    """Run a stage's script.
 
-    Each with a thread of its own they are faster than two threads, which have little to share out in so small a model.
+    The transformer's, where there is no GPU but a second core, in two processes that share each batch: with a thread of
+    its own each, they are faster than two threads, which find little to share in so small a model.
     """
-    num_processes = 1 if torch.cuda.is_available() else min(2, available_cores())
-    environment = dict(os.environ) if num_processes == 1 else os.environ | {"ACCELERATE_USE_CPU": "true"}
-    command = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(num_processes), f"train/{stage}.py"]
-    command += [PRESET, "--batch-size", str(BATCH_SIZES[stage] // num_processes), *options, "--resume", "--no-progress"]
-    print(f"{time.strftime('%X')} python -m {' '.join(command)}", flush=True)
-    subprocess.run([sys.executable, "-m", *command], check=True, cwd=ROOT, env=environment)
+    num_processes = 2 if stage == "maskgit" and available_cores() > 1 and not torch.cuda.is_available() else 1
+    command = [f"train/{stage}.py", PRESET, *options, "--resume", "--no-progress"]
+    environment = dict(os.environ)
+    if num_processes > 1:
+        batch_size = PRESETS[PRESET].batch_size // num_processes
+        command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(num_processes), *command]
+        command += ["--batch-size", str(batch_size)]
+        environment |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    print(f"{time.strftime('%X')} python {' '.join(command)}", flush=True)
+    subprocess.run([sys.executable, *command], check=True, cwd=ROOT, env=environment)
 
 
 def first_clips(clips: Clips, number: int) -> Shapes:
