@@ -110,7 +110,7 @@ PRESETS = {
     "demo": DEMO,
     "shapes": replace(DEMO, output_dir=Path("outputs/tokenizer-shapes"), data=DataConfig(path="shapes")),
     # What a small transformer learns soonest: few codes of few bits, used as unevenly as the clips are made. If the
-    # entropy of the codebook weighed as much as that of a code, a background had a dozen codes that say the same.
+    # entropy of the codebook weighed as much as that of a code, a background had some ten codes that say the same.
     "shapes-tasks": replace(
         DEMO,
         output_dir=Path("outputs/tokenizer-shapes-tasks"),
