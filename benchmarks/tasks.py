@@ -70,7 +70,7 @@ LEAST_GAIN = {  # in dB, over what fills hidden pixels without a model
 
 GUIDANCE = 3.0  # of class-conditional generation
 OF_CLASSES: dict[str, Any] = {"num_steps": 12, "choice_temperature": 4.5}
-OF_REGIONS: dict[str, Any] = {"num_steps": 12, "temperature": 0.7, "choice_temperature": 1.0}
+OF_REGIONS: dict[str, Any] = {"num_steps": 4, "temperature": 0.3, "choice_temperature": 1.0}
 STEPS = (2, 4, 8, 12, 24)
 CHOICE_TEMPERATURES = {"confidence": 4.5, "random": 0.0, "halton": 0.0, "critic": 1.0}
 

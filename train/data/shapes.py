@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 
 Numbers = np.random.Generator
 
-VERSION = 3  # another one wherever the same numbers give other clips, or tables of codes made before would be taken
+VERSION = 4  # another one wherever the same numbers give other clips, or tables of codes made before would be taken
 SMALLEST, LARGEST = 0.12, 0.34  # radius of a shape that grows or shrinks, in widths of the frame
 FASTEST_STEP = 0.25  # per frame of the clip; half a frame and more would look like the opposite motion
 FASTEST_TURN = math.radians(60)
@@ -69,9 +69,9 @@ def down(numbers: Numbers, num_frames: int, stride: int) -> Track:
 
 def clockwise(numbers: Numbers, num_frames: int, stride: int) -> Track:
     """Around a point near the middle, without turning itself."""
-    turn = min(stride * math.radians(numbers.uniform(10, 18)), FASTEST_TURN)
+    turn = min(stride * math.radians(numbers.uniform(8, 12)), FASTEST_TURN)
     angle = numbers.uniform(0, 2 * math.pi) + turn * np.arange(num_frames)
-    radius, distance = numbers.uniform(0.14, 0.22), numbers.uniform(0.18, 0.26)
+    radius, distance = numbers.uniform(0.14, 0.18), numbers.uniform(0.26, 0.32)
     x, y = numbers.uniform(radius + distance, 1 - radius - distance, size=2)
     return Track(x + distance * np.cos(angle), y + distance * np.sin(angle), np.full(num_frames, radius))
 
@@ -82,18 +82,22 @@ def anticlockwise(numbers: Numbers, num_frames: int, stride: int) -> Track:
 
 
 def grow(numbers: Numbers, num_frames: int, stride: int) -> Track:
-    """By the same factor in each frame, in all as far as there is room."""
-    room = math.log(LARGEST / SMALLEST)
-    factor = min(room, stride * numbers.uniform(0.03, 0.06) * (num_frames - 1))
-    start = math.log(SMALLEST) + (room - factor) * numbers.random()
-    radius = np.exp(start + factor * np.linspace(0, 1, num_frames))
+    """By the same factor in each frame, from one of the smaller half of all sizes until it is the largest; so it stays.
+
+    So a model of short clips knows what becomes of a shape that has grown to its end.
+    """
+    smallest, largest = math.log(SMALLEST), math.log(LARGEST)
+    first = numbers.uniform(smallest, (smallest + largest) / 2)
+    step = stride * numbers.uniform(0.05, 0.08)
+    radius = np.exp((first + step * np.arange(num_frames)).clip(max=largest))
     x, y = numbers.uniform(LARGEST, 1 - LARGEST, size=2)
     return Track(np.full(num_frames, x), np.full(num_frames, y), radius)
 
 
 def shrink(numbers: Numbers, num_frames: int, stride: int) -> Track:
+    """As `grow`, from large to small."""
     track = grow(numbers, num_frames, stride)
-    return track._replace(radius=np.flip(track.radius))
+    return track._replace(radius=SMALLEST * LARGEST / track.radius)
 
 
 MOTIONS: dict[str, Callable[[Numbers, int, int], Track]] = {

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from ..data.shapes import MOTIONS
 
-LEAST_GROWTH = 1.7  # factor of the area, from the first to the last frame; of what grows at its slowest it is 2.6
-LEAST_TURN = 0.1  # radians that the way turns with each frame; of the slowest circle 0.17
+LEAST_GROWTH = 1.7  # factor of the area, from the first to the last frame; of what grows least it is 2.8
+LEAST_TURN = 0.1  # radians that the way turns with each frame; of the slowest circle 0.14
 
 
 def seen_motions(videos: Float[Tensor, "b 3 T H W"]) -> Int[Tensor, " b"]:
