@@ -65,36 +65,47 @@ class MeanAssignment(torch.autograd.Function):
         with torch.autocast(logits.device.type, enabled=False):  # a backward pass may run under it, too
             # The probabilities sum to one, so a constant has no gradient; without it float32 keeps more digits.
             grad = (grad - grad.mean()) / len(logits)
-            sizes = [int(size).bit_length() - 1 for size in grad.shape]
+            first_bits, second_bits = (int(size).bit_length() - 1 for size in grad.shape)
+            tables = bits_of_words(first_bits, grad), bits_of_words(second_bits, grad)
             grad_logits = torch.empty_like(logits)
             chunks = zip(logits.split(LATENTS_AT_A_TIME), grad_logits.split(LATENTS_AT_A_TIME), strict=True)
             for chunk, grad_chunk in chunks:
-                first, second = chunk.split(sizes, dim=1)
+                first, second = chunk.split([first_bits, second_bits], dim=1)
                 words_first, words_second = word_probabilities(first), word_probabilities(second)
-                grad_first = words_first * (words_second @ grad.T)
-                grad_second = words_second * (words_first @ grad)
-                grad_chunk.copy_(torch.cat([bit_gradient(first, grad_first), bit_gradient(second, grad_second)], dim=1))
+                grad_first = (words_second @ grad.T).mul_(words_first)
+                grad_second = (words_first @ grad).mul_(words_second)
+                grad_chunk[:, :first_bits] = bit_gradient(first, grad_first, tables[0])
+                grad_chunk[:, first_bits:] = bit_gradient(second, grad_second, tables[1])
         return grad_logits
 
 
 def word_probabilities(logits: Float[Tensor, "n k"]) -> Float[Tensor, "n words"]:
     """Probability of each of the 2^k words of independent bits, the first bit being the highest."""
-    words = logits.new_ones(len(logits), 1)
-    for bit in logits.unbind(dim=1):
-        pair = torch.stack([(-bit).sigmoid(), bit.sigmoid()], dim=1)
-        words = rearrange(words[:, :, None] * pair[:, None, :], "n words two -> n (words two)")
-    return words
+    num_bits = logits.shape[1]
+    if num_bits == 0:
+        return logits.new_ones(len(logits), 1)
+    if num_bits == 1:
+        return torch.cat([-logits, logits], dim=1).sigmoid_()
+    first, second = (word_probabilities(half) for half in logits.split([num_bits // 2, -(-num_bits // 2)], dim=1))
+    return (first[:, :, None] * second[:, None, :]).flatten(1)
 
 
-def bit_gradient(logits: Float[Tensor, "n k"], weighted: Float[Tensor, "n words"]) -> Float[Tensor, "n k"]:
+def bits_of_words(num_bits: int, like: Tensor) -> Float[Tensor, "words has_or_not"]:
+    """Whether each word has each bit, the first being the highest, and then whether it has not, in numbers 1 and 0."""
+    places = torch.arange(num_bits - 1, -1, -1, device=like.device)
+    is_set = (torch.arange(2**num_bits, device=like.device)[:, None] >> places & 1).to(like.dtype)
+    return torch.cat([is_set, 1 - is_set], dim=1)
+
+
+def bit_gradient(
+    logits: Float[Tensor, "n k"], weighted: Float[Tensor, "n words"], bits: Float[Tensor, "words has_or_not"]
+) -> Float[Tensor, "n k"]:
     """Gradient of the logits, given the words' gradients times their probabilities.
 
     d log p(word) / d logit is 1 - p(bit) where the word has the bit, and -p(bit) where it has not.
     """
-    num_bits = logits.shape[1]
-    places = torch.arange(num_bits - 1, -1, -1, device=logits.device)
-    is_set = (torch.arange(2**num_bits, device=logits.device)[:, None] >> places & 1).to(logits.dtype)
-    return (weighted @ is_set) * (-logits).sigmoid() - (weighted @ (1 - is_set)) * logits.sigmoid()
+    is_set, is_not = (weighted @ bits).chunk(2, dim=1)
+    return is_set * (-logits).sigmoid() - is_not * logits.sigmoid()
 
 
 class MeanOverProcesses(torch.autograd.Function):
