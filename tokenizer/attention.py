@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from .context import WHOLE, Context
-from .convolution import CausalConv3d, start_small
+from .convolution import OverChannels, start_small
 from .norms import MakeNorm
 from .rotary import rotate
 
@@ -27,22 +27,24 @@ class Attention(nn.Module):
         super().__init__()
         self.head_size = math.gcd(width, HEAD_SIZE)
         self.norm = make_norm(width)
-        self.to_queries_keys_values = CausalConv3d(width, 3 * width, (1, 1, 1))
-        self.to_output = start_small(CausalConv3d(width, width, (1, 1, 1)))
+        self.to_queries_keys_values = OverChannels(width, 3 * width)
+        self.to_output = start_small(OverChannels(width, width))
 
     def forward(self, input: Float[Tensor, "b c t h w"], context: Context = WHOLE) -> Float[Tensor, "b c t h w"]:
         sizes = parse_shape(input, "b _ t h w")
         grid = tuple(sizes[axis] for axis in self.places)
         in_rows = f"({self.sequences}) heads ({' '.join(self.places)}) d"
+        normed = rearrange(self.norm(input, context), "b c t h w -> b t h w c")
         queries, keys, values = rearrange(
-            self.to_queries_keys_values(self.norm(input, context)),
-            f"b (three heads d) t h w -> three {in_rows}",
+            self.to_queries_keys_values(normed),
+            f"b t h w (three heads d) -> three {in_rows}",
             three=3,
             d=self.head_size,
         )
-        # Channels last in memory, without which the fast kernels of scaled_dot_product_attention silently refuse.
-        attended = self.attend(queries, keys, values.contiguous(), grid, context)
-        return input + self.to_output(rearrange(attended, f"{in_rows} -> b (heads d) t h w", **sizes))
+        attended = rearrange(
+            self.attend(queries, keys, values, grid, context), f"{in_rows} -> b t h w (heads d)", **sizes
+        )
+        return input + rearrange(self.to_output(attended), "b t h w c -> b c t h w")
 
     def attend(
         self,
@@ -174,7 +176,7 @@ class TimeAttention(Attention):
             assert context.past is not None
             keys, values = (torch.cat(pair, dim=2) for pair in zip(context.past[self], (keys, values), strict=True))
         elif context.past is not None:
-            keys = keys.clone()  # a view would keep the queries as well
+            keys, values = keys.clone(), values.clone()  # views would keep the queries as well
         if context.past is not None:
             context.past[self] = keys, values
         num_keys = keys.shape[2]

@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from .config import TokenizerConfig
 from .context import WHOLE, Context
 from .convolution import CausalConv3d, Sequence, Swish
+from .memory_format import in_fastest_format, is_channels_last
 from .resampling import Fold, Unfold
 
 
@@ -81,10 +82,15 @@ def outer_kernel(config: TokenizerConfig) -> tuple[int, int, int]:
 
 
 def run(layers: nn.Sequential, x: Tensor, context: Context, checkpointing: bool) -> Tensor:
-    """Pass `x` through `layers`, keeping only what lies between them where `checkpointing` is on."""
+    """Pass `x` through `layers`, keeping only what lies between them where `checkpointing` is on.
+
+    What comes out lies in memory as what came in.
+    """
+    was_channels_last = is_channels_last(x)
     for layer in layers:
+        x = in_fastest_format(x)
         if checkpointing and torch.is_grad_enabled():
             x = checkpoint(layer, x, context, use_reentrant=False, preserve_rng_state=False)
         else:
             x = layer(x, context)
-    return x
+    return x if was_channels_last else x.contiguous()

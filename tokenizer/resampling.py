@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from .context import WHOLE, Context
 from .convolution import CausalConv3d, Sequence
+from .memory_format import is_channels_last
 
 
 class Upsample(Sequence):
@@ -26,7 +27,10 @@ class Upsample(Sequence):
     def forward(self, input: Float[Tensor, "b c t h w"], context: Context = WHOLE) -> Float[Tensor, "b d T H W"]:
         r, p, q = self.factors
         deep = super().forward(input, context)
-        fine = rearrange(deep, "b (d r p q) t h w -> b d (t r) (h p) (w q)", r=r, p=p, q=q)
+        if is_channels_last(deep):
+            fine = rearrange(deep, "b (d r p q) t h w -> b (t r) (h p) (w q) d", r=r, p=p, q=q).movedim(-1, 1)
+        else:
+            fine = rearrange(deep, "b (d r p q) t h w -> b d (t r) (h p) (w q)", r=r, p=p, q=q)
         return fine[:, :, r - 1 :] if context.begins(self) else fine
 
 

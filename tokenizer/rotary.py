@@ -1,5 +1,7 @@
 """Rotary positions along any number of axes (RoFormer, arXiv 2104.09864): attention sees relative places only."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -18,6 +20,26 @@ def rotate(x: Float[Tensor, "*b n d"], grid: tuple[int, ...], start: int = 0) ->
     rates = LARGEST_WAVELENGTH ** (-torch.arange(pairs_per_axis, **exact) / max(pairs_per_axis, 1))
     places = torch.meshgrid(*(torch.arange(start, start + size, **exact) for size in grid), indexing="ij")
     angles = torch.cat([axis.reshape(-1, 1) * rates for axis in places], dim=-1)
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    first, second, rest = x.split([angles.shape[-1], angles.shape[-1], x.shape[-1] - 2 * angles.shape[-1]], dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], dim=-1)
+    return Rotation.apply(x, angles.cos().to(x.dtype), angles.sin().to(x.dtype))  # type: ignore[no-any-return]
+
+
+class Rotation(torch.autograd.Function):
+    """The first channels and as many after them, as pairs, turned by angles; its gradient is turned back.
+
+    It turns a copy in place and keeps nothing for the backward pass but the angles.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        pairs = cos.shape[-1]
+        first, second = x[..., :pairs], x[..., pairs : 2 * pairs]
+        turned = x.clone()
+        turned[..., :pairs].mul_(cos).addcmul_(second, sin, value=-1)
+        turned[..., pairs : 2 * pairs].mul_(cos).addcmul_(first, sin)
+        return turned
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        cos, sin = ctx.saved_tensors
+        return Rotation.apply(grad, cos, -sin), None, None

@@ -17,3 +17,20 @@ def test_turning_keeps_lengths() -> None:
     x = torch.randn(2, 5, 18)
 
     torch.testing.assert_close(rotate(x, (5,)).norm(dim=-1), x.norm(dim=-1))
+
+
+def test_channels_that_are_left_over_stay() -> None:
+    x = torch.randn(2, 6, 11)
+
+    assert torch.equal(rotate(x, (2, 3))[..., 8:], x[..., 8:])
+    assert not torch.equal(rotate(x, (2, 3))[..., 1:, :8], x[..., 1:, :8])
+
+
+def test_the_gradient_of_turning_is_right_and_has_one_itself() -> None:
+    x = torch.randn(2, 6, 11, dtype=torch.float64).transpose(0, 1).requires_grad_()
+
+    def turned(x: torch.Tensor) -> torch.Tensor:
+        return rotate(x.transpose(0, 1), (2, 3), start=1)
+
+    assert torch.autograd.gradcheck(turned, x)
+    assert torch.autograd.gradgradcheck(turned, x)
