@@ -13,8 +13,9 @@ from jaxtyping import Float, UInt8
 
 Numbers = np.random.Generator
 
-VERSION = 4  # another one wherever the same numbers give other clips, or tables of codes made before would be taken
+VERSION = 5  # another one wherever the same numbers give other clips, or tables of codes made before would be taken
 SMALLEST, LARGEST = 0.12, 0.34  # radius of a shape that grows or shrinks, in widths of the frame
+LEAST_FACTOR = 1.4  # by which it does so at least, where the clip is long enough
 FASTEST_STEP = 0.25  # per frame of the clip; half a frame and more would look like the opposite motion
 FASTEST_TURN = math.radians(60)
 CORNERS = (0, 4, 3)  # circle, square, triangle
@@ -82,12 +83,13 @@ def anticlockwise(numbers: Numbers, num_frames: int, stride: int) -> Track:
 
 
 def grow(numbers: Numbers, num_frames: int, stride: int) -> Track:
-    """By the same factor in each frame, from one of the smaller half of all sizes until it is the largest; so it stays.
+    """By the same factor in each frame until it is the largest; so it stays.
 
-    So a model of short clips knows what becomes of a shape that has grown to its end.
+    It begins at any size that lets growth be seen, so that a model of short clips knows what becomes of a shape that
+    has grown to its end.
     """
     smallest, largest = math.log(SMALLEST), math.log(LARGEST)
-    first = numbers.uniform(smallest, (smallest + largest) / 2)
+    first = numbers.uniform(smallest, largest - math.log(LEAST_FACTOR))
     step = stride * numbers.uniform(0.05, 0.08)
     radius = np.exp((first + step * np.arange(num_frames)).clip(max=largest))
     x, y = numbers.uniform(LARGEST, 1 - LARGEST, size=2)
