@@ -116,7 +116,7 @@ DEMO = MaskGitRun(
         learning_rate=1e-3, warmup_steps=40, betas=(0.9, 0.96), weight_decay=0.045, ema_decay=0.99
     ),
 )
-# How often a task comes among all ten; the others' weight is 1. Predicting without a label is the hardest to learn.
+# How often a task comes; predicting without a label is the hardest to learn, filling in regions the easiest.
 MIX = {"class_generation": 10.0, "frame_prediction": 8.0, "class_frame_prediction": 4.0, "frame_interpolation": 2.0}
 PRESETS = {
     "demo": DEMO,
@@ -135,7 +135,7 @@ PRESETS = {
         save_every=500,
         data=DataConfig(path="shapes"),
         model=TransformerConfig(width=192, depth=6, num_heads=6, split=1, critic=True),
-        tasks=tuple(WeightedTask(name=name, weight=MIX.get(name, 1.0)) for name in TASKS),
+        tasks=tuple(WeightedTask(name=name, weight=MIX.get(name, 0.5)) for name in TASKS),
         loss_weights=MaskGitLossWeights(),
         optimizer=replace(DEMO.optimizer, learning_rate=1.5e-3, ema_decay=0.995),
     ),

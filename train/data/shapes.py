@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 
 Numbers = np.random.Generator
 
-VERSION = 5  # another one wherever the same numbers give other clips, or tables of codes made before would be taken
+VERSION = 6  # another one wherever the same numbers give other clips, or tables of codes made before would be taken
 SMALLEST, LARGEST = 0.12, 0.34  # radius of a shape that grows or shrinks, in widths of the frame
 LEAST_FACTOR = 1.4  # by which it does so at least, where the clip is long enough
 FASTEST_STEP = 0.25  # per frame of the clip; half a frame and more would look like the opposite motion
@@ -69,12 +69,11 @@ def down(numbers: Numbers, num_frames: int, stride: int) -> Track:
 
 
 def clockwise(numbers: Numbers, num_frames: int, stride: int) -> Track:
-    """Around a point near the middle, without turning itself."""
+    """Around the middle, without turning itself."""
     turn = min(stride * math.radians(numbers.uniform(8, 12)), FASTEST_TURN)
     angle = numbers.uniform(0, 2 * math.pi) + turn * np.arange(num_frames)
     radius, distance = numbers.uniform(0.14, 0.18), numbers.uniform(0.26, 0.32)
-    x, y = numbers.uniform(radius + distance, 1 - radius - distance, size=2)
-    return Track(x + distance * np.cos(angle), y + distance * np.sin(angle), np.full(num_frames, radius))
+    return Track(0.5 + distance * np.cos(angle), 0.5 + distance * np.sin(angle), np.full(num_frames, radius))
 
 
 def anticlockwise(numbers: Numbers, num_frames: int, stride: int) -> Track:

