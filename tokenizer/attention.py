@@ -34,7 +34,7 @@ class Attention(nn.Module):
         sizes = parse_shape(input, "b _ t h w")
         grid = tuple(sizes[axis] for axis in self.places)
         in_rows = f"({self.sequences}) heads ({' '.join(self.places)}) d"
-        normed = rearrange(self.norm(input, context), "b c t h w -> b t h w c")
+        normed = rearrange(self.norm(input, context), "b c t h w -> b t h w c").contiguous()
         queries, keys, values = rearrange(
             self.to_queries_keys_values(normed),
             f"b t h w (three heads d) -> three {in_rows}",

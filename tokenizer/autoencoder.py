@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from .config import TokenizerConfig
 from .context import WHOLE, Context
 from .convolution import CausalConv3d, Sequence, Swish
-from .memory_format import in_fastest_format, is_channels_last
+from .memory_format import CHANNELS_LAST, in_fastest_format, is_channels_last
 from .resampling import Fold, Unfold
 
 
@@ -86,11 +86,11 @@ def run(layers: nn.Sequential, x: Tensor, context: Context, checkpointing: bool)
 
     What comes out lies in memory as what came in.
     """
-    was_channels_last = is_channels_last(x)
+    given_format = CHANNELS_LAST if is_channels_last(x) else torch.contiguous_format
     for layer in layers:
         x = in_fastest_format(x)
         if checkpointing and torch.is_grad_enabled():
             x = checkpoint(layer, x, context, use_reentrant=False, preserve_rng_state=False)
         else:
             x = layer(x, context)
-    return x if was_channels_last else x.contiguous()
+    return x.contiguous(memory_format=given_format)

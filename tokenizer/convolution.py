@@ -1,12 +1,17 @@
 """Causal convolution: an output frame never depends on a later input frame."""
 
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from .context import WHOLE, Context
 from .memory_format import is_channels_last
+
+Convolution = TypeVar("Convolution", bound=nn.Conv3d)
 
 BRANCH_SCALE = 1e-3  # a residual branch starts close to zero, so a deep stack starts as a shallow one
 
@@ -50,20 +55,21 @@ class CausalConv3d(nn.Conv3d):
             rows = F.conv2d(in_rows(input), self.weight[..., 0], self.bias, (self.stride[0], 1))
             return rows.unflatten(3, input.shape[3:])
         if time == self.stride[0] == 1 and is_channels_last(input):
-            if space == [1, 1]:  # a product of matrices
+            if space == [1, 1] and self.stride[1:] == (1, 1):  # a product of matrices
                 return F.linear(input.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
-            frames = F.conv2d(frames_of(input), self.weight[:, :, 0], self.bias, self.stride[1:], self.padding[1:])
-            return videos_of(frames, len(input))
+            frames = rearrange(input, "b c t h w -> (b t) c h w")
+            frames = F.conv2d(frames, self.weight[:, :, 0], self.bias, self.stride[1:], self.padding[1:])
+            return rearrange(frames, "(b t) c h w -> b c t h w", b=len(input))
         return super().forward(input)
 
 
-class OverChannels(CausalConv3d):
-    """A pointwise convolution of what has its channels last: a product of matrices."""
+class OverChannels(nn.Conv3d):
+    """A pointwise convolution of rows of channels, as a product of matrices."""
 
     def __init__(self, in_width: int, out_width: int) -> None:
-        super().__init__(in_width, out_width, (1, 1, 1))
+        super().__init__(in_width, out_width, 1)
 
-    def forward(self, input: Float[Tensor, "*places c"], context: Context = WHOLE) -> Float[Tensor, "*places d"]:
+    def forward(self, input: Float[Tensor, "*places c"]) -> Float[Tensor, "*places d"]:
         return F.linear(input, self.weight.flatten(1), self.bias)
 
 
@@ -134,24 +140,16 @@ def after_past(
     return input
 
 
-def frames_of(videos: Float[Tensor, "b c t h w"]) -> Float[Tensor, "frames c h w"]:
-    """Each frame by itself; a view where the channels are last in memory."""
-    return videos.transpose(1, 2).flatten(0, 1)
-
-
-def videos_of(frames: Float[Tensor, "frames c h w"], batch_size: int) -> Float[Tensor, "b c t h w"]:
-    """The inverse of `frames_of`."""
-    return frames.unflatten(0, (batch_size, -1)).transpose(1, 2)
-
-
 def in_rows(videos: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t places"]:
-    """The places of each frame in a row; a view that lies in memory as it did, which `flatten` hides for one video."""
-    if is_channels_last(videos):
+    """The places of each frame in a row, as a view."""
+    if is_channels_last(
+        videos
+    ):  # `flatten` would give a batch of one a stride that convolutions take for another format
         return videos.movedim(1, -1).flatten(2, 3).movedim(-1, 1)
     return videos.flatten(3)
 
 
-def start_small(convolution: CausalConv3d) -> CausalConv3d:
+def start_small(convolution: Convolution) -> Convolution:
     """The last convolution of a residual branch, with weights scaled down and no bias at the start."""
     assert convolution.bias is not None
     with torch.no_grad():

@@ -86,19 +86,19 @@ def word_probabilities(logits: Float[Tensor, "n k"]) -> Float[Tensor, "n words"]
         return logits.new_ones(len(logits), 1)
     if num_bits == 1:
         return torch.cat([-logits, logits], dim=1).sigmoid_()
-    first, second = (word_probabilities(half) for half in logits.split([num_bits // 2, -(-num_bits // 2)], dim=1))
+    first, second = (word_probabilities(half) for half in logits.chunk(2, dim=1))
     return (first[:, :, None] * second[:, None, :]).flatten(1)
 
 
-def bits_of_words(num_bits: int, like: Tensor) -> Float[Tensor, "words has_or_not"]:
-    """Whether each word has each bit, the first being the highest, and then whether it has not, in numbers 1 and 0."""
+def bits_of_words(num_bits: int, like: Tensor) -> Float[Tensor, "words columns"]:
+    """Ones where a word has each bit, highest first; behind them ones where it has not."""
     places = torch.arange(num_bits - 1, -1, -1, device=like.device)
     is_set = (torch.arange(2**num_bits, device=like.device)[:, None] >> places & 1).to(like.dtype)
     return torch.cat([is_set, 1 - is_set], dim=1)
 
 
 def bit_gradient(
-    logits: Float[Tensor, "n k"], weighted: Float[Tensor, "n words"], bits: Float[Tensor, "words has_or_not"]
+    logits: Float[Tensor, "n k"], weighted: Float[Tensor, "n words"], bits: Float[Tensor, "words 2*k"]
 ) -> Float[Tensor, "n k"]:
     """Gradient of the logits, given the words' gradients times their probabilities.
 

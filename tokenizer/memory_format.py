@@ -20,4 +20,5 @@ def in_fastest_format(video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t
 
 
 def is_channels_last(video: Float[Tensor, "b c t h w"]) -> bool:
-    return video.is_contiguous(memory_format=CHANNELS_LAST)
+    """Whether channels are last in memory, and could not as well be said to come first, as a single one."""
+    return video.is_contiguous(memory_format=CHANNELS_LAST) and not video.is_contiguous()

@@ -43,7 +43,7 @@ class Fold(nn.Module):
 
     def forward(self, video: Float[Tensor, "b c T H W"], context: Context = WHOLE) -> Float[Tensor, "b d t h w"]:
         r, p, q = self.patch_size
-        if context.begins(self):
+        if context.begins(self) and r > 1:
             first = repeat(video[:, :, 0], "b c H W -> b c r H W", r=r - 1)
             video = torch.cat([first, video], dim=2)
         return rearrange(video, "b c (t r) (h p) (w q) -> b (c r p q) t h w", r=r, p=p, q=q)

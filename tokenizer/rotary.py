@@ -30,14 +30,18 @@ class Rotation(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        ctx.save_for_backward(cos, sin)
+    def forward(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:  # type: ignore[override]
         pairs = cos.shape[-1]
         first, second = x[..., :pairs], x[..., pairs : 2 * pairs]
         turned = x.clone()
         turned[..., :pairs].mul_(cos).addcmul_(second, sin, value=-1)
         turned[..., pairs : 2 * pairs].mul_(cos).addcmul_(first, sin)
         return turned
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:  # type: ignore[override]
+        _, cos, sin = inputs
+        ctx.save_for_backward(cos, sin)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]

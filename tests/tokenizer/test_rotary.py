@@ -34,3 +34,11 @@ def test_the_gradient_of_turning_is_right_and_has_one_itself() -> None:
 
     assert torch.autograd.gradcheck(turned, x)
     assert torch.autograd.gradgradcheck(turned, x)
+
+
+def test_turning_can_be_differentiated_as_a_function() -> None:
+    x = torch.randn(3, 6, 8)
+
+    gradient = torch.func.grad(lambda x: rotate(x, (2, 3)).square().sum())(x)
+
+    torch.testing.assert_close(gradient, 2 * x)  # turning keeps lengths

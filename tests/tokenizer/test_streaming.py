@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from magvit2_pytorch import VideoTokenizer
+from magvit2_pytorch.tokenizer import memory_format
 
 from .conftest import lively  # type: ignore[import-not-found]
 
@@ -112,6 +113,22 @@ def test_the_codes_of_a_stream_are_those_of_the_whole(name: str) -> None:
         for chunks in (*chunkings, *one_by_one, at_random(video, 2, choice)):
             streamed = torch.cat(list(tokenizer.encode_stream(iter(chunks), cond)), dim=1)
             assert_same_codes(streamed, codes, latents)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("name", ["full attention", "local attention", "other decoder"])
+@torch.no_grad()
+def test_a_stream_is_the_whole_in_either_memory_format(
+    monkeypatch: pytest.MonkeyPatch, name: str, channels_last: bool
+) -> None:
+    monkeypatch.setattr(memory_format, "HAS_AVX512", channels_last)
+    tokenizer, video = tokenizer_of(name), a_video(17)
+    codes = tokenizer.encode(video)
+
+    latents = tokenizer.video_to_latents(video)
+    assert_same_codes(torch.cat(list(tokenizer.encode_stream(video.split(5, dim=2))), dim=1), codes, latents)
+    pixels = torch.cat(list(tokenizer.decode_stream(codes.split(2, dim=1))), dim=2)
+    torch.testing.assert_close(pixels, tokenizer.decode(codes), rtol=1e-5, atol=1e-5)
 
 
 @every_model

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..data.shapes import MOTIONS
 
-LEAST_GROWTH = 1.5  # factor of the area, from the first to the last frame; of what grows least it is 1.96
+LEAST_GROWTH = 1.5  # factor of the area, from first to last frame; in 8 frames and more it is 1.96 where it grows least
 LEAST_TURN = 0.1  # radians that the way turns with each frame; of the slowest circle 0.14
 
 

@@ -5,7 +5,18 @@ import pytest
 import torch
 
 from magvit2_pytorch.train.data import DataConfig, VideoData, load_data
-from magvit2_pytorch.train.data.shapes import MOTIONS, render_clip, slide
+from magvit2_pytorch.train.data.shapes import (
+    LARGEST,
+    LEAST_FACTOR,
+    MOTIONS,
+    SMALLEST,
+    anticlockwise,
+    clockwise,
+    grow,
+    render_clip,
+    shrink,
+    slide,
+)
 
 
 def motion_seen_in(frames: np.ndarray) -> str:
@@ -49,6 +60,38 @@ def test_half_of_the_clips_stay_inside_the_frame_and_the_others_begin_anywhere()
     crossing, _ = np.histogram(np.array(last)[~is_inside] % 1, bins=4, range=(0, 1))
     assert 0.45 < is_inside.mean() < 0.65
     assert crossing.min() > 20
+
+
+def test_a_shape_grows_until_it_is_the_largest_and_stays_so() -> None:
+    is_full = []
+    for index in range(200):
+        radius = grow(np.random.default_rng(index), 17, 1).radius
+        steps = np.diff(np.log(radius))
+        is_growing = radius[1:] < LARGEST
+        assert radius.min() >= SMALLEST
+        assert radius[-1] >= LEAST_FACTOR * radius[0] * (1 - 1e-9)
+        assert np.allclose(steps[is_growing], steps[0])
+        assert steps[0] >= 0.05
+        assert np.allclose(radius[1:][~is_growing], LARGEST)
+        is_full.append((~is_growing).sum() > 8)
+        np.testing.assert_allclose(
+            shrink(np.random.default_rng(index), 17, 1).radius * radius, np.full(17, SMALLEST * LARGEST)
+        )
+    assert 0.1 < np.mean(is_full) < 0.9
+
+
+def test_circles_go_around_the_middle_and_stay_inside() -> None:
+    for index in range(100):
+        for motion, sign in ((clockwise, 1), (anticlockwise, -1)):
+            track = motion(np.random.default_rng(index), 17, 1)
+            way = (track.x - 0.5) + 1j * (track.y - 0.5)
+            turn = sign * np.angle(way[1:] / way[:-1])
+            assert np.allclose(np.abs(way), np.abs(way[0]))
+            assert np.allclose(turn, turn[0])
+            assert 0 < turn[0] < np.pi / 4
+            for place in (track.x, track.y):
+                assert (place - track.radius).min() >= 0
+                assert (place + track.radius).max() <= 1
 
 
 def test_all_motions_are_equally_frequent(shapes: VideoData) -> None:
