@@ -13,9 +13,8 @@ from jaxtyping import Float, UInt8
 
 Numbers = np.random.Generator
 
-VERSION = 6  # another one wherever the same numbers give other clips, or tables of codes made before would be taken
+VERSION = 7  # another one wherever the same numbers give other clips, or tables of codes made before would be taken
 SMALLEST, LARGEST = 0.12, 0.34  # radius of a shape that grows or shrinks, in widths of the frame
-LEAST_FACTOR = 1.4  # by which it does so at least, where the clip is long enough
 FASTEST_STEP = 0.25  # per frame of the clip; half a frame and more would look like the opposite motion
 FASTEST_TURN = math.radians(60)
 CORNERS = (0, 4, 3)  # circle, square, triangle
@@ -70,9 +69,9 @@ def down(numbers: Numbers, num_frames: int, stride: int) -> Track:
 
 def clockwise(numbers: Numbers, num_frames: int, stride: int) -> Track:
     """Around the middle, without turning itself."""
-    turn = min(stride * math.radians(numbers.uniform(8, 12)), FASTEST_TURN)
+    turn = min(stride * math.radians(numbers.uniform(9, 11)), FASTEST_TURN)
     angle = numbers.uniform(0, 2 * math.pi) + turn * np.arange(num_frames)
-    radius, distance = numbers.uniform(0.14, 0.18), numbers.uniform(0.26, 0.32)
+    radius, distance = numbers.uniform(0.15, 0.17), numbers.uniform(0.28, 0.3)
     return Track(0.5 + distance * np.cos(angle), 0.5 + distance * np.sin(angle), np.full(num_frames, radius))
 
 
@@ -84,11 +83,11 @@ def anticlockwise(numbers: Numbers, num_frames: int, stride: int) -> Track:
 def grow(numbers: Numbers, num_frames: int, stride: int) -> Track:
     """By the same factor in each frame until it is the largest; so it stays.
 
-    It begins at any size that lets growth be seen, so that a model of short clips knows what becomes of a shape that
-    has grown to its end.
+    It begins at any size, so that a model of short clips knows what becomes of a shape that has grown to its end. No
+    other motion ends in a large shape that stands still.
     """
     smallest, largest = math.log(SMALLEST), math.log(LARGEST)
-    first = numbers.uniform(smallest, largest - math.log(LEAST_FACTOR))
+    first = numbers.uniform(smallest, largest)
     step = stride * numbers.uniform(0.05, 0.08)
     radius = np.exp((first + step * np.arange(num_frames)).clip(max=largest))
     x, y = numbers.uniform(LARGEST, 1 - LARGEST, size=2)
@@ -96,7 +95,7 @@ def grow(numbers: Numbers, num_frames: int, stride: int) -> Track:
 
 
 def shrink(numbers: Numbers, num_frames: int, stride: int) -> Track:
-    """As `grow`, from large to small."""
+    """As `grow`, from large to small: it ends in a small shape that stands still."""
     track = grow(numbers, num_frames, stride)
     return track._replace(radius=SMALLEST * LARGEST / track.radius)
 

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from ..data.shapes import MOTIONS
 
-LEAST_GROWTH = 1.5  # factor of the area, from first to last frame; in 8 frames and more it is 1.96 where it grows least
+LEAST_GROWTH = 1.5  # factor of the area, from first to last frame
+LARGE = 0.08  # share of the frame: between what a shape is that has grown to its end and one that has shrunk to its
+STILL = 0.01  # widths of the frame from frame to frame; of the slowest motion 0.02
 LEAST_TURN = 0.1  # radians that the way turns with each frame; of the slowest circle 0.14
 
 
@@ -16,8 +18,8 @@ def seen_motions(videos: Float[Tensor, "b 3 T H W"]) -> Int[Tensor, " b"]:
     """Which of `MOTIONS` each video in [0, 1] shows.
 
     The shape is what is brighter than half, or darker, whichever is less. If its area changes enough, it grows or
-    shrinks; else, if its way turns, it goes around; else it goes where most of its way goes. A video without any shape
-    is none of them: -1.
+    shrinks; else, if it stands still, it has done so, and its size says which; else, if its way turns, it goes around;
+    else it goes where most of its way goes. A video without any shape is none of them: -1.
     """
     is_shape = shapes_in(videos)
     area = is_shape.double().mean(dim=(2, 3))
@@ -32,6 +34,9 @@ def seen_motions(videos: Float[Tensor, "b 3 T H W"]) -> Int[Tensor, " b"]:
     motion = torch.where(right.abs() > down.abs(), across, along)
     around = torch.where(turned > 0, number["clockwise"], number["anticlockwise"])
     motion = torch.where(turned.abs() > LEAST_TURN * length, around, motion)
+    is_still = (length / rows.shape[1]).sqrt() < 2 * math.pi * STILL
+    ended = torch.where(area.mean(dim=1) > LARGE, number["grow"], number["shrink"])
+    motion = torch.where(is_still, ended, motion)
     motion = torch.where(area[:, -1] > LEAST_GROWTH * area[:, 0], number["grow"], motion)
     motion = torch.where(area[:, 0] > LEAST_GROWTH * area[:, -1], number["shrink"], motion)
     return torch.where((area > 0).all(dim=1), motion, -1)

@@ -7,7 +7,6 @@ import torch
 from magvit2_pytorch.train.data import DataConfig, VideoData, load_data
 from magvit2_pytorch.train.data.shapes import (
     LARGEST,
-    LEAST_FACTOR,
     MOTIONS,
     SMALLEST,
     anticlockwise,
@@ -31,6 +30,8 @@ def motion_seen_in(frames: np.ndarray) -> str:
     circle = np.exp(2j * np.pi * np.arange(frames.shape[1]) / frames.shape[1])
     places = [np.angle((is_shape.sum(axis=axis) * circle).sum(axis=1)) for axis in (1, 2)]
     dx, dy = (np.angle(np.exp(1j * np.diff(place))) for place in places)
+    if np.hypot(dx, dy).mean() < 2 * np.pi * 0.01:  # it has grown or shrunk to its end
+        return "grow" if area.mean() > 0.08 else "shrink"
     turning = dx[:-1] * dy[1:] - dy[:-1] * dx[1:]
     if abs(turning.sum()) > 0.1 * np.hypot(dx, dy).sum() ** 2 / len(dx):
         return "clockwise" if turning.sum() > 0 else "anticlockwise"
@@ -67,17 +68,16 @@ def test_a_shape_grows_until_it_is_the_largest_and_stays_so() -> None:
     for index in range(200):
         radius = grow(np.random.default_rng(index), 17, 1).radius
         steps = np.diff(np.log(radius))
-        is_growing = radius[1:] < LARGEST
+        is_growing = radius[1:] < LARGEST - 1e-9
         assert radius.min() >= SMALLEST
-        assert radius[-1] >= LEAST_FACTOR * radius[0] * (1 - 1e-9)
         assert np.allclose(steps[is_growing], steps[0])
-        assert steps[0] >= 0.05
+        assert steps[0] >= 0.05 or not is_growing[0]
         assert np.allclose(radius[1:][~is_growing], LARGEST)
-        is_full.append((~is_growing).sum() > 8)
+        is_full.append(~is_growing[0])
         np.testing.assert_allclose(
             shrink(np.random.default_rng(index), 17, 1).radius * radius, np.full(17, SMALLEST * LARGEST)
         )
-    assert 0.1 < np.mean(is_full) < 0.9
+    assert 0.01 < np.mean(is_full) < 0.2
 
 
 def test_circles_go_around_the_middle_and_stay_inside() -> None:
