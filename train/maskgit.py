@@ -117,7 +117,7 @@ DEMO = MaskGitRun(
     ),
 )
 # How often a task comes; predicting without a label is the hardest to learn, filling in regions the easiest.
-MIX = {"class_generation": 10.0, "frame_prediction": 8.0, "class_frame_prediction": 4.0, "frame_interpolation": 2.0}
+MIX = {"class_generation": 12.0, "frame_prediction": 7.0, "class_frame_prediction": 4.0, "frame_interpolation": 2.0}
 PRESETS = {
     "demo": DEMO,
     "shapes": replace(
@@ -130,7 +130,7 @@ PRESETS = {
         DEMO,
         output_dir=Path("outputs/maskgit-shapes-tasks"),
         tokenizer=Path("outputs/tokenizer-shapes-tasks"),
-        num_steps=3900,
+        num_steps=4400,
         evaluate_every=1000,
         save_every=500,
         data=DataConfig(path="shapes"),

@@ -13,10 +13,11 @@ from jaxtyping import Float, UInt8
 
 Numbers = np.random.Generator
 
-VERSION = 7  # another one wherever the same numbers give other clips, or tables of codes made before would be taken
+VERSION = 8  # another one wherever the same numbers give other clips, or tables of codes made before would be taken
 SMALLEST, LARGEST = 0.12, 0.34  # radius of a shape that grows or shrinks, in widths of the frame
 FASTEST_STEP = 0.25  # per frame of the clip; half a frame and more would look like the opposite motion
 FASTEST_TURN = math.radians(60)
+NEAR_TOP = math.radians(45)
 CORNERS = (0, 4, 3)  # circle, square, triangle
 UPRIGHT = math.pi / 2  # where an edge of all shapes looks: down
 BACKGROUND = np.array([0.06, 0.06, 0.12], np.float32)  # red, green, blue
@@ -68,9 +69,14 @@ def down(numbers: Numbers, num_frames: int, stride: int) -> Track:
 
 
 def clockwise(numbers: Numbers, num_frames: int, stride: int) -> Track:
-    """Around the middle, without turning itself."""
+    """Around the middle, without turning itself.
+
+    Half of the clips begin near the top, so that where a shape is tells which way it goes, as it does where one slides
+    from side to side. The others begin anywhere, as a later part of a long clip does.
+    """
     turn = min(stride * math.radians(numbers.uniform(9, 11)), FASTEST_TURN)
-    angle = numbers.uniform(0, 2 * math.pi) + turn * np.arange(num_frames)
+    spread = NEAR_TOP if numbers.random() < 0.5 else math.pi
+    angle = -math.pi / 2 + numbers.uniform(-spread, spread) + turn * np.arange(num_frames)
     radius, distance = numbers.uniform(0.15, 0.17), numbers.uniform(0.28, 0.3)
     return Track(0.5 + distance * np.cos(angle), 0.5 + distance * np.sin(angle), np.full(num_frames, radius))
 

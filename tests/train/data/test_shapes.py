@@ -94,6 +94,18 @@ def test_circles_go_around_the_middle_and_stay_inside() -> None:
                 assert (place + track.radius).max() <= 1
 
 
+def test_half_of_the_circles_begin_near_the_top_and_others_anywhere() -> None:
+    first = []
+    for index in range(400):
+        for motion in (clockwise, anticlockwise):
+            track = motion(np.random.default_rng(index), 17, 1)
+            first.append(np.angle((track.y[0] - 0.5) * -1 + 1j * (track.x[0] - 0.5)))  # from the top
+    counts, _ = np.histogram(first, bins=4, range=(-np.pi, np.pi))
+    near_top = np.mean(np.abs(first) < np.pi / 4)
+    assert 0.55 < near_top < 0.7
+    assert (counts > 60).all()
+
+
 def test_all_motions_are_equally_frequent(shapes: VideoData) -> None:
     for clips, num_clips in ((shapes.train, 4096), (shapes.heldout, 256)):
         assert len(clips) == num_clips
