@@ -69,7 +69,7 @@ def predict(
     """
     from .pipelines.file_clips import last_frames
 
-    pipeline = loaded(model, output, picture)
+    pipeline = loaded(model, output, picture, video)
     clip = last_frames(video, given, size(pipeline, reading), reading.max_frames)
     num_frames = length(pipeline, clip.pixels.shape[1], frames)
     make(pipeline, output, sampling, picture, fps=clip.fps, num_frames=num_frames, frames=clip.pixels)
@@ -101,7 +101,7 @@ def interpolate(
     """
     from .pipelines.file_clips import first_frames, last_frames
 
-    pipeline = loaded(model, output, picture)
+    pipeline = loaded(model, output, picture, first, last)
     before = last_frames(first, given, size(pipeline, reading), reading.max_frames)
     after = first_frames(last, given, size(pipeline, reading))
     num_frames = length(pipeline, before.pixels.shape[1] + after.pixels.shape[1], frames)
@@ -134,7 +134,7 @@ def inpaint(
     from .pipelines.file_clips import check_one, masked_frames
 
     check_one(mask=mask, box=box)
-    pipeline = loaded(model, output, picture)
+    pipeline = loaded(model, output, picture, video, mask)
     clip = masked_frames(video, size(pipeline, reading), reading.max_frames, mask=mask, hide=box)
     beside = clip.shown if side_by_side else None
     make(pipeline, output, sampling, picture, fps=clip.fps, beside=beside, video=clip.pixels, mask=clip.hidden)
@@ -168,26 +168,30 @@ def outpaint(
     from .pipelines.file_clips import check_one, masked_frames
 
     check_one(margins=margins, box=box, mask=mask)
-    pipeline = loaded(model, output, picture)
+    pipeline = loaded(model, output, picture, video, mask)
     clip = masked_frames(video, size(pipeline, reading), reading.max_frames, margins=margins, keep=box, mask=mask)
     beside = clip.shown if side_by_side else None
     make(pipeline, output, sampling, picture, fps=clip.fps, beside=beside, video=clip.pixels, mask=clip.hidden)
 
 
-def loaded(model: ModelOptions, output: Path, picture: PictureOptions) -> "VideoGenerationPipeline":
+def loaded(model: ModelOptions, output: Path, picture: PictureOptions, *read: Path | None) -> "VideoGenerationPipeline":
     """The pipeline, on its device, after a look at the names of the files to write.
+
+    Args:
+        read: files that the verb reads.
 
     Raises:
         FileNotFoundError: there is no such folder or repository.
-        ValueError: a file cannot be written, the folder holds no pipeline, or there is no such device.
+        ValueError: a file cannot be written or would replace another of the call, the folder holds no pipeline, or
+            there is no such device.
     """
     from .pipelines import VideoGenerationPipeline
     from .pipelines.devices import chosen_device
     from .pipelines.video_files import check_ending
 
-    for path in (output, picture.decoding):
-        if path is not None:
-            check_ending(path)
+    check_ending(output, picture.decoding, *read)
+    if picture.decoding is not None:
+        check_ending(picture.decoding, *read)
     model.check()
     device = chosen_device(model.device)
     return VideoGenerationPipeline.from_pretrained(model.model).to(device)
@@ -233,7 +237,7 @@ def make(
     from .pipelines.tokenization import in_pairs
     from .pipelines.video_files import DEFAULT_FPS, check_rate
 
-    fps = check_rate(output, picture.fps or fps or DEFAULT_FPS)
+    fps = check_rate(output, (fps or DEFAULT_FPS) if picture.fps is None else picture.fps)
     names = pipeline.labels
     labels = [int(label) if label.isdecimal() and label not in names else label for label in sampling.labels]
     arguments: dict[str, Any] = given | asdict(sampling) | {"labels": labels or None}

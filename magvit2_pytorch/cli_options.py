@@ -75,7 +75,7 @@ class PictureOptions:
     min_width: int = 512
     """The picture is enlarged by a whole factor to at least so many pixels; 0 for none."""
     decoding: Path | None = None
-    """Another file to write, .gif or .mp4: how the codes were filled in."""
+    """Another file to write, .gif, .mp4, or .png for frames in a row: how the codes were filled in."""
 
 
 Model = Annotated[ModelOptions, tyro.conf.arg(name="")]

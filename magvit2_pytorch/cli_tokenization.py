@@ -31,7 +31,7 @@ def reconstruct(
     """
     from .pipelines.video_files import check_ending
 
-    check_ending(output)
+    check_ending(output, video)
     written = loaded(model).reconstruct(
         video,
         output=output,
@@ -60,7 +60,7 @@ def tokenize(
     """
     from .pipelines.code_files import check_code_ending
 
-    check_code_ending(output)
+    check_code_ending(output, video)
     codes = loaded(model).tokenize(video, output=output, max_frames=reading.max_frames, own_size=reading.own_size)
     info, grid = codes.info, " x ".join(map(str, codes.shape[1:]))
     print(
@@ -88,7 +88,7 @@ def detokenize(
     """
     from .pipelines.video_files import check_ending
 
-    check_ending(output)
+    check_ending(output, codes)
     written = loaded(model).detokenize(codes, output=output, fps=fps, min_width=min_width)
     print(f"{output}: {written.num_frames} frames at {written.fps:g} a second")
 

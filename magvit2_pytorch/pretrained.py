@@ -31,6 +31,7 @@ FORMAT_VERSION = 3
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 CARD_NAME = "README.md"
+FEW_DETAILS = 3  # of what is wrong with a file of weights
 CARD_MARK = b"<!-- Written by magvit2-pytorch, which writes it anew until somebody edits it (digest "
 
 
@@ -42,8 +43,11 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     for writers that choose the format by it.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    except OSError as error:  # name the file that was asked for
+        raise type(error)(error.errno, error.strerror, str(path)) from error
     os.close(handle)
     aside = Path(name)
     try:
@@ -233,7 +237,10 @@ class Pretrained(nn.Module, Shareable):
         try:
             safetensors.torch.load_model(model, str(weights), strict=True)
         except (RuntimeError, safetensors.SafetensorError) as error:
-            raise ValueError(f"{weights} does not hold the weights of this {cls.__name__}: {error}") from error
+            _, *details = (line.strip() for line in f"\n{error}".splitlines() if "Error(s) in loading" not in line)
+            more = f" (and {len(details) - FEW_DETAILS} more)" if len(details) > FEW_DETAILS else ""
+            shown = "; ".join(details[:FEW_DETAILS]).rstrip(".")
+            raise ValueError(f"{weights} does not hold the weights of this {cls.__name__}: {shown}{more}") from error
         return model.eval()
 
     @classmethod
@@ -278,6 +285,8 @@ def fetch(name_or_folder: str | Path, *, revision: str | None = None) -> Path:
     folder = Path(name_or_folder)
     if folder.is_dir():
         return folder
+    if folder.is_file():
+        raise FileNotFoundError(f"{folder} is a file: give the folder that it lies in")
     name = str(name_or_folder)
     if folder.is_absolute() or name.count("/") != 1 or name.startswith((".", "~")):
         raise FileNotFoundError(f"there is no folder {name_or_folder}")

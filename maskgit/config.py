@@ -43,7 +43,10 @@ class MaskGitConfig:
 
     def __post_init__(self) -> None:
         if self.codebook_size < 2 or self.codebook_size & (self.codebook_size - 1):
-            raise ValueError(f"codebook_size must be a power of two of at least 2, got {self.codebook_size}")
+            raise ValueError(
+                f"codebook_size must be a power of two of at least 2, got {self.codebook_size}: codes are split by "
+                "their bits (of an FSQ tokenizer, choose levels whose product is a power of two)"
+            )
         if len(self.grid) != 3 or any(size < 1 for size in self.grid):
             raise ValueError(f"grid must be three positive integers (t, h, w), got {self.grid!r}")
         if self.num_labels < 0:

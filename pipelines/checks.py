@@ -1,7 +1,9 @@
-"""Numbers that users hand in: whole ones, one or several."""
+"""What users hand in: numbers, one thing or several, names of files to write."""
 
 import operator
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 
@@ -28,3 +30,23 @@ def is_several(value: object) -> bool:
 def as_list(value: Any) -> list[Any]:
     """One thing or several as a list."""
     return list(value) if is_several(value) else [value]
+
+
+def check_result_file(path: str | Path, *others: object) -> Path:
+    """The path of a file to write, before the work that it is to hold.
+
+    Args:
+        others: what else the call reads or writes; of these, only paths are looked at.
+
+    Raises:
+        ValueError: it is a folder, one of the others, or in a place where nothing can be written.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a file to write")
+    if any(isinstance(other, str | Path) and Path(other).resolve() == path.resolve() for other in others):
+        raise ValueError(f"{path} is to hold the result, but it is also another file of this call: give it a new name")
+    nearest = next(folder for folder in path.absolute().parents if folder.exists())
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+        raise ValueError(f"{path} cannot be written: nothing can be made in {nearest}")
+    return path

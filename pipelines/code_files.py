@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..pretrained import config_from_dict, config_to_dict, written_whole
 from ..tokenizer import TokenizerConfig, VideoTokenizer
+from .checks import check_result_file
 
 ENDING = ".safetensors"
 FORMAT = "magvit2 codes 1"
@@ -211,15 +212,16 @@ def opened(path: Path) -> Iterator[safetensors.safe_open]:
         yield file
 
 
-def check_code_ending(path: str | Path) -> Path:
+def check_code_ending(path: str | Path, *others: object) -> Path:
     """The path, if it may be that of a file of codes.
 
+    Args:
+        others: as in `check_result_file`.
+
     Raises:
-        ValueError: another ending, or a folder of that name is in the way.
+        ValueError: another ending, or as `check_result_file`.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder, not a file to write")
+    path = check_result_file(path, *others)
     if path.suffix.lower() != ENDING:
         raise ValueError(f"a file of codes ends in {ENDING}, got {path}")
     return path

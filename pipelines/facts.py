@@ -5,7 +5,7 @@ from pathlib import Path
 from ..maskgit import MaskGit
 from ..pretrained import CONFIG_NAME, fetch, read_json
 from ..tokenizer import VideoTokenizer
-from .code_files import VideoCodes, check_code_ending
+from .code_files import ENDING, VideoCodes
 from .generation import VideoGenerationPipeline
 from .saved_pipeline import INDEX_NAME
 
@@ -20,7 +20,8 @@ def facts_of(name_or_path: str | Path) -> dict[str, str]:
         ValueError: it is none of these, or damaged.
     """
     if Path(name_or_path).is_file():
-        check_code_ending(name_or_path)
+        if Path(name_or_path).suffix.lower() != ENDING:
+            raise ValueError(f"{name_or_path} is neither a file of codes ({ENDING}) nor a folder")
         return code_facts(VideoCodes.load(name_or_path))
     folder = fetch(name_or_path)
     if (folder / INDEX_NAME).is_file():

@@ -61,8 +61,8 @@ class SavedPipeline(Shareable):
         if not isinstance(labels, list) or not isinstance(num_frames, int):
             raise ValueError(f"{path} must name the labels and num_frames, got {index}")
         return cls(
-            VideoTokenizer.from_pretrained(folder / "tokenizer"),
-            MaskGit.from_pretrained(folder / "maskgit"),
+            VideoTokenizer.from_pretrained(folder, subfolder="tokenizer"),
+            MaskGit.from_pretrained(folder, subfolder="maskgit"),
             labels=labels,
             num_frames=num_frames,
         )

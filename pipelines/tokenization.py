@@ -96,7 +96,7 @@ class TokenizationPipeline:
             ValueError: it holds no video, the pixels are no video in [0, 1], or `output` is no file of codes.
         """
         if output is not None:
-            check_code_ending(output)
+            check_code_ending(output, video)
         source = self._source(video, own_size, max_frames, piece_frames, progress)
         pieces = encode_pieces(self.tokenizer, source)
         if output is None:
@@ -148,13 +148,13 @@ class TokenizationPipeline:
             ValueError: it is no whole file of codes, they are of another tokenizer, or `output` cannot be written.
         """
         if output is not None:
-            check_ending(output)
+            check_ending(output, codes)
         codes = codes if isinstance(codes, VideoCodes) else VideoCodes.load(codes)
         codes.check(self.tokenizer)
         pieces = decode_pieces(self.tokenizer, codes, piece_frames, progress=progress)
         if output is None:
             return torch.cat(list(pieces), dim=2)
-        fps = fps or codes.info.fps or DEFAULT_FPS
+        fps = (codes.info.fps or DEFAULT_FPS) if fps is None else fps
         save_pieces(output, pieces, fps=fps, min_width=min_width)
         return WrittenVideo(Path(output), codes.info.num_frames, fps, None)
 
@@ -208,12 +208,12 @@ class TokenizationPipeline:
             ValueError: it holds no video, the pixels are no video in [0, 1], or `output` cannot be written.
         """
         if output is not None:
-            check_ending(output)
+            check_ending(output, video)
         source = self._source(video, own_size, max_frames, piece_frames, progress)
         pairs = reconstruct_pieces(self.tokenizer, source)
         if output is None:
             return torch.cat([reconstruction for _, reconstruction in pairs], dim=2)
-        fps = fps or source.fps or DEFAULT_FPS
+        fps = (source.fps or DEFAULT_FPS) if fps is None else fps
         error = MeanSquaredError()
         pieces = (in_pairs(*pair) if side_by_side else pair[1] for pair in error.of(pairs))
         captions = ["original", "reconstruction"] * source.batch if side_by_side else None

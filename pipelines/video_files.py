@@ -16,6 +16,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ..pretrained import written_whole
+from .checks import check_result_file
 from .decoding import DecodingError, decode_frames
 from .gif_files import MOST_FRAMES_PER_SECOND, gif_writer
 
@@ -37,7 +38,7 @@ def iterate_frames(path: str | Path) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+        raise FileNotFoundError(f"{path} is a folder, not a file" if path.is_dir() else f"there is no file {path}")
     try:
         yield from decode_frames(path)
     except DecodingError as error:
@@ -160,15 +161,16 @@ def check_rate(path: str | Path, fps: float) -> float:
     return fps
 
 
-def check_ending(path: str | Path) -> Path:
+def check_ending(path: str | Path, *others: object) -> Path:
     """The path, if its ending is one that can be written.
 
+    Args:
+        others: as in `check_result_file`.
+
     Raises:
-        ValueError: it is not, or a folder of that name is in the way.
+        ValueError: it is not, or as `check_result_file`.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder, not a file to write")
+    path = check_result_file(path, *others)
     if path.suffix.lower() not in (*ANIMATIONS, *STILLS):
         raise ValueError(f"{path} must end in one of {', '.join((*ANIMATIONS, *STILLS))}")
     return path

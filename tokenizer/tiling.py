@@ -100,12 +100,14 @@ def decode_tiled(
 
 def _tiles(size: int, tile_size: int, overlap: int | None, stride: int, config: TokenizerConfig) -> list[Tile]:
     """Tiles along an axis of `size` codes; what they keep of it is the axis, once."""
+    if overlap is not None and overlap < 0:
+        raise ValueError(f"overlap must not be negative, got {overlap}")
     if overlap is None:
         exact = exact_overlap(config)
         overlap = exact if exact is not None and 2 * exact <= tile_size else tile_size // 4
     margin = -(-overlap // (2 * stride))
     kept = tile_size // stride - 2 * margin
-    if tile_size < 1 or overlap < 0 or kept < 2 * margin or kept < 1:
+    if tile_size < 1 or kept < 2 * margin or kept < 1:
         raise ValueError(
             f"tiles of {tile_size} pixels are too small for an overlap of {overlap} at a stride of {stride}: "
             f"at least {max(4 * margin, 2 * margin + 1) * stride} are needed"

@@ -39,7 +39,7 @@ from magvit2_pytorch.train.session import (
     errors_in_words,
     finish,
     interruptible,
-    means_over_processes,
+    log_losses,
     start,
     steps,
     stop,
@@ -184,18 +184,9 @@ def train(run: MaskGitRun) -> Path:
             f"the tokenizer was trained for {tokenizer.config.height_width} pixels, "
             f"but --data.resolution is {run.data.resolution}"
         )
-    with accelerator.main_process_first(), all_cores():
-        conditions = conditions_of(run.tasks)
-        table = encoded(tokenizer, data, run.data.codes_dir, conditions=conditions, progress=show)
     is_folder = run.data.path not in (SHIPPED_CLIPS, MOVING_SHAPES)
     videos = data.train.table["file"][:] if is_folder else []
     contexts = find_contexts(Path(run.data.path).expanduser(), videos)
-    if is_main:
-        inputs = {"codes": fingerprint(tokenizer, data, conditions), "num_processes": accelerator.num_processes}
-        folder.claim(inputs if contexts is None else inputs | {"contexts": contexts.fingerprint})
-    track(accelerator, folder.config)
-
-    torch.manual_seed(run.seed)
     config = MaskGitConfig(
         codebook_size=tokenizer.codebook_size,
         grid=grid,
@@ -204,6 +195,15 @@ def train(run: MaskGitRun) -> Path:
         dim_context=None if contexts is None else contexts.channels,
         **vars(run.model),
     )
+    with accelerator.main_process_first(), all_cores():
+        conditions = conditions_of(run.tasks)
+        table = encoded(tokenizer, data, run.data.codes_dir, conditions=conditions, progress=show)
+    if is_main:
+        inputs = {"codes": fingerprint(tokenizer, data, conditions), "num_processes": accelerator.num_processes}
+        folder.claim(inputs if contexts is None else inputs | {"contexts": contexts.fingerprint})
+    track(accelerator, folder.config)
+
+    torch.manual_seed(run.seed)
     objective = MaskGitObjective(
         MaskGit(config),
         label_smoothing=run.label_smoothing,
@@ -267,9 +267,7 @@ def train(run: MaskGitRun) -> Path:
 
             done = step + 1
             if done % run.log_every == 0:
-                means = means_over_processes(accelerator, losses)
-                accelerator.log({f"train/{name}": value for name, value in means.items()}, step=done)
-                bar.set_postfix({name: f"{value:.3f}" for name, value in means.items()}, refresh=False)
+                log_losses(accelerator, bar, losses, done, group="train")
             if is_main and done % run.evaluate_every == 0:
                 sample(pipeline, data.heldout, run, done)
             interrupted = interruption.agreed(accelerator)

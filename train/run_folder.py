@@ -20,6 +20,7 @@ INPUTS_NAME = "inputs.json"
 LOCK_NAME = ".lock"
 CHECKPOINTS_NAME = "checkpoints"
 CHECKPOINTS_KEPT = 2
+NAMES_AT_START = {CONFIG_NAME, INPUTS_NAME, LOCK_NAME, "tensorboard"}  # in the folder of a run that has saved nothing
 # What may differ between a run and its continuation: how it is watched and kept, not what it computes.
 MAY_CHANGE = {
     "resume",
@@ -45,13 +46,14 @@ class RunFolder:
         """Look whether this run may have the folder; nothing is written yet.
 
         Raises:
-            ValueError: it holds another run, or this one and `run.resume` is not set, or files of something else.
+            ValueError: it holds another run, or this one and `run.resume` is not set, or files of something else. A
+                start that has saved nothing counts as none.
         """
         self.folder = folder
         self.checkpoints = folder / CHECKPOINTS_NAME
         config = config_to_dict(run)
         path = folder / CONFIG_NAME
-        if path.is_file():
+        if path.is_file() and not self.is_unused():
             changed = differences(read_json(path), config)
             if not run.resume:
                 raise ValueError(
@@ -60,7 +62,7 @@ class RunFolder:
                 )
             if changed:
                 raise ValueError(f"{folder} holds a run with other settings, it cannot go on: {'; '.join(changed)}")
-        elif folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - {LOCK_NAME}):
+        elif folder.exists() and not self.is_unused():
             raise ValueError(f"{folder} is not empty and holds no run: give another --output-dir")
         self.config = config
         self.lock = FileLock(folder / LOCK_NAME)
@@ -80,11 +82,16 @@ class RunFolder:
         except Timeout as error:
             raise ValueError(f"another process is training in {self.folder}") from error
         path = self.folder / INPUTS_NAME
-        if path.is_file() and (changed := differences(read_json(path), inputs)):
+        if path.is_file() and not self.is_unused() and (changed := differences(read_json(path), inputs)):
             self.release()
             raise ValueError(f"the run in {self.folder} cannot go on from other inputs: {'; '.join(changed)}")
-        write_json(self.folder / CONFIG_NAME, self.config)
         write_json(path, inputs)
+        write_json(self.folder / CONFIG_NAME, self.config)
+
+    def is_unused(self) -> bool:
+        """Whether nothing has come of what was begun here, if anything: a start that was refused leaves no more."""
+        names = {path.name for path in self.folder.iterdir()} if self.folder.is_dir() else {""}
+        return names <= NAMES_AT_START and (CONFIG_NAME not in names or INPUTS_NAME in names)
 
     def release(self) -> None:
         """Let others have the folder."""

@@ -73,7 +73,7 @@ def start(run: RunConfig) -> Accelerator:
     """The accelerator of this process, with all cores in use and a TensorBoard tracker.
 
     Raises:
-        RuntimeError: started as one of several processes that do not know of each other.
+        ValueError: started as one of several processes that do not know of each other.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     datasets.disable_progress_bars()  # ours say what is going on
@@ -87,7 +87,7 @@ def start(run: RunConfig) -> Accelerator:
     )
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size != accelerator.num_processes:
-        raise RuntimeError(
+        raise ValueError(
             f"{world_size} processes were launched, but each would train by itself. Without a GPU set "
             "ACCELERATE_USE_CPU=true: `ACCELERATE_USE_CPU=true torchrun --standalone --nproc_per_node 2 train/...`"
         )
@@ -197,10 +197,20 @@ def check_finite(losses: Mapping[str, Tensor], step: int) -> None:
         )
 
 
-def means_over_processes(accelerator: Accelerator, losses: Mapping[str, Tensor]) -> dict[str, float]:
-    """The losses of the last batch as numbers, for logs."""
+def log_losses(
+    accelerator: Accelerator, bar: "tqdm[int]", losses: Mapping[str, Tensor], step: int, *, group: str
+) -> None:
+    """The losses of the last batch, as means over the processes: for TensorBoard, and beside the bar or in a line.
+
+    Args:
+        group: of the names in TensorBoard.
+    """
     gathered = {name: accelerator.gather(loss.detach()[None]) for name, loss in losses.items()}
-    return {name: float(torch.as_tensor(values).mean()) for name, values in gathered.items()}
+    means = {name: float(torch.as_tensor(values).mean()) for name, values in gathered.items()}
+    accelerator.log({f"{group}/{name}": value for name, value in means.items()}, step=step)
+    bar.set_postfix({name: f"{value:.3f}" for name, value in means.items()}, refresh=False)
+    if bar.disable:
+        logger.info("step %d: %s", step, ", ".join(f"{name} {value:.3f}" for name, value in means.items()))
 
 
 def stop(accelerator: Accelerator, folder: RunFolder, run: RunConfig, done: int, *, planned: bool) -> NoReturn:

@@ -46,7 +46,7 @@ from magvit2_pytorch.train.session import (
     errors_in_words,
     finish,
     interruptible,
-    means_over_processes,
+    log_losses,
     start,
     steps,
     stop,
@@ -231,9 +231,7 @@ def train(run: TokenizerRun) -> Path:
 
             done = step + 1
             if done % run.log_every == 0:
-                means = means_over_processes(accelerator, losses)
-                accelerator.log({f"loss/{name}": value for name, value in means.items()}, step=done)
-                bar.set_postfix({name: f"{value:.3f}" for name, value in means.items()}, refresh=False)
+                log_losses(accelerator, bar, losses, done, group="loss")
             if done % run.evaluate_every == 0 and done < run.num_steps:
                 evaluate(accelerator, ema.model, data.heldout, run.output_dir, done)
             interrupted = interruption.agreed(accelerator)

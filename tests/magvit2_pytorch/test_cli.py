@@ -242,11 +242,23 @@ def test_without_a_model_the_demo_is_named(magvit2: Magvit2, film: torch.Tensor,
         ("generate nowhere", "there is no folder nowhere"),
         ("generate --output a.avi", "a.avi must end in one of"),
         ("generate --decoding a.txt", "a.txt must end in one of"),
+        (
+            "generate --decoding same.gif --output same.gif",
+            "same.gif is to hold the result, but it is also another file",
+        ),
+        ("generate --output text.mp4/a.gif", "text.mp4/a.gif cannot be written: nothing can be made in"),
+        ("generate --fps 0", "fps must be from 0.01 to 1000, got 0"),
         ("generate --labels down", "there is no label 'down'"),
         ("generate --order best", "there is no order 'best'"),
         ("generate --device toaster", "there is no device 'toaster'"),
         ("predict missing.mp4", "there is no file missing.mp4"),
         ("predict text.mp4", "text.mp4 cannot be read as a video or an image"),
+        ("predict small.png --output ./small.png", "small.png is to hold the result, but it is also another file"),
+        ("interpolate film.mkv small.png --output small.png", "small.png is to hold the result"),
+        ("inpaint film.mkv --mask black.png --output black.png", "black.png is to hold the result"),
+        ("reconstruct small.png --output small.png", "small.png is to hold the result"),
+        ("tokenize empty", "empty is a folder, not a file"),
+        ("reconstruct film.mkv --fps 0", "fps must be from 0.01 to 1000, got 0"),
         ("predict film.mkv --given 5", "5 frames are given, and there must be at least 1 new one, got frames 0"),
         ("predict film.mkv --given 0", "there must be at least one frame, got 0"),
         ("predict film.mkv --given 1 --output a.gif --fps 60 --num-steps 0", "at most 50 frames a second, got 60"),
@@ -266,7 +278,9 @@ def test_without_a_model_the_demo_is_named(magvit2: Magvit2, film: torch.Tensor,
         ("detokenize film.mkv", "film.mkv is no whole file of codes"),
         ("detokenize other.safetensors", "these codes are of another tokenizer"),
         ("info empty", "empty holds no pipeline, no model and no training run"),
-        ("info film.mkv", "a file of codes ends in .safetensors, got film.mkv"),
+        ("info film.mkv", "film.mkv is neither a file of codes (.safetensors) nor a folder"),
+        ("generate halved", "halved/maskgit holds no config.json: it is not a saved MaskGit"),
+        ("generate film.mkv", "film.mkv is a file: give the folder that it lies in"),
     ],
 )
 def test_mistakes_end_in_one_line_and_leave_no_file(
@@ -274,6 +288,7 @@ def test_mistakes_end_in_one_line_and_leave_no_file(
 ) -> None:
     Path("text.mp4").write_text("no video")
     Path("empty").mkdir()
+    shutil.copytree("outputs/demo/pipeline", "halved", ignore=shutil.ignore_patterns("maskgit"))
     Image.new("RGB", (8, 8), "white").save("small.png")
     Image.new("RGB", (16, 16)).save("black.png")
     write_video(Path("short.mkv"), np.full((3, 16, 16, 3), 255, dtype=np.uint8))

@@ -258,7 +258,7 @@ def test_no_layer_sees_more_than_a_tile() -> None:
         (0, 0, "tiles of 0 pixels"),
         (-4, None, "tiles of -4 pixels"),
         (1, 0, "tiles of 1 pixels.*at least 2 are needed"),
-        (16, -2, "overlap of -2"),
+        (16, -2, "overlap must not be negative, got -2"),
     ],
 )
 def test_tiles_that_cannot_be_are_refused_in_words(tile_size: int, overlap: int | None, said: str) -> None:

@@ -1,5 +1,6 @@
 """Both stages as functions; `test_commands.py` starts them as commands."""
 
+import json
 import math
 import os
 import shutil
@@ -295,6 +296,37 @@ def test_a_used_folder_is_refused_and_left_alone(tokenizer_run: TokenizerRun) ->
     assert {path: path.stat().st_mtime_ns for path in tokenizer_run.output_dir.rglob("*")} == before
 
 
+def test_a_refused_start_leaves_the_folder_to_the_next_one(tokenizer_run: TokenizerRun) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        tokenizer.train(replace(tokenizer_run, init_from="nowhere/at/all"))
+    assert (tokenizer_run.output_dir / "config.json").is_file()  # the run was begun
+
+    tokenizer.train(replace(tokenizer_run, batch_size=1))
+
+    assert json.loads((tokenizer_run.output_dir / "config.json").read_text())["batch_size"] == 1
+
+
+def test_a_folder_that_is_somebody_elses_is_refused(tokenizer_run: TokenizerRun) -> None:
+    tokenizer_run.output_dir.mkdir()
+    (tokenizer_run.output_dir / "config.json").write_text("{}")
+
+    with pytest.raises(ValueError, match="holds a run already"):
+        tokenizer.train(tokenizer_run)
+
+    assert (tokenizer_run.output_dir / "config.json").read_text() == "{}"
+
+
+def test_losses_are_logged_in_lines_where_no_bar_is_shown(
+    tokenizer_run: TokenizerRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    tokenizer.train(replace(tokenizer_run, progress=False, log_every=2))
+
+    lines = [record.getMessage() for record in caplog.records if ": reconstruction " in record.getMessage()]
+    assert [line.split(":")[0] for line in lines] == ["step 2", "step 4", "step 6"]
+
+
 def test_a_run_does_not_go_on_from_other_data(tokenizer_run: TokenizerRun, videos: Path) -> None:
     with pytest.raises(SystemExit):
         tokenizer.train(replace(tokenizer_run, stop_after=2))
@@ -462,5 +494,5 @@ def test_processes_that_do_not_know_of_each_other_are_refused(
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(Accelerator, "num_processes", property(lambda self: 1))
 
-    with pytest.raises(RuntimeError, match="ACCELERATE_USE_CPU"):
+    with pytest.raises(ValueError, match="ACCELERATE_USE_CPU"):
         tokenizer.train(tokenizer_run)
