@@ -89,7 +89,7 @@ TINY = TokenizerConfig(
 
 Hardware: two CPU cores, some four minutes for the demo's 2,400 steps of 4 clips.
 Memory for each clip: 0.009 GiB.
-Expected result: 21.21 dB on the held-out windows of the shipped clips at 0.018 bit a pixel (measured by `make demo`).
+Expected result: 21.20 dB on the held-out windows of the shipped clips at 0.018 bit a pixel (measured by `make demo`).
 """
 
 PRESETS = {"magvit2": MAGVIT2, "magvit2-small": MAGVIT2_SMALL, "seed": SEED, "tiny": TINY}
