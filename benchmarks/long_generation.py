@@ -52,7 +52,7 @@ from magvit2_pytorch.train.session import available_cores
 NUM_FRAMES = 65
 OVERLAP = 5
 FEWEST_SEAMS = 50
-SETTINGS = {"num_steps": 12, "guidance_scale": 2.0, "overlap": OVERLAP}
+SETTINGS = {"num_steps": 12, "guidance_scale": 1.0, "overlap": OVERLAP}
 OF_ORDERS = {
     True: {"order": "critic", "choice_temperature": 1.0},
     False: {"order": "confidence", "choice_temperature": 4.5},
