@@ -8,8 +8,9 @@ Both runs start from the demo's tokenizer and see the same batches; all that dif
 then go through both and through the start. PSNR and sharpness (the variance of the Laplacian, reconstruction over
 original) are of pixels; `fd-lite0` is a Fréchet distance of frames by EfficientNet-Lite0's features, printed beside
 what is left between two halves of the originals themselves (half as many clips on each side, which makes it larger).
-Measured: with seed 0 PSNR 21.22 dB without and 20.91 with, sharpness 0.159 and 0.274, fd-lite0 701 and 675; with seed 1,
-in an earlier version, 21.19 and 20.89 dB, 0.153 and 0.253, 687 and 676. The settings were chosen by such figures of these held-out clips.
+Measured: with seed 0 PSNR 21.22 dB without and 20.91 with, sharpness 0.159 and 0.274, fd-lite0 701 and 675; with seed
+1, in an earlier version, 21.19 and 20.89 dB, 0.153 and 0.253, 687 and 676. The settings were chosen by such figures of
+these held-out clips.
 
 The discriminators' losses are read from the run's log: 2 ln 2 = 1.386 is one that cannot tell, near 0 one that always
 can.

@@ -10,7 +10,7 @@ first, their median must lie between the 25th and the 75th percentile of those i
 below the 5th or above the 95th. Every seam is the first frame of a latent frame, too, where a tokenizer may flicker by
 itself: how much is shown by the same frames of reconstructed real clips, and by seams beside such first frames alone.
 The mean colour of the last 8 frames must not differ more from that of the first 8 than in real clips of 65 frames, at
-the 90th percentile; of real clips there are four times as many, since that of few is coarse.
+the 90th percentile; of real clips there are up to four times as many, since that of few is coarse.
 
 Codes are drawn in the order of the critic where the transformer has one.
 

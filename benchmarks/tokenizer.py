@@ -11,8 +11,8 @@ medians of the rounds; memory is the peak above what the process held before the
 The step with GAN is a step of the tokenizer and one of its discriminator, with the gradient penalty in every fourth,
 as the peer's trainer has it. The peer's discriminator is its default, which sees one frame of a clip, picked at random;
 ours is the paper's 3D network over all frames, in the width that has about as many parameters, once as it is and once
-with blocks of 2 x 2 pixels folded into channels (`patch_size=2`), which costs a quarter. Neither side has a perceptual
-loss.
+with blocks of 2 x 2 pixels folded into channels (`patch_size=2`), which costs some 0.3 of that. Neither side has a
+perceptual loss.
 
 The share of the matrix-multiply rate is FLOPs of one whole training step (forward and backward) over its time, by the
 rate of a product of two 2048 x 2048 matrices. `torch.utils.flop_counter` counts nothing for the CPU's attention kernel,

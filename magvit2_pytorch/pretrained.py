@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
+import textwrap
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ FORMAT_VERSION = 3
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 CARD_NAME = "README.md"
-FEW_DETAILS = 3  # of what is wrong with a file of weights
+FEW_DETAILS, LONGEST_DETAIL = 3, 200  # of what is wrong with a file of weights: lines, and letters of each
 CARD_MARK = b"<!-- Written by magvit2-pytorch, which writes it anew until somebody edits it (digest "
 
 
@@ -43,11 +44,12 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     for writers that choose the format by it.
     """
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    except OSError as error:  # name the file that was asked for
-        raise type(error)(error.errno, error.strerror, str(path)) from error
+    except OSError as error:
+        error.filename = str(path)  # what was asked for
+        raise
     os.close(handle)
     aside = Path(name)
     try:
@@ -237,10 +239,9 @@ class Pretrained(nn.Module, Shareable):
         try:
             safetensors.torch.load_model(model, str(weights), strict=True)
         except (RuntimeError, safetensors.SafetensorError) as error:
-            _, *details = (line.strip() for line in f"\n{error}".splitlines() if "Error(s) in loading" not in line)
-            more = f" (and {len(details) - FEW_DETAILS} more)" if len(details) > FEW_DETAILS else ""
-            shown = "; ".join(details[:FEW_DETAILS]).rstrip(".")
-            raise ValueError(f"{weights} does not hold the weights of this {cls.__name__}: {shown}{more}") from error
+            raise ValueError(
+                f"{weights} does not hold the weights of this {cls.__name__}: {few_details(str(error))}"
+            ) from error
         return model.eval()
 
     @classmethod
@@ -256,6 +257,13 @@ class Pretrained(nn.Module, Shareable):
     def upgrade_config(cls, values: dict[str, Any], version: int) -> dict[str, Any]:
         """The fields of a config of format `version`, under today's names and with what was then no field."""
         return values
+
+
+def few_details(message: str) -> str:
+    """The first of the lines in which PyTorch tells all that is wrong with some weights, and none of them long."""
+    lines = [line.strip().rstrip(".") for line in message.splitlines() if "Error(s) in loading" not in line]
+    shown = "; ".join(textwrap.shorten(line, LONGEST_DETAIL, placeholder=" ...") for line in lines[:FEW_DETAILS])
+    return shown + (f" (and {len(lines) - FEW_DETAILS} more)" if len(lines) > FEW_DETAILS else "")
 
 
 def read_header(path: Path, class_name: str) -> dict[str, Any]:
@@ -280,7 +288,7 @@ def fetch(name_or_folder: str | Path, *, revision: str | None = None) -> Path:
     """The folder itself, or the local copy of a Hub repository of that name.
 
     Raises:
-        FileNotFoundError: neither a folder nor a repository that can be reached.
+        FileNotFoundError: a file, or neither a folder nor a repository that can be reached.
     """
     folder = Path(name_or_folder)
     if folder.is_dir():

@@ -44,9 +44,9 @@ def check_result_file(path: str | Path, *others: object) -> Path:
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder, not a file to write")
-    if any(isinstance(other, str | Path) and Path(other).resolve() == path.resolve() for other in others):
+    if any(isinstance(other, str | Path) and os.path.realpath(other) == os.path.realpath(path) for other in others):
         raise ValueError(f"{path} is to hold the result, but it is also another file of this call: give it a new name")
-    nearest = next(folder for folder in path.absolute().parents if folder.exists())
-    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+    nearest = next((folder for folder in path.absolute().parents if folder.exists()), Path.cwd())
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
         raise ValueError(f"{path} cannot be written: nothing can be made in {nearest}")
     return path

@@ -128,7 +128,7 @@ def package_needed(name: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise FileNotFoundError(
-            f"the perceptual network {name!r} is not installed ({error}); get {HOW_TO_GET_ONE}"
+            f"the perceptual network {name!r} is not installed ({error.__cause__ or error}); get {HOW_TO_GET_ONE}"
         ) from error
 
 

@@ -87,7 +87,7 @@ TINY = TokenizerConfig(
 )
 """The demo's: 1.57 M parameters; 17 x 64 x 64 pixels are 5 x 4 x 4 codes.
 
-Hardware: two CPU cores, some four minutes for the demo's 2,400 steps of 4 clips.
+Hardware: two CPU cores, three to seven minutes for the demo's 2,400 steps of 4 clips.
 Memory for each clip: 0.009 GiB.
 Expected result: 21.20 dB on the held-out windows of the shipped clips at 0.018 bit a pixel (measured by `make demo`).
 """

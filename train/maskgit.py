@@ -32,7 +32,7 @@ from magvit2_pytorch.train.contexts import find_contexts
 from magvit2_pytorch.train.data import Clips, DataConfig, load_data
 from magvit2_pytorch.train.data.config import MOVING_SHAPES, SHIPPED_CLIPS
 from magvit2_pytorch.train.optimization import ExponentialMovingAverage, OptimizerConfig, adamw, set_learning_rate
-from magvit2_pytorch.train.run_folder import RunFolder
+from magvit2_pytorch.train.run_folder import NUM_PROCESSES, RunFolder
 from magvit2_pytorch.train.session import (
     RunConfig,
     all_cores,
@@ -116,7 +116,8 @@ DEMO = MaskGitRun(
         learning_rate=1e-3, warmup_steps=40, betas=(0.9, 0.96), weight_decay=0.045, ema_decay=0.99
     ),
 )
-# How often a task comes; predicting without a label is the hardest to learn, filling in regions the easiest.
+# How often a task comes: generation has all of a clip to learn, prediction without a label is the hardest for what is
+# hidden, filling in regions the easiest.
 MIX = {"class_generation": 12.0, "frame_prediction": 7.0, "class_frame_prediction": 4.0, "frame_interpolation": 2.0}
 PRESETS = {
     "demo": DEMO,
@@ -199,7 +200,7 @@ def train(run: MaskGitRun) -> Path:
         conditions = conditions_of(run.tasks)
         table = encoded(tokenizer, data, run.data.codes_dir, conditions=conditions, progress=show)
     if is_main:
-        inputs = {"codes": fingerprint(tokenizer, data, conditions), "num_processes": accelerator.num_processes}
+        inputs = {"codes": fingerprint(tokenizer, data, conditions), NUM_PROCESSES: accelerator.num_processes}
         folder.claim(inputs if contexts is None else inputs | {"contexts": contexts.fingerprint})
     track(accelerator, folder.config)
 

@@ -20,7 +20,9 @@ INPUTS_NAME = "inputs.json"
 LOCK_NAME = ".lock"
 CHECKPOINTS_NAME = "checkpoints"
 CHECKPOINTS_KEPT = 2
-NAMES_AT_START = {CONFIG_NAME, INPUTS_NAME, LOCK_NAME, "tensorboard"}  # in the folder of a run that has saved nothing
+LOGS_NAME = "tensorboard"
+NAMES_AT_START = {CONFIG_NAME, INPUTS_NAME, LOCK_NAME, LOGS_NAME}  # in the folder of a run that has saved nothing
+NUM_PROCESSES = "num_processes"  # what all runs have among their inputs
 # What may differ between a run and its continuation: how it is watched and kept, not what it computes.
 MAY_CHANGE = {
     "resume",
@@ -51,21 +53,25 @@ class RunFolder:
         """
         self.folder = folder
         self.checkpoints = folder / CHECKPOINTS_NAME
-        config = config_to_dict(run)
-        path = folder / CONFIG_NAME
-        if path.is_file() and not self.is_unused():
-            changed = differences(read_json(path), config)
-            if not run.resume:
-                raise ValueError(
-                    f"{folder} holds a run already ({self.progress()}): give --resume to go on with it, "
-                    "or another --output-dir"
-                )
-            if changed:
-                raise ValueError(f"{folder} holds a run with other settings, it cannot go on: {'; '.join(changed)}")
-        elif folder.exists() and not self.is_unused():
-            raise ValueError(f"{folder} is not empty and holds no run: give another --output-dir")
-        self.config = config
+        self.config = config_to_dict(run)
+        self.resume = run.resume
         self.lock = FileLock(folder / LOCK_NAME)
+        self.check()
+
+    def check(self) -> None:
+        """Raises what `__init__` says."""
+        if self.is_unused():
+            return
+        path = self.folder / CONFIG_NAME
+        if not path.is_file():
+            raise ValueError(f"{self.folder} is not empty and holds no run: give another --output-dir")
+        if not self.resume:
+            raise ValueError(
+                f"{self.folder} holds a run already ({self.progress()}): give --resume to go on with it, "
+                "or another --output-dir"
+            )
+        if changed := differences(read_json(path), self.config):
+            raise ValueError(f"{self.folder} holds a run with other settings, it cannot go on: {'; '.join(changed)}")
 
     def claim(self, inputs: dict[str, Any]) -> None:
         """Make the folder this run's, for as long as the process lives. On the main process.
@@ -81,17 +87,34 @@ class RunFolder:
             self.lock.acquire(timeout=0)
         except Timeout as error:
             raise ValueError(f"another process is training in {self.folder}") from error
-        path = self.folder / INPUTS_NAME
-        if path.is_file() and not self.is_unused() and (changed := differences(read_json(path), inputs)):
+        try:
+            self.check()  # again: a run may have begun and ended here since
+            self.begin(inputs)
+        except ValueError:
             self.release()
+            raise
+
+    def begin(self, inputs: dict[str, Any]) -> None:
+        """Write down what the run computes from, with the lock held."""
+        path = self.folder / INPUTS_NAME
+        if self.is_unused():
+            shutil.rmtree(self.folder / LOGS_NAME, ignore_errors=True)  # two runs would be one curve
+        elif path.is_file() and (changed := differences(read_json(path), inputs)):
             raise ValueError(f"the run in {self.folder} cannot go on from other inputs: {'; '.join(changed)}")
         write_json(path, inputs)
         write_json(self.folder / CONFIG_NAME, self.config)
 
     def is_unused(self) -> bool:
-        """Whether nothing has come of what was begun here, if anything: a start that was refused leaves no more."""
-        names = {path.name for path in self.folder.iterdir()} if self.folder.is_dir() else {""}
-        return names <= NAMES_AT_START and (CONFIG_NAME not in names or INPUTS_NAME in names)
+        """Whether there is nothing in the folder, or only what a start leaves that was refused or has saved nothing."""
+        if not self.folder.exists():
+            return True
+        if not self.folder.is_dir():
+            return False
+        names = {path.name for path in self.folder.iterdir()}
+        if names <= {LOCK_NAME}:
+            return True
+        # Files of these names may be somebody else's: the inputs of a run are known by their content.
+        return INPUTS_NAME in names <= NAMES_AT_START and NUM_PROCESSES in read_json(self.folder / INPUTS_NAME)
 
     def release(self) -> None:
         """Let others have the folder."""

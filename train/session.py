@@ -50,7 +50,7 @@ class RunConfig:
     stop_after: int | None = None
     """Stop after so many steps in all, as an interruption would; go on with --resume."""
     progress: bool = True
-    """Show progress bars."""
+    """Show progress bars; without them the losses come in lines."""
 
     @property
     def last_step(self) -> int:

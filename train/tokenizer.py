@@ -39,7 +39,7 @@ from magvit2_pytorch.train.metrics import (
     psnr_mean_colour,
 )
 from magvit2_pytorch.train.optimization import ExponentialMovingAverage, OptimizerConfig, adamw, set_learning_rate
-from magvit2_pytorch.train.run_folder import RunFolder
+from magvit2_pytorch.train.run_folder import NUM_PROCESSES, RunFolder
 from magvit2_pytorch.train.session import (
     RunConfig,
     check_finite,
@@ -164,7 +164,7 @@ def train(run: TokenizerRun) -> Path:
     with accelerator.main_process_first():
         data = load_data(run.data, progress=run.progress and accelerator.is_main_process)
     if accelerator.is_main_process:
-        folder.claim({"data": data.fingerprint, "num_processes": accelerator.num_processes})
+        folder.claim({"data": data.fingerprint, NUM_PROCESSES: accelerator.num_processes})
     track(accelerator, folder.config)
 
     torch.manual_seed(run.seed)

@@ -92,6 +92,42 @@ def maskgit() -> MaskGit:
     return MaskGit.from_pretrained(FORMAT_1 / "pipeline" / "maskgit")
 
 
+def test_weights_of_another_width_are_refused_in_few_words(tmp_path: Path) -> None:
+    for width in (8, 16):
+        VideoTokenizer(image_size=8, init_dim=width, layers=("residual",) * 3, codebook_size=4).save_pretrained(
+            tmp_path / str(width)
+        )
+    shutil.copy(tmp_path / "16" / "model.safetensors", tmp_path / "8")
+
+    with pytest.raises(
+        ValueError, match=r"does not hold the weights of this VideoTokenizer: .*size mismatch for"
+    ) as no:
+        VideoTokenizer.from_pretrained(tmp_path / "8")
+
+    assert re.search(r"\(and \d+ more\)$", str(no.value))
+    assert len(str(no.value)) < 900
+
+
+def test_a_file_in_the_place_of_a_folder_is_told_so() -> None:
+    with pytest.raises(FileNotFoundError, match=r"model_index\.json is a file: give the folder that it lies in"):
+        VideoGenerationPipeline.from_pretrained(FORMAT_1 / "pipeline" / "model_index.json")
+
+
+@pytest.mark.parametrize("part", ["tokenizer", "maskgit"])
+def test_a_missing_part_of_a_folder_is_not_looked_for_on_the_hub(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(FORMAT_1 / "pipeline", tmp_path / "saved", ignore=shutil.ignore_patterns(part))
+    monkeypatch.chdir(tmp_path)
+    asked = []
+    monkeypatch.setattr(pretrained, "snapshot_download", lambda *names, **_: asked.append(names) or tmp_path)
+
+    with pytest.raises(FileNotFoundError, match=f"saved/{part} holds no config.json"):
+        VideoGenerationPipeline.from_pretrained("saved")  # so that saved/tokenizer would do as owner/name
+
+    assert not asked
+
+
 def test_a_model_card_tells_what_was_saved_and_its_example_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -301,19 +301,36 @@ def test_a_refused_start_leaves_the_folder_to_the_next_one(tokenizer_run: Tokeni
         tokenizer.train(replace(tokenizer_run, init_from="nowhere/at/all"))
     assert (tokenizer_run.output_dir / "config.json").is_file()  # the run was begun
 
+    write_json(tokenizer_run.output_dir / "inputs.json", {"data": "other", "num_processes": 2})
+
     tokenizer.train(replace(tokenizer_run, batch_size=1))
 
+    assert len(list((tokenizer_run.output_dir / "tensorboard").glob("events*"))) == 1  # one run, one curve
     assert json.loads((tokenizer_run.output_dir / "config.json").read_text())["batch_size"] == 1
 
 
-def test_a_folder_that_is_somebody_elses_is_refused(tokenizer_run: TokenizerRun) -> None:
+@pytest.mark.parametrize("names", [["config.json"], ["inputs.json"], ["config.json", "inputs.json"], ["tensorboard"]])
+def test_a_folder_that_is_somebody_elses_is_refused(tokenizer_run: TokenizerRun, names: list[str]) -> None:
     tokenizer_run.output_dir.mkdir()
-    (tokenizer_run.output_dir / "config.json").write_text("{}")
+    for name in names:
+        (tokenizer_run.output_dir / name).write_text("{}")
 
-    with pytest.raises(ValueError, match="holds a run already"):
+    with pytest.raises(ValueError, match=r"holds a run already|is not empty and holds no run"):
         tokenizer.train(tokenizer_run)
 
-    assert (tokenizer_run.output_dir / "config.json").read_text() == "{}"
+    assert {path.name: path.read_text() for path in tokenizer_run.output_dir.iterdir()} == dict.fromkeys(names, "{}")
+
+
+def test_a_run_that_ended_while_another_prepared_is_left_alone(tokenizer_run: TokenizerRun) -> None:
+    late = RunFolder(tokenizer_run.output_dir, replace(tokenizer_run, batch_size=1))
+    with pytest.raises(SystemExit):
+        tokenizer.train(replace(tokenizer_run, stop_after=2))
+
+    with pytest.raises(ValueError, match="holds a run already"):
+        late.claim({"data": "", "num_processes": 1})
+
+    assert json.loads((tokenizer_run.output_dir / "config.json").read_text())["batch_size"] == 2
+    tokenizer.train(replace(tokenizer_run, resume=True))  # nobody holds the lock
 
 
 def test_losses_are_logged_in_lines_where_no_bar_is_shown(

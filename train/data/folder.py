@@ -27,8 +27,8 @@ def find_files(root: Path) -> FoundFiles:
         FileNotFoundError: there is no such folder, or there are neither videos nor pictures in it.
     """
     if not root.is_dir():
-        is_file = "is a file: give the folder that it lies in" if root.is_file() else "does not exist"
-        raise FileNotFoundError(f"no folder of videos or pictures: {root.resolve()} {is_file}")
+        reason = "is a file: give the folder that it lies in" if root.is_file() else "does not exist"
+        raise FileNotFoundError(f"no folder of videos or pictures: {root.resolve()} {reason}")
     paths = sorted(visible_files(root))
     videos, pictures = (
         [describe(path, root) for path in paths if path.suffix.lower() in endings]
