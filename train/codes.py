@@ -139,10 +139,22 @@ def row_region(task: str, window: int, flip: bool, clip: Sequence[int]) -> Bool[
     return known_region(task, num_frames, height, width, generator)
 
 
+def times_in_an_epoch(labels: Int[np.ndarray, " n"], balance: float) -> Int[np.ndarray, " n"]:
+    """How often each window comes in an epoch: (windows of the commonest label / windows of its own)^balance, rounded.
+
+    Args:
+        labels: not negative; those without a label share one.
+        balance: 0 for once each, 1 for about as many windows of every label, between them a compromise.
+    """
+    num_windows = np.bincount(labels)
+    return np.round((num_windows.max() / num_windows[labels]) ** balance).astype(int)
+
+
 class CodeBatches(IterableDataset[dict[str, Tensor]]):
     """Endless training batches of codes; batch i is a pure function of (seed, i), as in `TrainingBatches`.
 
-    Blank windows are left out. The processes' batches joined are what one process with the joined batch size gets.
+    Blank windows are left out; each other one comes once in an epoch, those of rare labels more often where asked for.
+    The processes' batches joined are what one process with the joined batch size gets.
     Each sample is for a task of the mix, drawn by weight; in every epoch anew.
 
     Yields:
@@ -161,6 +173,7 @@ class CodeBatches(IterableDataset[dict[str, Tensor]]):
         mask_id: int,
         mix: Sequence[WeightedTask] = (),
         contexts: Contexts | None = None,
+        label_balance: float = 0.0,
         start: int = 0,
         process_index: int = 0,
         num_processes: int = 1,
@@ -169,12 +182,14 @@ class CodeBatches(IterableDataset[dict[str, Tensor]]):
         Args:
             table: from `encoded`, with the conditions of the mix.
             mask_id: the transformer's; stands where a sample has no condition code.
+            label_balance: as `times_in_an_epoch` takes it.
         """
         super().__init__()
         keep = np.flatnonzero(~np.asarray(table["is_blank"][:]))
         if not len(keep):
             raise ValueError("every training window is blank: there is nothing to learn from")
-        self.table = table.select(keep).with_format("numpy")
+        times = times_in_an_epoch(np.asarray(table["label"][:])[keep], label_balance)
+        self.table = table.select(np.repeat(keep, times)).with_format("numpy")
         self.grid = grid
         self.batch_size = batch_size
         self.seed = seed

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from magvit2_pytorch import VideoTokenizer
 from magvit2_pytorch.pipelines.regions import encode_condition
-from magvit2_pytorch.train.codes import CodeBatches, encoded, fingerprint, row_region
+from magvit2_pytorch.train.codes import CodeBatches, encoded, fingerprint, row_region, times_in_an_epoch
 from magvit2_pytorch.train.contexts import find_contexts
 from magvit2_pytorch.train.data import DataConfig, VideoData, load_data
 from magvit2_pytorch.train.task_mix import WeightedTask
@@ -112,6 +112,36 @@ def test_every_row_that_is_not_blank_comes_once_in_each_epoch(
 
     assert sorted(rows[:shown]) == sorted(rows[shown:]) == list(range(shown))
     assert rows[:shown] != rows[shown:]
+
+
+def test_windows_of_rare_labels_come_as_much_oftener_as_asked(
+    tokenizer: VideoTokenizer, data: VideoData, tmp_path: Path
+) -> None:
+    table = encoded(tokenizer, data, tmp_path, progress=False)
+    shown = np.flatnonzero(~np.asarray(table["is_blank"][:]))
+    rare, common = shown[:2], shown[2:]
+    labels = np.zeros(len(table), np.int64)
+    labels[rare] = 1
+    table = table.remove_columns("label").add_column("label", labels.tolist()).add_column("row", [*range(len(table))])
+    ratio = len(common) / len(rare)
+    assert ratio > 4  # so that each balance expects another number
+
+    for balance in (0.0, 0.5, 1.0):
+        batches = CodeBatches(table, GRID, batch_size=1, seed=3, mask_id=MASK_ID, label_balance=balance)
+        epoch = [batches.table[batches.row(place)]["row"] for place in range(len(batches.table))]
+        times = np.bincount(epoch, minlength=len(table))
+
+        assert (times[common] == 1).all()
+        assert (times[rare] == round(ratio**balance)).all()
+        assert times.sum() == len(epoch) == times[shown].sum()
+
+
+def test_a_window_comes_no_less_than_once_whatever_its_label() -> None:
+    labels = np.array([3] * 7 + [1] * 2 + [0] * 5)
+
+    assert times_in_an_epoch(labels, 0.0).tolist() == [1] * 14
+    assert times_in_an_epoch(labels, 0.5).tolist() == [1] * 7 + [2] * 2 + [1] * 5
+    assert times_in_an_epoch(labels, 1.0).tolist() == [1] * 7 + [4] * 2 + [1] * 5
 
 
 def joined(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:

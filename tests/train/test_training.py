@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -18,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from magvit2_pytorch import VideoGenerationPipeline, VideoTokenizer
+from magvit2_pytorch.pipelines.video_files import write_frames
 from magvit2_pytorch.pretrained import config_to_dict, read_json, write_json
 from magvit2_pytorch.tokenizer import DiscriminatorConfig
 from magvit2_pytorch.train import codes, maskgit, tokenizer
@@ -435,6 +438,25 @@ def test_codes_are_encoded_once(
 
     monkeypatch.setattr(codes, "encode_windows", refuse)
     maskgit.train(replace(maskgit_run, output_dir=maskgit_run.output_dir.with_name("second")))
+
+
+def test_a_run_shows_rare_labels_as_much_oftener_as_asked(
+    tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun, videos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = np.full((9, 16, 16, 3), 80, np.uint8)
+    frames[:, :8] += np.arange(0, 90, 10, np.uint8)[:, None, None, None]
+    write_frames(videos / "rare" / "brighter.gif", frames, fps=10)
+    tokenizer.train(tokenizer_run)
+    caplog.set_level("INFO")
+
+    for balance in (0.0, 1.0):
+        run = maskgit_run.output_dir.with_name(f"balance{balance}")
+        maskgit.train(replace(maskgit_run, output_dir=run, label_balance=balance))
+
+    plain, balanced = (int(number) for number in re.findall(r"(\d+) rows of", caplog.text))
+    assert balanced > 1.2 * plain
+    with pytest.raises(ValueError, match=r"label_balance must be in \[0, 1\], got 1\.5"):
+        replace(maskgit_run, label_balance=1.5)
 
 
 def test_clips_too_short_for_a_task_are_refused(tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun) -> None:
