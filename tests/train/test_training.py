@@ -444,7 +444,7 @@ def test_a_run_shows_rare_labels_as_much_oftener_as_asked(
     tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun, videos: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     frames = np.full((9, 16, 16, 3), 80, np.uint8)
-    frames[:, :8] += np.arange(0, 90, 10, np.uint8)[:, None, None, None]
+    frames[:, :8] += np.arange(0, 90, 10).astype(np.uint8)[:, None, None, None]
     write_frames(videos / "rare" / "brighter.gif", frames, fps=10)
     tokenizer.train(tokenizer_run)
     caplog.set_level("INFO")
