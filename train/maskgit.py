@@ -94,7 +94,7 @@ class MaskGitRun(RunConfig):
     context_dropout: float = 0.1
     """Probability of training without the embeddings that lie beside a video, which guidance needs."""
     label_balance: float = 0.0
-    """How much oftener windows of rare labels come: 0, once an epoch like all others, to 1, until labels are equal."""
+    """How much oftener windows of rare labels come: 0, once an epoch as all do, to 1, until labels are about equal."""
     label_smoothing: float = 1e-4
     """Share of each target that is spread over the whole vocabulary."""
 
@@ -115,7 +115,7 @@ DEMO = MaskGitRun(
     batch_size=16,
     evaluate_every=500,
     save_every=500,
-    # On a CPU, narrow and fast: twice as many steps at a high rate bring more than twice the width.
+    # In the same minutes on a CPU, twice the steps at a high learning rate bring more than twice the width.
     model=TransformerConfig(width=128, depth=6, num_heads=4),
     label_balance=0.5,
     optimizer=OptimizerConfig(
@@ -142,6 +142,7 @@ PRESETS = {
         save_every=500,
         data=DataConfig(path="shapes"),
         model=TransformerConfig(width=192, depth=6, num_heads=6, split=1, critic=True),
+        label_balance=0.0,
         tasks=tuple(WeightedTask(name=name, weight=MIX.get(name, 0.5)) for name in TASKS),
         loss_weights=MaskGitLossWeights(),
         optimizer=replace(DEMO.optimizer, learning_rate=1.5e-3, ema_decay=0.995),
