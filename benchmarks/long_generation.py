@@ -31,11 +31,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from magvit2_pytorch.files import write_json
 from magvit2_pytorch.pipelines import VideoGenerationPipeline
-from magvit2_pytorch.pipelines.pictures import save_videos
-from magvit2_pytorch.pipelines.video_files import check_ending
-from magvit2_pytorch.pipelines.windows import plan_windows
-from magvit2_pytorch.pretrained import write_json
+from magvit2_pytorch.pipelines.fill.windows import plan_windows
+from magvit2_pytorch.pipelines.media.pictures import save_videos
+from magvit2_pytorch.pipelines.media.video_files import check_ending
 from magvit2_pytorch.train.data import DataConfig, VideoData, load_data
 from magvit2_pytorch.train.maskgit import load_pipeline
 from magvit2_pytorch.train.metrics.reconstruction import batches, decode, encode

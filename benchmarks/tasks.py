@@ -33,13 +33,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from magvit2_pytorch.files import read_json, write_json
 from magvit2_pytorch.maskgit.tasks import TASKS, task_named
 from magvit2_pytorch.pipelines import VideoGenerationPipeline
-from magvit2_pytorch.pipelines.pictures import save_videos
-from magvit2_pytorch.pipelines.regions import known_region
+from magvit2_pytorch.pipelines.fill.regions import known_region
+from magvit2_pytorch.pipelines.fill.seeds import seeded_generator
+from magvit2_pytorch.pipelines.media.pictures import save_videos
 from magvit2_pytorch.pipelines.saved_pipeline import INDEX_NAME
-from magvit2_pytorch.pipelines.seeds import seeded_generator
-from magvit2_pytorch.pretrained import CONFIG_NAME, read_json, write_json
+from magvit2_pytorch.pretrained import CONFIG_NAME
 from magvit2_pytorch.tokenizer import VideoTokenizer
 from magvit2_pytorch.train.data import Clips, DataConfig, load_data
 from magvit2_pytorch.train.maskgit import PIPELINE_FOLDER, PRESETS

@@ -67,7 +67,7 @@ def predict(
         given: How many of the last frames to go on from.
         frames: New frames; by default as many as make up a clip of the length trained on.
     """
-    from .pipelines.file_clips import last_frames
+    from .pipelines.media.file_clips import last_frames
 
     pipeline = loaded(model, output, picture, video)
     clip = last_frames(video, given, size(pipeline, reading), reading.max_frames)
@@ -99,7 +99,7 @@ def interpolate(
         given: How many frames of each to use.
         frames: New frames between them; by default as many as make up a clip of the length trained on.
     """
-    from .pipelines.file_clips import first_frames, last_frames
+    from .pipelines.media.file_clips import first_frames, last_frames
 
     pipeline = loaded(model, output, picture, first, last)
     before = last_frames(first, given, size(pipeline, reading), reading.max_frames)
@@ -131,7 +131,7 @@ def inpaint(
         output: File to write: .mp4, .gif, or .png for frames in a row.
         side_by_side: Show what was left of the video beside the result.
     """
-    from .pipelines.file_clips import check_one, masked_frames
+    from .pipelines.media.file_clips import check_one, masked_frames
 
     check_one(mask=mask, box=box)
     pipeline = loaded(model, output, picture, video, mask)
@@ -165,7 +165,7 @@ def outpaint(
         output: File to write: .mp4, .gif, or .png for frames in a row.
         side_by_side: Show what is left of the video beside the result.
     """
-    from .pipelines.file_clips import check_one, masked_frames
+    from .pipelines.media.file_clips import check_one, masked_frames
 
     check_one(margins=margins, box=box, mask=mask)
     pipeline = loaded(model, output, picture, video, mask)
@@ -185,9 +185,9 @@ def loaded(model: ModelOptions, output: Path, picture: PictureOptions, *read: Pa
         ValueError: a file cannot be written or would replace another of the call, the folder holds no pipeline, or
             there is no such device.
     """
+    from .devices import chosen_device
     from .pipelines import VideoGenerationPipeline
-    from .pipelines.devices import chosen_device
-    from .pipelines.video_files import check_ending
+    from .pipelines.media.video_files import check_ending
 
     check_ending(output, picture.decoding, *read)
     if picture.decoding is not None:
@@ -233,9 +233,9 @@ def make(
     Raises:
         ValueError: something that cannot be written, or as `generate`.
     """
-    from .pipelines.pictures import save_videos
+    from .pipelines.media.pictures import save_videos
+    from .pipelines.media.video_files import DEFAULT_FPS, check_rate
     from .pipelines.tokenization import in_pairs
-    from .pipelines.video_files import DEFAULT_FPS, check_rate
 
     fps = check_rate(output, (fps or DEFAULT_FPS) if picture.fps is None else picture.fps)
     names = pipeline.labels

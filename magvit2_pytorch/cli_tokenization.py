@@ -29,7 +29,7 @@ def reconstruct(
         fps: Frames per second of the file; by default those of the video.
         min_width: The picture is enlarged by a whole factor to at least so many pixels.
     """
-    from .pipelines.video_files import check_ending
+    from .pipelines.media.video_files import check_ending
 
     check_ending(output, video)
     written = loaded(model).reconstruct(
@@ -86,7 +86,7 @@ def detokenize(
         fps: Frames per second of the file; by default those of the video that was tokenized.
         min_width: The picture is enlarged by a whole factor to at least so many pixels.
     """
-    from .pipelines.video_files import check_ending
+    from .pipelines.media.video_files import check_ending
 
     check_ending(output, codes)
     written = loaded(model).detokenize(codes, output=output, fps=fps, min_width=min_width)
@@ -99,7 +99,7 @@ def info(path: Positional[Path] = ModelOptions.model, /) -> None:
     Args:
         path: Folder or Hub name of a pipeline or a model, folder of a training run, or file of codes.
     """
-    from .pipelines.facts import facts_of
+    from .pipelines.info import facts_of
     from .train.run_folder import run_facts
 
     ModelOptions(model=path).check()
@@ -115,8 +115,8 @@ def loaded(model: ModelOptions) -> "TokenizationPipeline":
         FileNotFoundError: there is no such folder or repository.
         ValueError: it holds no tokenizer, or there is no such device.
     """
+    from .devices import chosen_device
     from .pipelines import TokenizationPipeline
-    from .pipelines.devices import chosen_device
 
     model.check()
     device = chosen_device(model.device)

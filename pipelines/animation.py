@@ -1,51 +1,15 @@
 """The animation of decoding: codes filling in, pass by pass."""
 
-from dataclasses import dataclass
-
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
+
+from .fill.record import DecodingRecord
 
 GREY = 0.5
 MAX_FRAMES = 9  # shown of each video
 GAP = 1  # pixels between frames
-
-
-@dataclass(frozen=True)
-class DecodingRecord:
-    """When each code was settled: all that the animation needs beside the videos."""
-
-    settled_after: Int[Tensor, "b t h w"]
-    """Passes after which a code was there for good, counted over all windows; 0 where it was given."""
-    given: Bool[Tensor, "b T H W"]
-    """Pixels that were given by the user."""
-    cell: tuple[int, int, int]
-    """Frames, rows and columns of pixels that a code stands for."""
-    first_frame: int
-    """The frame of the videos that the first latent frame stands for."""
-
-
-class PassRecorder:
-    """The codes of whole videos while they are decoded, window by window, and when each was there for good."""
-
-    def __init__(self, grid: Int[Tensor, "b t h w"]) -> None:
-        """Args:
-        grid: a hidden code at every place.
-        """
-        self.grid = grid
-        self.settled_after = torch.zeros_like(grid, dtype=torch.int32)
-
-    def record(self, place: int, codes: Int[Tensor, "b _ h w"], num_passes: int) -> Int[Tensor, "b t h w"]:
-        """The codes of the whole videos after so many passes in all, hidden ones among them.
-
-        Args:
-            place: latent frame from which on they now are `codes`.
-        """
-        here = slice(place, place + codes.shape[1])
-        self.settled_after[:, here][codes != self.grid[:, here]] = num_passes
-        self.grid[:, here] = codes
-        return self.grid.clone()
 
 
 def filling_in(videos: Float[Tensor, "b 3 T H W"], record: DecodingRecord) -> Float[Tensor, "b 3 passes H width"]:

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ..pretrained import config_from_dict, config_to_dict, written_whole
+from ..configs import config_from_dict, config_to_dict
+from ..files import check_result_file, written_whole
 from ..tokenizer import TokenizerConfig, VideoTokenizer
-from .checks import check_result_file
 
 ENDING = ".safetensors"
 FORMAT = "magvit2 codes 1"

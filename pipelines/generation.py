@@ -8,19 +8,20 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..choices import chosen, whole_number
 from ..maskgit.tasks import task_named
-from .animation import DecodingRecord
-from .borders import join_given
-from .checks import whole_number
-from .code_writer import CodeWriter
-from .decoding_settings import DecodingSettings, chosen
-from .inputs import MaskLike, VideoLike, common_length, gather
+from .fill.code_writer import CodeWriter
+from .fill.inputs import common_length, gather
+from .fill.joins import join_given
+from .fill.record import DecodingRecord
+from .fill.request import Label, Request, check_context, label_indices, repeat_each
+from .fill.seeds import sample_generators
+from .fill.settings import DecodingSettings
+from .fill.windows import Drawing, Window, draw_windows, plan_windows
+from .media.video_like import MaskLike, VideoLike
 from .output import OUTPUT_TYPES, GenerationOutput
-from .requests import Label, Request, check_context, label_indices, repeat_each
 from .saved_pipeline import SavedPipeline
-from .seeds import sample_generators
 from .tokenization import TokenizationPipeline
-from .windows import Drawing, Window, draw_windows, plan_windows
 
 
 class VideoGenerationPipeline(SavedPipeline, TokenizationPipeline):
@@ -61,8 +62,8 @@ class VideoGenerationPipeline(SavedPipeline, TokenizationPipeline):
     ) -> GenerationOutput:
         """One video for each label, or for each video that something is given of.
 
-        Pixels are taken in every form that `pipelines.inputs` names: tensors with channels first or arrays with
-        channels last, floating point in [0, 1] or bytes in 0...255, or pictures of PIL; one, or a batch. They come
+        Pixels are taken in every form that `VideoLike` names: tensors with channels first or arrays with channels last,
+        floating point in [0, 1] or bytes in 0...255, or pictures of PIL; one, or a batch. They come
         back unchanged in `.videos`. Of labels, pixels and contexts there may be one, which goes with all of the others,
         or as many as of the others.
 

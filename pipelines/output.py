@@ -12,9 +12,10 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
-from .animation import DecodingRecord, filling_in
-from .inputs import as_videos
-from .pictures import MIN_WIDTH, save_videos
+from .animation import filling_in
+from .fill.record import DecodingRecord
+from .media.pictures import MIN_WIDTH, save_videos
+from .media.video_like import as_videos
 
 Videos = Float[Tensor, "b 3 T H W"] | Float[np.ndarray, "b T H W 3"] | list[list[Image.Image]]
 LAST_STRIP_REPEATS = 8  # the finished videos are shown so many times as long as a pass

@@ -6,8 +6,11 @@ from typing import Any, Self
 
 import torch
 
+from ..files import write_json
+from ..hub import fetch
 from ..maskgit import MaskGit
-from ..pretrained import FORMAT_VERSION, Shareable, fetch, model_card, read_header, write_card, write_json
+from ..model_card import write_card
+from ..pretrained import FORMAT_VERSION, Shareable, read_header
 from ..tokenizer import VideoTokenizer
 
 INDEX_NAME = "model_index.json"
@@ -78,7 +81,7 @@ class SavedPipeline(Shareable):
         folder = Path(folder)
         self.tokenizer.save_pretrained(folder / "tokenizer", license=license)
         self.maskgit.save_pretrained(folder / "maskgit", license=license)
-        write_card(folder, model_card(self, f"path/to/{folder.name}", license=license))
+        write_card(folder, self.card(f"path/to/{folder.name}", license=license))
         header = {"_class": type(self).__name__, "_format": FORMAT_VERSION}
         write_json(folder / INDEX_NAME, header | {"labels": list(self.labels), "num_frames": self.num_frames})
 

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from ..tokenizer import VideoTokenizer
 from ..tokenizer.pixels import to_model_range, to_unit_range
 from .code_files import VideoCodes
-from .video_source import VideoSource
+from .media.video_source import VideoSource
 
 Piece = Float[Tensor, "b 3 _ H W"]
 

@@ -8,15 +8,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..pretrained import fetch
+from ..hub import fetch
 from ..tokenizer import VideoTokenizer
 from .code_files import CodesInfo, VideoCodes, check_code_ending, code_file_writer, fingerprint
-from .inputs import VideoLike
-from .pictures import save_pieces
+from .media.pictures import save_pieces
+from .media.video_files import DEFAULT_FPS, check_ending
+from .media.video_like import VideoLike
+from .media.video_source import VideoSource
 from .saved_pipeline import INDEX_NAME
 from .streams import MeanSquaredError, decode_pieces, encode_pieces, reconstruct_pieces
-from .video_files import DEFAULT_FPS, check_ending
-from .video_source import VideoSource
 
 logger = logging.getLogger(__name__)
 

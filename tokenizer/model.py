@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..pretrained import Pretrained
-from . import inflation, streaming, tiling
+from ..tokenizer import inflation, streaming, tiling
 from .autoencoder import Decoder, Encoder
 from .config import TokenizerConfig
 from .context import Context

@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 from tqdm.auto import tqdm
 
+from ..configs import config_to_dict
 from ..maskgit.tasks import TASKS
-from ..pipelines.regions import encode_condition, known_region
-from ..pipelines.seeds import seeded_generator
-from ..pretrained import config_to_dict
+from ..pipelines.fill.regions import encode_condition, known_region
+from ..pipelines.fill.seeds import seeded_generator
 from ..tokenizer import VideoTokenizer
 from .contexts import Contexts
 from .data import VideoData

@@ -9,7 +9,8 @@ from typing import Annotated, Any, TypeVar
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from ..pretrained import config_from_dict, read_json
+from ..configs import config_from_dict
+from ..files import read_json
 from ..tokenizer import DiscriminatorConfig
 from ..tokenizer.layer_kinds import LAYER_KINDS, LayerSpec
 from .session import RunConfig

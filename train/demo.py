@@ -10,12 +10,12 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from ..files import write_json, written_whole
 from ..pipelines import VideoGenerationPipeline
-from ..pipelines.pictures import save_videos
-from ..pretrained import write_json, written_whole
+from ..pipelines.media.pictures import save_videos
 from ..tokenizer import VideoTokenizer
 from ..tokenizer.pixels import to_unit_range
-from . import maskgit, tokenizer
+from ..train import maskgit, tokenizer
 from .codes import encoded
 from .data import VideoData, load_data
 from .metrics import (

@@ -22,8 +22,8 @@ from magvit2_pytorch.maskgit import MaskGit, MaskGitConfig, MaskGitObjective
 from magvit2_pytorch.maskgit.losses import MaskGitLossWeights, weighted_sum
 from magvit2_pytorch.maskgit.tasks import TASKS
 from magvit2_pytorch.pipelines import VideoGenerationPipeline
+from magvit2_pytorch.pipelines.fill.seeds import seeded_generator
 from magvit2_pytorch.pipelines.saved_pipeline import INDEX_NAME
-from magvit2_pytorch.pipelines.seeds import seeded_generator
 from magvit2_pytorch.pretrained import CONFIG_NAME
 from magvit2_pytorch.tokenizer import VideoTokenizer
 from magvit2_pytorch.train.codes import CodeBatches, encoded, fingerprint

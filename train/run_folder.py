@@ -11,7 +11,8 @@ from accelerate import Accelerator
 from filelock import FileLock, Timeout
 from torch import nn
 
-from ..pretrained import config_to_dict, read_json, write_json
+from ..configs import config_to_dict
+from ..files import read_json, write_json
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from ..maskgit.tasks import task_named
 from ..pipelines import VideoGenerationPipeline
-from ..pipelines.pictures import save_videos
-from ..pipelines.regions import known_region
-from ..pipelines.seeds import seeded_generator
+from ..pipelines.fill.regions import known_region
+from ..pipelines.fill.seeds import seeded_generator
+from ..pipelines.media.pictures import save_videos
 from ..tokenizer.pixels import to_unit_range
 from .data import Clips
 

@@ -19,8 +19,8 @@ import torch
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
-from magvit2_pytorch.pipelines.pictures import save_videos
-from magvit2_pytorch.pretrained import write_json
+from magvit2_pytorch.files import write_json
+from magvit2_pytorch.pipelines.media.pictures import save_videos
 from magvit2_pytorch.tokenizer import DiscriminatorConfig, TokenizerConfig, TokenizerObjective, VideoTokenizer
 from magvit2_pytorch.tokenizer.losses import weighted_sum
 from magvit2_pytorch.tokenizer.perceptual import load_perceptual_network

@@ -18,10 +18,10 @@ from PIL import Image
 
 from magvit2_pytorch import VideoGenerationPipeline, cli
 from magvit2_pytorch.cli_options import SamplingOptions
+from magvit2_pytorch.files import write_json
 from magvit2_pytorch.pipelines import VideoCodes
-from magvit2_pytorch.pipelines.decoding import probe
-from magvit2_pytorch.pipelines.video_files import read_video
-from magvit2_pytorch.pretrained import write_json
+from magvit2_pytorch.pipelines.media.decoding import probe
+from magvit2_pytorch.pipelines.media.video_files import read_video
 
 ROOT = Path(__file__).parents[2]
 Magvit2 = Callable[..., str]

@@ -17,7 +17,9 @@ from huggingface_hub.errors import (
 from torch import Tensor
 
 from magvit2_pytorch import MaskGit, VideoGenerationPipeline, VideoTokenizer, pretrained
-from magvit2_pytorch.pretrained import FORMAT_VERSION, read_json, write_json
+from magvit2_pytorch import hub as hub_module
+from magvit2_pytorch.files import read_json, write_json
+from magvit2_pytorch.pretrained import FORMAT_VERSION
 
 FORMAT_1 = Path(__file__).parent / "format_1"
 
@@ -120,7 +122,7 @@ def test_a_missing_part_of_a_folder_is_not_looked_for_on_the_hub(
     shutil.copytree(FORMAT_1 / "pipeline", tmp_path / "saved", ignore=shutil.ignore_patterns(part))
     monkeypatch.chdir(tmp_path)
     asked = []
-    monkeypatch.setattr(pretrained, "snapshot_download", lambda *names, **_: asked.append(names) or tmp_path)
+    monkeypatch.setattr(hub_module, "snapshot_download", lambda *names, **_: asked.append(names) or tmp_path)
 
     with pytest.raises(FileNotFoundError, match=f"saved/{part} holds no config.json"):
         VideoGenerationPipeline.from_pretrained("saved")  # so that saved/tokenizer would do as owner/name

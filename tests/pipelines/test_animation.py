@@ -4,30 +4,11 @@ import imageio.v3 as imageio
 import pytest
 import torch
 
-from magvit2_pytorch.pipelines.animation import GAP, GREY, MAX_FRAMES, DecodingRecord, PassRecorder, filling_in
+from magvit2_pytorch.pipelines.animation import GAP, GREY, MAX_FRAMES, filling_in
+from magvit2_pytorch.pipelines.fill.record import DecodingRecord
 from magvit2_pytorch.pipelines.output import GenerationOutput
 
 HIDDEN = 9
-
-
-def test_a_code_is_settled_with_the_pass_that_last_changed_it() -> None:
-    recorder = PassRecorder(torch.full((1, 2, 1, 2), HIDDEN))
-    recorder.record(0, torch.tensor([[[[1, HIDDEN]]]]), 0)
-    recorder.record(0, torch.tensor([[[[1, 4]]]]), 1)
-    recorder.record(0, torch.tensor([[[[1, HIDDEN]]]]), 2)  # taken back
-    recorder.record(0, torch.tensor([[[[1, 4]]]]), 3)
-    grid = recorder.record(1, torch.tensor([[[[HIDDEN, 5]]]]), 4)
-
-    assert grid.tolist() == [[[[1, 4]], [[HIDDEN, 5]]]]
-    assert recorder.settled_after.tolist() == [[[[0, 3]], [[0, 4]]]]
-
-
-def test_the_codes_handed_out_stay_as_they_were() -> None:
-    recorder = PassRecorder(torch.full((1, 1, 1, 2), HIDDEN))
-    first = recorder.record(0, torch.tensor([[[[1, HIDDEN]]]]), 1)
-    recorder.record(0, torch.tensor([[[[1, 2]]]]), 2)
-
-    assert first.tolist() == [[[[1, HIDDEN]]]]
 
 
 def test_cells_are_grey_until_their_code_is_settled() -> None:

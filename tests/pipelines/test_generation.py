@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from magvit2_pytorch import MaskGit, VideoGenerationPipeline, VideoTokenizer
+from magvit2_pytorch.files import read_json, write_json
 from magvit2_pytorch.maskgit import MaskGitConfig
-from magvit2_pytorch.pretrained import read_json, write_json
 from magvit2_pytorch.tokenizer.pixels import to_unit_range
 
 

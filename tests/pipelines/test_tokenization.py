@@ -11,11 +11,11 @@ from torch import Tensor
 
 from magvit2_pytorch import VideoGenerationPipeline, VideoTokenizer
 from magvit2_pytorch.pipelines import tokenization as tokenization_module
-from magvit2_pytorch.pipelines import video_source
 from magvit2_pytorch.pipelines.code_files import VideoCodes
-from magvit2_pytorch.pipelines.decoding import probe
+from magvit2_pytorch.pipelines.media import video_source
+from magvit2_pytorch.pipelines.media.decoding import probe
+from magvit2_pytorch.pipelines.media.video_files import read_video, write_frames
 from magvit2_pytorch.pipelines.tokenization import TokenizationPipeline
-from magvit2_pytorch.pipelines.video_files import read_video, write_frames
 from magvit2_pytorch.tokenizer.pixels import to_model_range, to_unit_range
 
 FPS = 24000 / 1001

@@ -11,12 +11,7 @@ from magvit2_pytorch.tokenizer.memory_format import CHANNELS_LAST, is_channels_l
 from magvit2_pytorch.tokenizer.norms import FrameGroupNorm
 
 from .conftest import lively  # type: ignore[import-not-found]
-from .test_efficiency import (  # type: ignore[import-not-found]
-    WITH_ARGUMENTS,
-    a_tokenizer,
-    a_video,
-    condition_for,
-)
+from .test_efficiency import WITH_ARGUMENTS, a_tokenizer, a_video, condition_for
 
 
 def reconstruction_and_gradients(

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from magvit2_pytorch import VideoTokenizer
-from magvit2_pytorch.pretrained import config_from_dict, config_to_dict, read_json, write_json
+from magvit2_pytorch.configs import config_from_dict, config_to_dict
+from magvit2_pytorch.files import read_json, write_json
 from magvit2_pytorch.tokenizer import TokenizerConfig
 from magvit2_pytorch.tokenizer.presets import PRESETS
 from magvit2_pytorch.train.tokenizer import DEMO

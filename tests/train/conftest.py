@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
-from magvit2_pytorch.pipelines.video_files import write_frames
+from magvit2_pytorch.pipelines.media.video_files import write_frames
 from magvit2_pytorch.tokenizer import TokenizerConfig
 from magvit2_pytorch.train.data import DataConfig
 from magvit2_pytorch.train.maskgit import MaskGitRun, TransformerConfig

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from magvit2_pytorch import VideoTokenizer
-from magvit2_pytorch.pipelines.regions import encode_condition
+from magvit2_pytorch.pipelines.fill.regions import encode_condition
 from magvit2_pytorch.train.codes import CodeBatches, encoded, fingerprint, row_region, times_in_an_epoch
 from magvit2_pytorch.train.contexts import find_contexts
 from magvit2_pytorch.train.data import DataConfig, VideoData, load_data

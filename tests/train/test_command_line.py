@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from magvit2_pytorch.pretrained import config_to_dict, write_json
+from magvit2_pytorch.configs import config_to_dict
+from magvit2_pytorch.files import write_json
 from magvit2_pytorch.tokenizer import DiscriminatorConfig, TokenizerConfig
 from magvit2_pytorch.tokenizer.presets import PRESETS as MODEL_PRESETS
 from magvit2_pytorch.train.command_line import (

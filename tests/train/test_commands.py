@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from magvit2_pytorch import VideoGenerationPipeline
-from magvit2_pytorch.pipelines.video_files import read_video
+from magvit2_pytorch.pipelines.media.video_files import read_video
 
 ROOT = Path(__file__).parents[2]
 SMALL = (

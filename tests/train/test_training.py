@@ -20,8 +20,9 @@ from PIL import Image
 from torch import Tensor
 
 from magvit2_pytorch import VideoGenerationPipeline, VideoTokenizer
-from magvit2_pytorch.pipelines.video_files import write_frames
-from magvit2_pytorch.pretrained import config_to_dict, read_json, write_json
+from magvit2_pytorch.configs import config_to_dict
+from magvit2_pytorch.files import read_json, write_json
+from magvit2_pytorch.pipelines.media.video_files import write_frames
 from magvit2_pytorch.tokenizer import DiscriminatorConfig
 from magvit2_pytorch.train import codes, maskgit, tokenizer
 from magvit2_pytorch.train.adversarial import AdversarialConfig, Adversary

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from ...pipelines.decoding import PICTURE_ENDINGS
+from ...pipelines.media.decoding import PICTURE_ENDINGS
 from .frame_cache import VideoFile
 
 VIDEO_ENDINGS = (

@@ -18,9 +18,9 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from tqdm import tqdm
 
-from ...pipelines.decoding import DecodingError, decode_frames
+from ...pipelines.media.decoding import DecodingError, decode_frames
+from ...pipelines.media.resizing import resize, stored_size
 from .cuts import find_cuts, thumbnail
-from .resizing import resize, stored_size
 from .windows import Timeline
 
 FORMAT_VERSION = 1  # part of every key: raise it when the same file would be stored differently

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from magvit2_pytorch.pipelines.decoding import PICTURE_ENDINGS
+from magvit2_pytorch.pipelines.media.decoding import PICTURE_ENDINGS
 from magvit2_pytorch.train.data.folder import VIDEO_ENDINGS, find_files
 
 

@@ -1,0 +1,73 @@
+"""What the decoding asks at each pass: the transformer's prediction, guided."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ...maskgit import MaskGit, guide
+
+Logits = tuple[Float[Tensor, "b n _"], ...]
+
+
+class Conditions(NamedTuple):
+    """What the transformer is told beside the codes; each sample has its own."""
+
+    labels: Int[Tensor, " b"]
+    tasks: Int[Tensor, " b"]
+    context: Float[Tensor, "b m e"] | None = None
+    context_padding: Bool[Tensor, "b m"] | None = None
+
+    def with_unconditional(self, null_label: int) -> "Conditions":
+        """These, and after them as many without label and context.
+
+        The task stays: it says what is asked, not what is to be shown.
+        """
+        labels = torch.cat([self.labels, torch.full_like(self.labels, null_label)])
+        tasks = torch.cat([self.tasks, self.tasks])
+        if self.context is None:
+            return Conditions(labels, tasks)
+        padding = self.context_padding
+        if padding is None:
+            padding = torch.zeros_like(self.context[..., 0], dtype=torch.bool)
+        context = torch.cat([self.context, self.context])
+        return Conditions(labels, tasks, context, torch.cat([padding, torch.ones_like(padding)]))
+
+
+def guided_prediction(
+    maskgit: MaskGit, conditions: Conditions, guidance_at: Callable[[float], float]
+) -> Callable[[Int[Tensor, "b t h w"], float], Logits]:
+    """The function of codes and progress that `iterative_decode` asks: one pass of the transformer each.
+
+    Guided, conditional and unconditional halves go through the transformer as one batch. Where nothing is told that
+    guidance could drop, or its scale is 1, only the conditional half does.
+
+    A clip shorter than those trained on is shown as the beginning of one of their length, the rest hidden: the
+    transformer knows no shorter ones, and predicts them worse as such.
+
+    Args:
+        guidance_at: from the progress of a pass to its guidance scale.
+    """
+    config = maskgit.config
+    can_guide = conditions.context is not None or bool((conditions.labels != config.null_label).any())
+    both = conditions.with_unconditional(config.null_label)
+
+    def predict(codes: Int[Tensor, "b t h w"], told: Conditions) -> Logits:
+        labels, tasks, context, padding = told
+        num_missing = max(0, config.grid[0] - codes.shape[1])
+        whole = F.pad(codes, (0, 0, 0, 0, 0, num_missing), value=config.mask_id)
+        logits = maskgit(whole, labels, tasks=tasks, context=context, context_padding=padding)
+        return tuple(group[:, : codes[0].numel()] for group in logits)
+
+    def predict_logits(codes: Int[Tensor, "b t h w"], progress: float) -> Logits:
+        scale = guidance_at(progress)
+        if scale == 1 or not can_guide:
+            return predict(codes, conditions)
+        halves = (group.chunk(2) for group in predict(torch.cat([codes, codes]), both))
+        conditional, unconditional = zip(*halves, strict=True)
+        return guide(conditional, unconditional, scale)
+
+    return predict_logits

@@ -1,0 +1,85 @@
+"""How the codes of a video are filled in: the choices that `generate` takes by name, checked."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ...choices import chosen, whole_number
+from ...maskgit import MaskGit
+from ...maskgit.guidance import GUIDANCE_SCHEDULES
+from ...maskgit.masking import SCHEDULES, MaskSchedule
+from ...maskgit.orders import ConfidenceOrder, CriticOrder, HaltonOrder, Order, RandomOrder
+from .prediction import Conditions
+
+CHOICE_TEMPERATURES = {"confidence": 8.0, "critic": 1.0}  # by default; logits of a critic differ less from each other
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingSettings:
+    """How codes are filled in; `VideoGenerationPipeline.generate` describes each."""
+
+    num_steps: int
+    guidance_scale: float
+    guidance_schedule: str
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    order: str
+    choice_temperature: float | None
+    schedule: str
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            ValueError: a number out of range, or a name that there is none of.
+        """
+        chosen(GUIDANCE_SCHEDULES, self.guidance_schedule, "guidance_schedule")
+        chosen(SCHEDULES, self.schedule, "schedule")
+        chosen(ORDERS, self.order, "order")
+        whole_number("num_steps", self.num_steps, 1)
+        for name in ("guidance_scale", "choice_temperature"):
+            value = getattr(self, name)
+            if value is not None and not (value >= 0 and math.isfinite(value)):
+                raise ValueError(f"{name} must be finite and not negative, got {value}")
+        if not (self.temperature > 0 and math.isfinite(self.temperature)):
+            raise ValueError(f"temperature must be positive and finite, got {self.temperature}")
+        if self.top_k is not None:
+            whole_number("top_k", self.top_k, 1)
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
+
+    def guidance_at(self, progress: float) -> float:
+        """The guidance scale of the pass of that progress."""
+        return GUIDANCE_SCHEDULES[self.guidance_schedule](self.guidance_scale, progress)
+
+    @property
+    def mask_schedule(self) -> MaskSchedule:
+        """The schedule of that name."""
+        return SCHEDULES[self.schedule]
+
+    def make_order(self, maskgit: MaskGit, conditions: Conditions) -> Order:
+        """The order of that name, for a transformer and what it is told."""
+        own = CHOICE_TEMPERATURES.get(self.order, 0.0)
+        choice_temperature = own if self.choice_temperature is None else self.choice_temperature
+        return ORDERS[self.order](choice_temperature, maskgit, conditions)
+
+
+def critic_order(choice_temperature: float, maskgit: MaskGit, conditions: Conditions) -> CriticOrder:
+    """The order by the transformer's own critic, which is told what the transformer is told."""
+    labels, tasks, context, padding = conditions
+
+    def criticize(codes: Int[Tensor, "b t h w"]) -> Float[Tensor, "b n"]:
+        return maskgit.criticize(codes, labels, tasks=tasks, context=context, context_padding=padding)
+
+    return CriticOrder(criticize, choice_temperature)
+
+
+ORDERS: dict[str, Callable[[float, MaskGit, Conditions], Order]] = {
+    "confidence": lambda choice_temperature, *_: ConfidenceOrder(choice_temperature),
+    "random": lambda *_: RandomOrder(),
+    "halton": lambda *_: HaltonOrder(),
+    "critic": critic_order,
+}

@@ -1,0 +1,59 @@
+"""What a folder or a file is, in words."""
+
+from pathlib import Path
+
+from ..files import read_json
+from ..hub import fetch
+from ..maskgit import MaskGit
+from ..pretrained import CONFIG_NAME
+from ..tokenizer import VideoTokenizer
+from .code_files import ENDING, VideoCodes
+from .generation import VideoGenerationPipeline
+from .saved_pipeline import INDEX_NAME
+
+MODELS = {model.__name__: model for model in (VideoTokenizer, MaskGit)}
+
+
+def facts_of(name_or_path: str | Path) -> dict[str, str]:
+    """What is known of a file of codes, or of a folder or Hub repository of a pipeline, tokenizer or transformer.
+
+    Raises:
+        FileNotFoundError: there is no such file, folder or repository.
+        ValueError: it is none of these, or damaged.
+    """
+    if Path(name_or_path).is_file():
+        if Path(name_or_path).suffix.lower() != ENDING:
+            raise ValueError(f"{name_or_path} is neither a file of codes ({ENDING}) nor a folder")
+        return code_facts(VideoCodes.load(name_or_path))
+    folder = fetch(name_or_path)
+    if (folder / INDEX_NAME).is_file():
+        pipeline = VideoGenerationPipeline.from_pretrained(folder)
+        halves = {"tokenizer": pipeline.tokenizer, "transformer": pipeline.maskgit}
+        of_halves = {
+            f"{half}: {name}": fact for half, model in halves.items() for name, fact in model.card_facts().items()
+        }
+        return {"class": type(pipeline).__name__} | format_of(folder / INDEX_NAME) | pipeline.card_facts() | of_halves
+    path = folder / CONFIG_NAME
+    name = read_json(path).get("_class") if path.is_file() else None
+    if name not in MODELS:
+        raise ValueError(f"{name_or_path} holds no pipeline, no model and no training run")
+    return {"class": name} | format_of(path) | MODELS[name].from_pretrained(folder).card_facts()
+
+
+def format_of(path: Path) -> dict[str, str]:
+    """The version of the format that a config is written in."""
+    return {"format version": str(read_json(path).get("_format"))}
+
+
+def code_facts(codes: VideoCodes) -> dict[str, str]:
+    """What a file of codes tells."""
+    info, (batch, *grid) = codes.info, codes.shape
+    facts = {
+        "video": f"{info.num_frames} frames of {info.height} x {info.width} pixels",
+        "frames per second": "unknown" if info.fps is None else f"{info.fps:g}",
+        "codes": " x ".join(map(str, grid)),
+        "codebook size": f"{info.codebook_size:,}",
+        "bits per pixel": f"{codes.bits_per_pixel:.4f}",
+        "fingerprint of the tokenizer": info.tokenizer,
+    }
+    return facts if batch == 1 else {"videos": str(batch)} | facts

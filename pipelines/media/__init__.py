@@ -1,0 +1,1 @@
+"""Media files in and out: frames, pictures, GIFs, clips, and their one resizing."""

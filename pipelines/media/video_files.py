@@ -1,0 +1,175 @@
+"""Video files in and out, frame by frame. Videos in files and here are in [0, 1]."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import av.error
+import imageio.v3 as imageio
+import numpy as np
+import torch
+from einops import rearrange
+from imageio.plugins.pyav import PyAVPlugin
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from ...files import check_result_file, written_whole
+from .decoding import DecodingError, decode_frames
+from .gif_files import MOST_FRAMES_PER_SECOND, gif_writer
+
+ANIMATIONS = (".mp4", ".gif")
+STILLS = (".png", ".jpg", ".jpeg")
+DEFAULT_FPS = 12.0
+"""Frames per second of a file whose video comes from none."""
+
+WriteFrames = Callable[[UInt8[np.ndarray, "_ H W 3"]], None]
+WriteFrame = Callable[[UInt8[np.ndarray, "H W 3"]], None]
+
+
+def iterate_frames(path: str | Path) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    """The frames of a video, animation or image, one by one in order from the start, as they are shown.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be read as a video or an image; frames before a damage have been given by then.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is a folder, not a file" if path.is_dir() else f"there is no file {path}")
+    try:
+        yield from decode_frames(path)
+    except DecodingError as error:
+        raise ValueError(f"{path} cannot be read as a video or an image ({error})") from error
+
+
+def iterate_video(path: str | Path) -> Iterator[Float[Tensor, "3 1 H W"]]:
+    """The frames of a file as videos of one frame in [0, 1]; raises what `iterate_frames` raises."""
+    for frame in iterate_frames(path):
+        pixels = torch.from_numpy(frame.astype(np.float32)) / 255
+        yield rearrange(pixels, "H W c -> c 1 H W")
+
+
+def read_video(path: str | Path, *, max_frames: int | None = None) -> Float[Tensor, "3 T H W"]:
+    """A video file in [0, 1], its first `max_frames` frames if that is given.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be read, or holds no frame.
+    """
+    frames = list(islice(iterate_video(path), max_frames))
+    if not frames:
+        raise ValueError(f"{path} holds no frame")
+    return torch.cat(frames, dim=1)
+
+
+def write_frames(path: str | Path, frames: UInt8[np.ndarray, "T H W 3"], *, fps: float) -> None:
+    """Write frames as .mp4 (H.264) or .gif, or a single one as .png or .jpg: whole or not at all.
+
+    Raises:
+        ValueError: as `video_writer`.
+    """
+    with video_writer(path, fps=fps) as write:
+        write(frames)
+
+
+@contextmanager
+def video_writer(path: str | Path, *, fps: float) -> Iterator[WriteFrames]:
+    """A function that adds frames to a video that comes in pieces.
+
+    The file, .mp4 (H.264) or .gif, or .png or .jpg for a single frame, appears when the block ends, and never after an
+    error. Frames are not kept: memory does not grow with the length. An .mp4 has an even height and width; the last
+    row and column are repeated where that is needed.
+
+    Raises:
+        ValueError: another ending, several frames into a still, frames of several sizes, no frame at all, or a frame
+            rate that the format cannot keep.
+    """
+    path = check_ending(path)
+    check_rate(path, fps)
+    make_writer = _WRITERS[path.suffix.lower()]
+    write_frame: WriteFrame | None = None
+    size: tuple[int, ...] = ()
+    with written_whole(path) as aside, ExitStack() as opened:
+
+        def write(frames: UInt8[np.ndarray, "_ H W 3"]) -> None:
+            nonlocal write_frame, size
+            for frame in frames:
+                if write_frame is None:
+                    size = frame.shape[:2]
+                    rate = Fraction(fps).limit_denominator(65535)
+                    write_frame = opened.enter_context(make_writer(aside, rate, *size))
+                elif make_writer is _still_writer:
+                    raise ValueError(
+                        f"{path} can hold one frame only, and there are more; a video ends in {' or '.join(ANIMATIONS)}"
+                    )
+                if frame.shape[:2] != size:
+                    raise ValueError(f"the frames of a video have one size: {size} at first, now {frame.shape[:2]}")
+                write_frame(frame)
+
+        try:
+            yield write
+            opened.close()
+        except av.error.FFmpegError as error:
+            if isinstance(error, OSError):  # a full disk, say
+                raise
+            raise ValueError(f"{path} cannot be written: {error}") from error
+        finally:
+            write_frame = None  # `write` may live on, and a writer that is cleared away at exit complains
+        if not size:
+            raise ValueError(f"there is no frame to write into {path}")
+
+
+@contextmanager
+def _mp4_writer(path: Path, fps: Fraction, height: int, width: int) -> Iterator[WriteFrame]:
+    with imageio.imopen(path, "w", plugin="pyav") as file:
+        assert isinstance(file, PyAVPlugin)
+        file.init_video_stream("libx264", fps=float(fps))
+
+        def write(frame: UInt8[np.ndarray, "H W 3"]) -> None:
+            even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+            file.write_frame(even, pixel_format="rgb24")
+
+        yield write
+
+
+@contextmanager
+def _still_writer(path: Path, fps: Fraction, height: int, width: int) -> Iterator[WriteFrame]:
+    def write(frame: UInt8[np.ndarray, "H W 3"]) -> None:
+        imageio.imwrite(path, frame, plugin="pillow")
+
+    yield write
+
+
+_WRITERS = {".mp4": _mp4_writer, ".gif": gif_writer} | dict.fromkeys(STILLS, _still_writer)
+
+
+def check_rate(path: str | Path, fps: float) -> float:
+    """The frame rate, if a file of that ending can keep it.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if not 0.01 <= fps <= 1000:
+        raise ValueError(f"fps must be from 0.01 to 1000, got {fps}")
+    if Path(path).suffix.lower() == ".gif" and fps > MOST_FRAMES_PER_SECOND:
+        raise ValueError(
+            f"a .gif shows at most {MOST_FRAMES_PER_SECOND} frames a second, got {fps:g}: choose less, or .mp4"
+        )
+    return fps
+
+
+def check_ending(path: str | Path, *others: object) -> Path:
+    """The path, if its ending is one that can be written.
+
+    Args:
+        others: as in `check_result_file`.
+
+    Raises:
+        ValueError: it is not, or as `check_result_file`.
+    """
+    path = check_result_file(path, *others)
+    if path.suffix.lower() not in (*ANIMATIONS, *STILLS):
+        raise ValueError(f"{path} must end in one of {', '.join((*ANIMATIONS, *STILLS))}")
+    return path

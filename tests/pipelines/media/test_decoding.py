@@ -1,0 +1,188 @@
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from magvit2_pytorch.pipelines.media.decoding import PICTURE_ENDINGS, DecodingError, decode_frames
+
+
+def test_frames_come_in_order_and_unchanged(tmp_path: Path, write_video, noise) -> None:
+    frames = noise(20)
+
+    decoded = list(decode_frames(write_video(tmp_path / "a.mkv", frames)))
+
+    assert np.array_equal(np.stack(decoded), frames)
+
+
+def test_frames_stored_out_of_order_are_shown_in_order(tmp_path: Path, write_video) -> None:
+    levels = np.arange(30, 230, 5, dtype=np.uint8)
+    frames = levels[:, None, None, None].repeat(32, 1).repeat(32, 2).repeat(3, 3)
+
+    path = write_video(tmp_path / "a.mp4", frames, "libx264", "yuv420p", bf="3", preset="slow")
+
+    shown = [frame.mean() for frame in decode_frames(path)]
+    assert len(shown) == len(levels)
+    assert np.abs(np.array(shown) - levels).max() < 2.5
+
+
+def test_frames_before_the_damage_are_good(tmp_path: Path, write_video, noise) -> None:
+    frames = noise(10)
+    path = write_video(tmp_path / "a.mov", frames, "png", "rgb24")
+    content = bytearray(path.read_bytes())
+    places = [place for place in range(len(content)) if content[place : place + 4] == b"IHDR"]
+    content[places[6] : places[6] + 12] = bytes(12)
+    path.write_bytes(content)
+
+    decoded = []
+    with pytest.raises(DecodingError, match="Invalid data"):
+        decoded.extend(decode_frames(path))
+
+    assert np.array_equal(np.stack(decoded), frames[:6])
+
+
+def test_a_file_without_video_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+
+    with pytest.raises(DecodingError, match="Invalid data"):
+        list(decode_frames(tmp_path / "text.mp4"))
+    with pytest.raises(DecodingError, match="No such file"):
+        list(decode_frames(tmp_path / "missing.mp4"))
+
+
+def test_a_file_with_sound_only_is_refused(tmp_path: Path) -> None:
+    samples = np.zeros(400, dtype="<i2").tobytes()
+    header = struct.pack(
+        "<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + 800, b"WAVE", b"fmt ", 16, 1, 1, 8000, 16000, 2, 16, b"data", 800
+    )
+    (tmp_path / "sound.avi").write_bytes(header + samples)
+
+    with pytest.raises(DecodingError, match="no video stream"):
+        list(decode_frames(tmp_path / "sound.avi"))
+
+
+def test_a_turned_recording_is_shown_upright(tmp_path: Path, write_video, noise) -> None:
+    frames = noise(2, height=32, width=48)
+    path = write_video(tmp_path / "a.mov", frames, "png", "rgb24")
+    content = bytearray(path.read_bytes())
+    matrix = content.index(b"tkhd") + 44
+    quarter_turn_clockwise = (0, 1 << 16, 0, -1 << 16, 0, 0, 32 << 16, 0, 1 << 30)
+    content[matrix : matrix + 36] = struct.pack(">9i", *quarter_turn_clockwise)
+    path.write_bytes(content)
+
+    upright = list(decode_frames(path))
+
+    assert np.array_equal(np.stack(upright), np.rot90(frames, k=-1, axes=(1, 2)))
+
+
+def saved(path: Path, image: Image.Image, **options) -> Path:
+    image.save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("ending", PICTURE_ENDINGS)
+def test_a_picture_is_a_video_of_one_frame(tmp_path: Path, noise, ending: str) -> None:
+    (pixels,) = noise(1)
+    options = {".webp": {"lossless": True}, ".jpg": {"quality": 100}, ".jpeg": {"quality": 100}}.get(ending, {})
+    smooth = pixels if ending not in (".jpg", ".jpeg") else np.full_like(pixels, (200, 90, 30))
+
+    (frame,) = decode_frames(saved(tmp_path / f"a{ending.upper()}", Image.fromarray(smooth), **options))
+
+    assert np.abs(frame.astype(int) - smooth).max() <= (2 if ending in (".jpg", ".jpeg") else 0)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "LAB"])
+def test_a_picture_of_any_mode_is_shown_in_its_colours(tmp_path: Path, mode: str) -> None:
+    colours = np.zeros((4, 6, 3), dtype=np.uint8)
+    colours[:, 3:] = 255 if mode in ("1", "L") else (250, 120, 10)
+    picture = Image.fromarray(colours)
+    picture = picture.quantize(2) if mode == "P" else picture.convert(mode)
+
+    (frame,) = decode_frames(saved(tmp_path / "a.tif", picture))
+
+    assert picture.mode == mode
+    assert np.abs(frame.astype(int) - colours).max() <= (6 if mode == "LAB" else 0)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_sixteen_bits_of_grey_become_eight(tmp_path: Path, name: str) -> None:
+    values = np.array([[0, 255, 256, 0x1234, 0xFEDC, 0xFFFF]], dtype=np.uint16)
+
+    (frame,) = decode_frames(saved(tmp_path / name, Image.fromarray(values)))
+
+    assert frame[0, :, 0].tolist() == [0, 0, 1, 0x12, 0xFE, 0xFF]
+    assert (frame == frame[..., :1]).all()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_shows_white(tmp_path: Path, mode: str) -> None:
+    layer = np.zeros((2, 3, 4), dtype=np.uint8)
+    layer[..., :3] = 40
+    layer[:, 1:, 3] = 255
+    picture = Image.fromarray(layer)
+    if mode == "LA":
+        picture = picture.convert("LA")
+    if mode == "P":
+        picture = Image.fromarray((layer[..., 3] // 255), mode=None).convert("P")
+        picture.putpalette([9, 9, 9, 40, 40, 40])
+        picture.info["transparency"] = 0
+
+    (frame,) = decode_frames(saved(tmp_path / "a.png", picture))
+
+    assert frame[0].tolist() == [[255] * 3, [40] * 3, [40] * 3]
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif", ".webp"])
+def test_a_turned_picture_is_shown_upright(tmp_path: Path, noise, ending: str) -> None:
+    (pixels,) = noise(1, height=6, width=10)
+    exif = Image.Exif()
+    exif[0x112] = 6  # to be turned clockwise by a quarter
+    options = {"lossless": True} if ending == ".webp" else {}
+
+    (frame,) = decode_frames(saved(tmp_path / f"a{ending}", Image.fromarray(pixels), exif=exif, **options))
+
+    assert np.array_equal(frame, np.rot90(pixels, k=-1))
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif", ".webp"])
+def test_of_several_pictures_in_a_file_the_first_is_taken(tmp_path: Path, noise, ending: str) -> None:
+    first, second = (Image.fromarray(noise(1, seed=seed)[0]) for seed in range(2))
+    options = {"lossless": True} if ending == ".webp" else {}
+
+    frames = list(
+        decode_frames(saved(tmp_path / f"a{ending}", first, save_all=True, append_images=[second], **options))
+    )
+
+    assert np.array_equal(np.stack(frames), np.asarray(first)[None])
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".webp", ".bmp", ".tif"])
+def test_half_a_picture_is_refused(tmp_path: Path, noise, ending: str) -> None:
+    path = saved(tmp_path / f"a{ending}", Image.fromarray(noise(1, height=40, width=40)[0]))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    with pytest.raises(DecodingError):
+        list(decode_frames(path))
+
+
+def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "empty.jpg").touch()
+    Image.fromarray(np.zeros((4, 4), dtype=np.float32)).save(tmp_path / "depth.tif")
+
+    for name, message in [
+        ("text.png", "cannot identify"),
+        ("empty.jpg", "cannot identify"),
+        ("missing.png", "No such file"),
+        ("depth.tif", "pixels of mode F have no fixed range"),
+    ]:
+        with pytest.raises(DecodingError, match=message):
+            list(decode_frames(tmp_path / name))
+
+
+def test_a_picture_too_large_for_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+
+    with pytest.raises(DecodingError, match=r"300 pixels\) exceeds limit"):
+        list(decode_frames(saved(tmp_path / "a.png", Image.new("RGB", (15, 20)))))
