@@ -1,9 +1,10 @@
 """What users hand in by name or number: options, whole numbers, one thing or several."""
 
-import difflib
 import operator
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
+
+from .messages import allowed_names, printable
 
 T = TypeVar("T")
 
@@ -18,9 +19,7 @@ def chosen(options: Mapping[str, T], name: str, what: str) -> T:
         ValueError: there is none, naming the nearest.
     """
     if name not in options:
-        nearest = difflib.get_close_matches(str(name), options, n=1)
-        hint = f"perhaps you meant {nearest[0]!r}; " if nearest else ""
-        raise ValueError(f"there is no {what} {name!r}, {hint}allowed are {', '.join(options)}")
+        raise ValueError(f"unknown {what} {printable(name)!r}: {allowed_names(name, options)}")
     return options[name]
 
 

@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import Any
 
 
+def as_path(path: str | os.PathLike[str]) -> Path:
+    """The path that a user means: a leading `~` is the home folder."""
+    return Path(path).expanduser()
+
+
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
     """A path to write to in place of `path`, renamed to `path` at the end and removed after an error.
