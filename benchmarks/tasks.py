@@ -34,10 +34,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from magvit2_pytorch.files import read_json, write_json
+from magvit2_pytorch.maskgit.seeds import seeded_generator
 from magvit2_pytorch.maskgit.tasks import TASKS, task_named
 from magvit2_pytorch.pipelines import VideoGenerationPipeline
 from magvit2_pytorch.pipelines.fill.regions import known_region
-from magvit2_pytorch.pipelines.fill.seeds import seeded_generator
 from magvit2_pytorch.pipelines.media.pictures import save_videos
 from magvit2_pytorch.pipelines.saved_pipeline import INDEX_NAME
 from magvit2_pytorch.pretrained import CONFIG_NAME

@@ -1,20 +1,22 @@
-"""Refusals of integers that mean nothing, where they come in."""
+"""Checks of integer tensors that users pass."""
 
 import torch
 from torch import Tensor
 
 
-def check_integers(name: str, values: Tensor, largest: int) -> None:
-    """Refuse what is no integer and what lies outside [0, largest].
+def check_integers(name: str, values: Tensor, largest: int, *, check_range: bool = True) -> None:
+    """Check that a tensor holds integers in [0, largest].
 
-    Reading the values waits for the device; it is left out while compiling and on the meta device.
+    Args:
+        check_range: whether to read the values, which waits for the device. They are never read while compiling or on
+            the meta device.
 
     Raises:
-        ValueError: floating point or boolean values, or a value out of range.
+        ValueError: if the values are floating point, complex or boolean, or if one is out of range.
     """
     if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
         raise ValueError(f"{name} must be integers, got {values.dtype}")
-    if torch.compiler.is_compiling() or values.is_meta or not values.numel():
+    if not check_range or torch.compiler.is_compiling() or values.is_meta or not values.numel():
         return
     low, high = torch.stack(values.aminmax()).tolist()
     if low < 0 or high > largest:

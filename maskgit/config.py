@@ -1,89 +1,95 @@
-"""What a masked transformer is made of."""
+"""Config of the masked transformer."""
 
 import math
+import reprlib
 from dataclasses import dataclass
 
-from .positions import MIN_HEAD_SIZE
+from ..choices import whole_number
+from .positions import MIN_HEAD_SIZE, NUM_POSITION_FEATURES
+from .tasks import task_named
+
+MOST_CODE_BITS = 62  # codes and the mask id are int64
+LEAST = {"codebook_size": 2, "num_labels": 0, "width": 1, "depth": 1, "num_heads": 1, "num_registers": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskGitConfig:
-    """Everything that determines a `MaskGit`, apart from its weights."""
+    """Architecture of a `MaskGit`."""
 
     codebook_size: int
-    """Number of the tokenizer's codes, a power of two."""
+    """Number of codes of the tokenizer, a power of two."""
     grid: tuple[int, int, int]
-    """Latent frames, rows and columns of codes trained on: a default for generation, no limit of the model."""
+    """Size (t, h, w) of the code grids of the training clips. The default size for generation; the model takes any."""
     num_labels: int = 0
-    """Classes of video; one more label, the null label, stands for none."""
+    """Number of class labels, without the null label."""
     width: int = 256
     """Channels of the transformer."""
     depth: int = 4
-    """Layers of the transformer, each attention and a multilayer perceptron."""
+    """Number of layers, each with attention and an MLP."""
     num_heads: int = 8
-    """Attention heads, of `width / num_heads` channels each."""
+    """Number of attention heads, each with `width / num_heads` channels."""
     split: int | tuple[int, ...] = 2
-    """Into how many sub-codes of nearly equal bits a code is split, or the bits of each, the highest first; 1 predicts
-    a code whole."""
+    """Number of sub-codes of each code, with bits divided evenly, or the bits of each sub-code, the highest first.
+    1 predicts whole codes."""
     mlp_ratio: float = 4.0
-    """Width of the perceptrons' hidden layer, in widths of the transformer."""
+    """Hidden channels of the MLPs as a multiple of `width`."""
     dropout: float = 0.0
-    """Probability of dropping an attention weight or a hidden unit in training."""
+    """Dropout probability of attention weights and hidden units."""
     tasks: tuple[str, ...] = ()
-    """Names of the tasks trained on; one more task, the null task, stands for none."""
+    """Names of the tasks that the model is trained on, without the null task."""
     num_registers: int = 0
-    """Learned vectors that attention reads and writes beside the places of the grid, room for what is true of a whole
-    clip; nothing is predicted from them. Large models are known to want them."""
+    """Number of register tokens: learned vectors in the sequence that nothing is predicted from (Darcet et al. 2024,
+    "Vision Transformers Need Registers")."""
     qk_norm: bool = True
-    """Whether queries and keys are normalized, which bounds how sure attention can be and keeps training stable."""
+    """Whether to normalize queries and keys. This bounds the attention logits and keeps training stable."""
     dim_context: int | None = None
-    """Channels of the embeddings, a text's for example, that every layer attends to; None for a model without."""
+    """Channels of the context embeddings for cross-attention; None for no cross-attention."""
     critic: bool = False
-    """Whether there is a head that tells codes of the data from the model's own (self-critic)."""
+    """Whether the model has a self-critic: a head that distinguishes codes of the data from generated codes."""
 
     def __post_init__(self) -> None:
-        if self.codebook_size < 2 or self.codebook_size & (self.codebook_size - 1):
+        for name, least in LEAST.items() if self.dim_context is None else (LEAST | {"dim_context": 1}).items():
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
+        if self.codebook_size & (self.codebook_size - 1) or self.code_bits > MOST_CODE_BITS:
             raise ValueError(
-                f"codebook_size must be a power of two of at least 2, got {self.codebook_size}: codes are split by "
-                "their bits (of an FSQ tokenizer, choose levels whose product is a power of two)"
+                f"codebook_size must be a power of two from 2 to 2**{MOST_CODE_BITS}, got {self.codebook_size}; for an "
+                "FSQ tokenizer, choose levels whose product is a power of two"
             )
-        if len(self.grid) != 3 or any(size < 1 for size in self.grid):
-            raise ValueError(f"grid must be three positive integers (t, h, w), got {self.grid!r}")
-        if self.num_labels < 0:
-            raise ValueError(f"num_labels must not be negative, got {self.num_labels}")
-        if self.depth < 1:
-            raise ValueError(f"depth must be positive, got {self.depth}")
-        if isinstance(self.split, int):
-            if not 1 <= self.split <= self.code_bits:
-                raise ValueError(f"split must be from 1 to the {self.code_bits} bits of a code, got {self.split}")
-        elif min(self.split, default=0) < 1 or sum(self.split) != self.code_bits:
-            raise ValueError(f"split must share out the {self.code_bits} bits of a code, got {self.split}")
-        if self.num_heads < 1 or self.width % self.num_heads:
-            raise ValueError(f"num_heads must divide the width {self.width}, got {self.num_heads}")
+        if len(self.grid) != 3:
+            raise ValueError(f"grid must be three integers (t, h, w), got {reprlib.repr(self.grid)}")
+        object.__setattr__(self, "grid", tuple(whole_number("grid", size, 1) for size in self.grid))
+        if isinstance(self.split, tuple):
+            too_many = len(self.split) > self.code_bits
+            if too_many or sum(whole_number("split", bits, 1) for bits in self.split) != self.code_bits:
+                raise ValueError(
+                    f"split must have a sum of {self.code_bits}, the bits of a code, got {reprlib.repr(self.split)}"
+                )
+        elif whole_number("split", self.split, 1) > self.code_bits:
+            raise ValueError(f"split must be at most {self.code_bits}, the bits of a code, got {self.split}")
+        if self.width % self.num_heads:
+            raise ValueError(f"width must be a multiple of num_heads, got {self.width} and {self.num_heads}")
         if self.head_size % 2 or self.head_size < MIN_HEAD_SIZE:
             raise ValueError(
-                f"width / num_heads must be even and at least {MIN_HEAD_SIZE}, for rotary positions along three axes; "
+                f"width / num_heads must be even and at least {MIN_HEAD_SIZE} for rotary positions along three axes, "
                 f"got {self.width} / {self.num_heads} = {self.head_size}"
             )
         if not (math.isfinite(self.mlp_ratio) and self.mlp_ratio * self.width >= 1):
-            raise ValueError(f"mlp_ratio must leave at least one hidden unit, got {self.mlp_ratio}")
+            raise ValueError(f"mlp_ratio * width must be finite and at least 1, got {self.mlp_ratio} * {self.width}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         if len(set(self.tasks)) < len(self.tasks):
-            raise ValueError(f"tasks must have names of their own, got {self.tasks}")
-        if self.num_registers < 0:
-            raise ValueError(f"num_registers must not be negative, got {self.num_registers}")
-        if self.dim_context is not None and self.dim_context < 1:
-            raise ValueError(f"dim_context must be positive, or None for a model without, got {self.dim_context}")
+            raise ValueError(f"tasks must be different from each other, got {reprlib.repr(self.tasks)}")
+        for name in self.tasks:
+            task_named(name)
 
     @property
     def code_bits(self) -> int:
-        """Bits of a code."""
+        """Number of bits of a code."""
         return self.codebook_size.bit_length() - 1
 
     @property
     def group_bits(self) -> tuple[int, ...]:
-        """Bits of each sub-code, the highest first; where a number was given that does not divide, 17 = 9 + 8."""
+        """Number of bits of each sub-code, the highest first. 17 bits in two sub-codes are 9 + 8."""
         if isinstance(self.split, tuple):
             return self.split
         bits, longer = divmod(self.code_bits, self.split)
@@ -91,25 +97,48 @@ class MaskGitConfig:
 
     @property
     def vocab_sizes(self) -> tuple[int, ...]:
-        """Classes of each sub-code's softmax."""
+        """Number of classes of each sub-code's softmax."""
         return tuple(2**bits for bits in self.group_bits)
 
     @property
     def mask_id(self) -> int:
-        """The extra code that stands for "hidden"."""
+        """The code that stands for a hidden code, one after the last code."""
         return self.codebook_size
 
     @property
     def null_label(self) -> int:
-        """The extra label that stands for "no label"."""
+        """The label that stands for no label, one after the last label."""
         return self.num_labels
 
     @property
     def null_task(self) -> int:
-        """The extra task that stands for "no task"."""
+        """The task that stands for no task, one after the last task."""
         return len(self.tasks)
 
     @property
     def head_size(self) -> int:
         """Channels of an attention head."""
         return self.width // self.num_heads
+
+    @property
+    def hidden_size(self) -> int:
+        """Hidden channels of the MLPs."""
+        return int(self.width * self.mlp_ratio)
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of parameters of a `MaskGit` with this config, without building one."""
+        width, context = self.width, self.dim_context
+        attention = width + 4 * width**2 + 2 * self.head_size * self.qk_norm
+        mlp = width + (width + 1) * self.hidden_size + (self.hidden_size + 1) * width
+        layer = attention * (1 if context is None else 2) + mlp
+        vectors = 1 + self.num_labels + 1 + self.num_registers + (len(self.tasks) + 1 if self.tasks else 0)
+        return (
+            sum((size + bits) * width + size for size, bits in zip(self.vocab_sizes, self.group_bits, strict=True))
+            + vectors * width
+            + (NUM_POSITION_FEATURES + 1) * width
+            + self.depth * layer
+            + width  # the last norm
+            + (0 if context is None else 3 * context + (context + 1) * width)
+            + (width + 1) * self.critic
+        )

@@ -1,4 +1,4 @@
-"""What the transformer attends to beside its grid: an embedding sequence that the user brings, or none."""
+"""Context of cross-attention: a sequence of embeddings, such as a text's, or a learned null embedding."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -8,24 +8,24 @@ from .embeddings import EMBEDDING_STD
 
 
 class ContextEmbedding(nn.Module):
-    """A sequence of embeddings in the transformer's width, headed by a vector that stands for having none.
+    """Projects context embeddings to the transformer's width and prepends a learned null embedding.
 
-    The null vector is seen where a row holds no embedding, and only there. It passes through the same layers as an
-    embedding, so that all of them are in use at every step, whatever is given.
+    A sample attends to the null embedding if, and only if, it has no other embedding. The null embedding passes
+    through the same layers, so that every parameter gets a gradient in every step, with or without a context.
     """
 
     def __init__(self, dim_context: int, width: int) -> None:
         super().__init__()
         self.null = nn.Parameter(torch.empty(dim_context))
-        self.norm = nn.LayerNorm(dim_context)  # embeddings come in any size
+        self.norm = nn.LayerNorm(dim_context)  # embeddings may have any scale
         self.projection = nn.Linear(dim_context, width)
         nn.init.normal_(self.null, std=EMBEDDING_STD)
 
     def forward(
         self, context: Float[Tensor, "b m e"], is_padding: Bool[Tensor, "b m"]
     ) -> tuple[Float[Tensor, "b m+1 c"], Bool[Tensor, "b m+1"]]:
-        """The sequence, and which of its vectors are seen: at least one of each row."""
+        """Return the projected sequence, and True for each vector to attend to: at least one per sample."""
         embeddings = context.to(self.null.dtype).masked_fill(is_padding[..., None], 0)
-        null = self.null.expand(len(context), 1, -1)
+        null = self.null.expand(context.shape[0], 1, -1)
         is_seen = torch.cat([is_padding.all(dim=1, keepdim=True), ~is_padding], dim=1)
         return self.projection(self.norm(torch.cat([null, embeddings], dim=1))), is_seen

@@ -83,7 +83,9 @@ def random_mask(
         num_codes: the n of a row.
         generator: on the CPU, whatever the device of `mask_ratio`: a seed means the same mask everywhere.
     """
-    return mask_where_lowest(torch.rand(len(mask_ratio), num_codes, generator=generator), mask_ratio)
+    return mask_where_lowest(
+        torch.rand(len(mask_ratio), num_codes, generator=generator, dtype=torch.float32), mask_ratio
+    )
 
 
 def training_mask(
@@ -101,9 +103,9 @@ def training_mask(
     Args:
         rows: those of the batch that are wanted; what they are does not depend on it.
     """
-    evenly_spaced = torch.arange(batch_size) / batch_size
-    progress = (torch.rand(1, generator=generator) + evenly_spaced) % 1
-    noise = torch.rand(batch_size, num_codes, generator=generator)
+    evenly_spaced = torch.arange(batch_size, dtype=torch.float32) / batch_size
+    progress = (torch.rand(1, generator=generator, dtype=torch.float32) + evenly_spaced) % 1
+    noise = torch.rand(batch_size, num_codes, generator=generator, dtype=torch.float32)
     return mask_where_lowest(noise[rows], schedule(progress)[rows])
 
 

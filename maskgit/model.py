@@ -1,4 +1,4 @@
-"""The masked transformer: predicts the hidden codes of a grid from the visible ones, a label, a task and a context."""
+"""The masked transformer: predicts the hidden codes of a grid."""
 
 import math
 from collections.abc import Iterable
@@ -11,6 +11,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from ..choices import chosen
 from ..pretrained import Pretrained
 from .attention import make_encoder
 from .checks import check_integers
@@ -23,13 +24,16 @@ from .presets import PRESETS
 
 
 class MaskGit(Pretrained):
-    """Bidirectional transformer over a grid of codes, some of them hidden (MaskGIT; MAGVIT-v2).
+    """Bidirectional transformer that predicts the hidden codes of a grid (MaskGIT; MAGVIT-v2).
 
-    Codes are integers in [0, codebook_size); `config.mask_id` (= codebook_size) stands for a hidden one. Labels are
-    integers in [0, num_labels); `config.null_label` (= num_labels) stands for none; tasks are numbered alike, in the
-    order of `config.tasks`. A code is seen and predicted as `config.group_bits` sub-codes: their vectors are summed,
-    and each has a head, tied to its vectors. Label and task are vectors added to every place. Any grid runs, since
-    positions are numbers and not entries of a table.
+    Codes are integers in [0, codebook_size); `config.mask_id` (= codebook_size) stands for a hidden code. Labels are
+    integers in [0, num_labels); `config.null_label` (= num_labels) stands for no label. Tasks are indices into
+    `config.tasks`; `config.null_task` (= len(tasks)) stands for no task.
+
+    Each code is split into sub-codes of `config.group_bits` bits. The input embedding of a code is the sum of the
+    embeddings of its sub-codes. Each sub-code has an output head, whose weights are tied to its embedding. The
+    embeddings of the label and of the task are added to every place of the grid. Positions are computed, not learned
+    per place, so the model takes grids of any size.
     """
 
     config_class = MaskGitConfig
@@ -59,23 +63,25 @@ class MaskGit(Pretrained):
 
     @classmethod
     def from_preset(cls, name: str, *, codebook_size: int, grid: tuple[int, int, int], **changes: Any) -> Self:
-        """A new transformer for a tokenizer's codes with the config of a preset, changed where `changes` names a field.
+        """Build a new transformer from a preset: `tiny`, `small`, `base` or `magvit2` (see `maskgit/presets.py`).
 
-        `tiny`, `small`, `base` or `magvit2`: `maskgit/presets.py` says of each what it is for.
+        Args:
+            codebook_size: of the tokenizer.
+            grid: size (t, h, w) of the code grids of the training clips.
+            changes: other fields of `MaskGitConfig` to change.
 
         Raises:
-            ValueError: there is no such preset or field, or the config cannot be.
+            ValueError: if there is no such preset or field, or if the config is invalid.
         """
-        if name not in PRESETS:
-            raise ValueError(f"there is no preset {name!r}, allowed are {', '.join(PRESETS)}")
-        known = [field.name for field in fields(MaskGitConfig)]
-        if unknown := [field for field in changes if field not in known]:
-            raise ValueError(f"a transformer has no option {unknown[0]!r}, allowed are {', '.join(known)}")
-        return cls(replace(PRESETS[name], codebook_size=codebook_size, grid=grid, **changes))
+        preset = chosen(PRESETS, name, "preset")
+        known = {field.name: field for field in fields(MaskGitConfig)}
+        for field in changes:
+            chosen(known, field, "option of the transformer")
+        return cls(replace(preset, codebook_size=codebook_size, grid=grid, **changes))
 
     @classmethod
     def upgrade_config(cls, values: dict[str, Any], version: int) -> dict[str, Any]:
-        """Formats 1 and 2 have `num_groups` for `split`, and neither registers nor normalized queries and keys."""
+        """Formats 1 and 2 call `split` `num_groups`, and have neither registers nor `qk_norm`."""
         if version >= 3:
             return values
         renamed = {"split" if name == "num_groups" else name: value for name, value in values.items()}
@@ -90,43 +96,40 @@ class MaskGit(Pretrained):
         context: Float[Tensor, "b m e"] | None = None,
         context_padding: Bool[Tensor, "b m"] | None = None,
     ) -> tuple[Float[Tensor, "b t*h*w _"], ...]:
-        """Logits of each sub-code at every place, hidden or not; the places of the grid in row-major order.
+        """Return the logits of each sub-code at every place of the grid, in row-major order.
 
-        In evaluation mode the values of codes, labels and tasks are checked; in training `MaskGitObjective` does that.
+        The values of codes, labels and tasks are checked in evaluation mode only; `MaskGitObjective` checks those of
+        training.
 
         Args:
-            tasks: by default the null task for all.
-            context: embeddings that a model with `dim_context` attends to.
-            context_padding: True where `context` holds no embedding. A row of nothing else, and every row where there
-                is no `context`, is given the learned null context.
+            tasks: by default the null task for all samples.
+            context: embeddings for cross-attention. Requires `dim_context` in the config.
+            context_padding: True where `context` holds no embedding. Samples without any embedding, and all samples
+                if `context` is None, attend to a learned null embedding.
 
         Raises:
-            ValueError: codes, labels or tasks that are no integers, codes outside [0, mask_id], labels outside
-                [0, null_label], tasks outside [0, null_task], not one label and task for each grid, or a context that
-                the model does not take.
+            ValueError: if codes, labels or tasks are not integers or are out of range, if there is not one label (and
+                task) for each grid, or if `context` does not fit the config.
         """
         tables = [group.vectors() for group in self._groups]
-        x = self._encode(codes, labels, tasks, context, context_padding, tables)
+        x = self._encode(codes, labels, tables, tasks=tasks, context=context, context_padding=context_padding)
         return tuple(F.linear(x, table, group.bias) for table, group in zip(tables, self._groups, strict=True))
 
     def criticize(
-        self,
-        codes: Int[Tensor, "b t h w"],
-        labels: Int[Tensor, " b"],
-        *,
-        tasks: Int[Tensor, " b"] | None = None,
-        context: Float[Tensor, "b m e"] | None = None,
-        context_padding: Bool[Tensor, "b m"] | None = None,
+        self, codes: Int[Tensor, "b t h w"], labels: Int[Tensor, " b"], **conditions: Any
     ) -> Float[Tensor, "b t*h*w"]:
-        """The logit that each code is as in the data; arguments and refusals as of `forward`.
+        """Return the critic's logit at every place: that the code there is one of the data, not a generated one.
+
+        Args:
+            conditions: `tasks`, `context` and `context_padding`, as in `forward`.
 
         Raises:
-            ValueError: the model has no critic.
+            ValueError: if the model has no critic, or as in `forward`.
         """
         if self.critic is None:
-            raise ValueError("this transformer has no critic: its config has critic=False")
+            raise ValueError("this model has no critic: its config has critic=False")
         tables = [group.vectors() for group in self._groups]
-        return self.critic(self._encode(codes, labels, tasks, context, context_padding, tables))[..., 0]
+        return self.critic(self._encode(codes, labels, tables, **conditions))[..., 0]
 
     @property
     def _groups(self) -> list[SubCodeEmbedding]:
@@ -136,12 +139,17 @@ class MaskGit(Pretrained):
         self,
         codes: Int[Tensor, "b t h w"],
         labels: Int[Tensor, " b"],
-        tasks: Int[Tensor, " b"] | None,
-        context: Float[Tensor, "b m e"] | None,
-        context_padding: Bool[Tensor, "b m"] | None,
         tables: list[Float[Tensor, "_ c"]],
+        *,
+        tasks: Int[Tensor, " b"] | None = None,
+        context: Float[Tensor, "b m e"] | None = None,
+        context_padding: Bool[Tensor, "b m"] | None = None,
     ) -> Float[Tensor, "b t*h*w c"]:
-        """What the heads see of each place; `tables` holds the vectors of each group's sub-codes."""
+        """Return the features of each place, the input of the heads.
+
+        Args:
+            tables: embedding table of each group of sub-codes.
+        """
         self._check(codes, labels, tasks, context, context_padding)
         config = self.config
         grid = (codes.shape[1], codes.shape[2], codes.shape[3])
@@ -153,14 +161,14 @@ class MaskGit(Pretrained):
         features = position_features(grid, codes.device)
         x = x + self.position(features.to(x.dtype))
         if self.registers is not None:
-            x = torch.cat([self.registers.expand(len(x), -1, -1), x], dim=1)
+            x = torch.cat([self.registers.expand(x.shape[0], -1, -1), x], dim=1)
         x = x + self.label(labels)[:, None]
         if self.task is not None:
             x = x + self.task(torch.full_like(labels, config.null_task) if tasks is None else tasks)[:, None]
 
         seen = {}
         if self.context is not None:
-            given = x.new_zeros(len(x), 0, len(self.context.null)) if context is None else context
+            given = x.new_zeros(x.shape[0], 0, self.context.null.shape[0]) if context is None else context
             nothing = torch.zeros(given.shape[:2], dtype=torch.bool, device=x.device)
             is_padding = nothing if context_padding is None else context_padding
             seen["context"], seen["context_mask"] = self.context(given, is_padding)
@@ -169,14 +177,14 @@ class MaskGit(Pretrained):
         return x[:, config.num_registers :]
 
     def card_facts(self) -> dict[str, str]:
-        """What a model card tells of this transformer."""
+        """Return the facts about this model for its model card."""
         config = self.config
         return {
             "parameters": f"{self.num_parameters:,}",
             "codes": f"integers of shape (batch, t, h, w), in [0, {config.mask_id}); "
-            f"{config.mask_id} stands for a hidden one",
-            "labels": f"integers in [0, {config.null_label}); {config.null_label} stands for none",
-            **({"tasks": f"{', '.join(config.tasks)}; {config.null_task} stands for none"} if config.tasks else {}),
+            f"{config.mask_id} stands for a hidden code",
+            "labels": f"integers in [0, {config.null_label}); {config.null_label} stands for no label",
+            **({"tasks": f"{', '.join(config.tasks)}; {config.null_task} stands for no task"} if config.tasks else {}),
             **({"context": f"embeddings of {config.dim_context} channels"} if config.dim_context else {}),
             "grid of codes trained on": " x ".join(map(str, config.grid)),
             "bits of each sub-code": ", ".join(map(str, config.group_bits)),
@@ -193,28 +201,28 @@ class MaskGit(Pretrained):
         for name, values in (("label", labels), ("task", tasks)):
             if codes.ndim != 4 or (values is not None and values.shape != codes.shape[:1]):
                 raise ValueError(
-                    f"codes must be (b, t, h, w) with one {name} for each grid, got codes of shape "
+                    f"codes must have shape (b, t, h, w), with one {name} for each grid, got codes of shape "
                     f"{tuple(codes.shape)} and {name}s of shape {values if values is None else tuple(values.shape)}"
                 )
         if context is None:
             if context_padding is not None:
-                raise ValueError("context_padding says where context holds no embedding, but there is no context")
+                raise ValueError("context_padding requires context, but context is None")
         else:
             channels = self.config.dim_context
             if channels is None:
-                raise ValueError("this transformer attends to no context: its config has dim_context=None")
-            if context.ndim != 3 or (len(context), context.shape[-1]) != (len(codes), channels):
+                raise ValueError("this model takes no context: its config has dim_context=None")
+            if context.ndim != 3 or context.shape[0] != codes.shape[0] or context.shape[-1] != channels:
                 raise ValueError(
-                    f"context must be (b, m, {channels}) with one sequence for each of {len(codes)} grids, "
+                    f"context must have shape (b, m, {channels}), with one sequence for each of {len(codes)} grids, "
                     f"got {tuple(context.shape)}"
                 )
             if context_padding is not None and context_padding.shape != context.shape[:2]:
                 raise ValueError(
-                    f"context_padding must have a value for each embedding of context, {tuple(context.shape[:2])}, "
-                    f"got {tuple(context_padding.shape)}"
+                    f"context_padding must have one value for each embedding of context, shape "
+                    f"{tuple(context.shape[:2])}, got {tuple(context_padding.shape)}"
                 )
-        if not self.training:
-            check_integers("codes", codes, self.config.mask_id)
-            check_integers("labels", labels, self.config.null_label)
-            if tasks is not None:
-                check_integers("tasks", tasks, self.config.null_task)
+        check_range = not self.training
+        check_integers("codes", codes, self.config.mask_id, check_range=check_range)
+        check_integers("labels", labels, self.config.null_label, check_range=check_range)
+        if tasks is not None:
+            check_integers("tasks", tasks, self.config.null_task, check_range=check_range)

@@ -174,7 +174,7 @@ class Chance:
         return rows, is_one[rows]
 
     def uniform(self) -> Float[Tensor, " b"]:
-        return torch.rand(self.joined_size, generator=self.generator)[self.rows].to(self.device)
+        return torch.rand(self.joined_size, generator=self.generator, dtype=torch.float32)[self.rows].to(self.device)
 
     def draws(self, sub_codes: Int[Tensor, "b n g"]) -> Int[Tensor, "b n g"]:
         """What `sample_codes` draws by."""

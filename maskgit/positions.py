@@ -33,5 +33,5 @@ def rotary_turns(grid: tuple[int, int, int], head_size: int, device: torch.devic
 def _angles(grid: tuple[int, int, int], num_rates: tuple[int, int, int], device: torch.device) -> Float[Tensor, "n r"]:
     """Each place's t, h and w, times rates from 1 down to 1 / 100 radian a place."""
     axes = torch.meshgrid(*(torch.arange(size, device=device) for size in grid), indexing="ij")
-    rates = [torch.logspace(0, -2, count, device=device) for count in num_rates]
+    rates = [torch.logspace(0, -2, count, device=device, dtype=torch.float32) for count in num_rates]
     return torch.cat([axis.reshape(-1, 1) * rate for axis, rate in zip(axes, rates, strict=True)], dim=-1)

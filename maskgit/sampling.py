@@ -9,10 +9,12 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..choices import whole_number
 from .checks import check_integers
 from .factorization import join_codes
 from .masking import MaskSchedule, cosine_schedule, lowest, num_hidden_after_each_pass
 from .orders import ConfidenceOrder, Order, Proposal
+from .seeds import sample_generators
 
 Logits = tuple[Float[Tensor, "b n _"], ...]
 """One array for each sub-code, the places of the grid in row-major order."""
@@ -151,7 +153,7 @@ def keep_likeliest(weights: Int[Tensor, "b n v"], top_k: int | None, top_p: floa
         largest_first[..., top_k:] = 0
     if top_p is not None:
         before = largest_first.cumsum(dim=-1) - largest_first
-        largest_first = largest_first.masked_fill(before >= top_p * largest_first.sum(dim=-1, keepdim=True), 0)
+        largest_first = largest_first.masked_fill(before >= top_p * largest_first.sum(dim=-1, keepdim=True).float(), 0)
     return torch.zeros_like(weights).scatter(-1, values, largest_first)
 
 
@@ -168,33 +170,18 @@ def draw_noise(
     Raises:
         ValueError: a generator on another device, or not one for each sample.
     """
-    one_each = _one_for_each(generators, num_samples)
+    one_each = sample_generators(num_samples, generators=generators)
     draws = [torch.randint(2**DRAW_BITS, size, generator=generator) for generator in one_each]
-    chances = [torch.rand(size[:2], generator=generator) for generator in one_each]
+    chances = [torch.rand(size[:2], generator=generator, dtype=torch.float32) for generator in one_each]
     return torch.stack(draws), torch.stack(chances)
 
 
-def _one_for_each(generators: torch.Generator | Sequence[torch.Generator], num_samples: int) -> list[torch.Generator]:
-    """One generator for each sample."""
-    given = [generators] if isinstance(generators, torch.Generator) else list(generators)
-    for generator in given:
-        if generator.device.type != "cpu":
-            raise ValueError(f"generators must be on the CPU, so that a seed means one result; got {generator.device}")
-    if isinstance(generators, torch.Generator):
-        seeds = torch.randint(2**63 - 1, (num_samples,), generator=generators)
-        return [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
-    if len(given) != num_samples:
-        raise ValueError(f"generators must be one, or one for each of {num_samples} samples; got {len(given)}")
-    return given
-
-
 def _check_settings(num_steps: int, temperature: float, top_k: int | None, top_p: float | None) -> None:
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+    whole_number("num_steps", num_steps, 1)
     if not (temperature > 0 and math.isfinite(temperature)):
         raise ValueError(f"temperature must be positive and finite, got {temperature}")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k must be at least 1, got {top_k}")
+    if top_k is not None:
+        whole_number("top_k", top_k, 1)
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p must be in (0, 1], got {top_p}")
 

@@ -1,6 +1,5 @@
-"""The tasks that one transformer is trained on at once (MAGVIT's COMMIT): what is asked of it, without a pixel."""
+"""The tasks of multi-task training (COMMIT in MAGVIT)."""
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,16 +7,18 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from ..choices import chosen
+
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What is given and what is asked for."""
+    """A generation task: which part of a clip is given, and whether the label is."""
 
     name: str
     uses_label: bool = False
-    """Whether the label is told; the other tasks always see the null label."""
+    """Whether the transformer sees the label. Other tasks see the null label."""
     has_region: bool = True
-    """Whether some pixels of the clip are given."""
+    """Whether pixels of the clip are given."""
 
 
 TASKS: dict[str, Task] = {
@@ -35,30 +36,26 @@ TASKS: dict[str, Task] = {
         Task(name="class_frame_prediction", uses_label=True),
     )
 }
-"""By name. A transformer knows those in its config's `tasks`, each by its index there."""
+"""All tasks by name. A transformer identifies a task by its index in `MaskGitConfig.tasks`."""
 
 
 def task_named(name: str) -> Task:
-    """The task of that name.
+    """Return the task of that name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: if there is no such task.
     """
-    if name not in TASKS:
-        nearest = difflib.get_close_matches(name, TASKS, n=1)
-        hint = f"perhaps you meant {nearest[0]!r}; " if nearest else ""
-        raise ValueError(f"there is no task {name!r}, {hint}allowed are {', '.join(TASKS)}")
-    return TASKS[name]
+    return chosen(TASKS, name, "task")
 
 
 def labels_seen(
     labels: Int[Tensor, " b"], tasks: Int[Tensor, " b"], names: Sequence[str], null_label: int
 ) -> Int[Tensor, " b"]:
-    """The labels, but the null label where the task does not use it.
+    """Return the labels, replaced by the null label where the task does not use labels.
 
     Args:
-        tasks: indices into `names`; beyond them the null task, plain generation, which uses the label.
-        names: the tasks that the transformer knows, its config's `tasks`.
+        tasks: indices into `names`. The null task, `len(names)`, is plain generation and uses the label.
+        names: `MaskGitConfig.tasks`.
     """
     uses_label = torch.tensor([*(task_named(name).uses_label for name in names), True], device=labels.device)
     return torch.where(uses_label[tasks], labels, null_label)

@@ -19,9 +19,9 @@ from torch.utils.data import IterableDataset, get_worker_info
 from tqdm.auto import tqdm
 
 from ..configs import config_to_dict
+from ..maskgit.seeds import seeded_generator
 from ..maskgit.tasks import TASKS
 from ..pipelines.fill.regions import encode_condition, known_region
-from ..pipelines.fill.seeds import seeded_generator
 from ..tokenizer import VideoTokenizer
 from .contexts import Contexts
 from .data import VideoData

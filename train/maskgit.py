@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader
 
 from magvit2_pytorch.maskgit import MaskGit, MaskGitConfig, MaskGitObjective
 from magvit2_pytorch.maskgit.losses import MaskGitLossWeights, weighted_sum
+from magvit2_pytorch.maskgit.seeds import seeded_generator
 from magvit2_pytorch.maskgit.tasks import TASKS
 from magvit2_pytorch.pipelines import VideoGenerationPipeline
-from magvit2_pytorch.pipelines.fill.seeds import seeded_generator
 from magvit2_pytorch.pipelines.saved_pipeline import INDEX_NAME
 from magvit2_pytorch.pretrained import CONFIG_NAME
 from magvit2_pytorch.tokenizer import VideoTokenizer

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..maskgit.seeds import seeded_generator
 from ..maskgit.tasks import task_named
 from ..pipelines import VideoGenerationPipeline
 from ..pipelines.fill.regions import known_region
-from ..pipelines.fill.seeds import seeded_generator
 from ..pipelines.media.pictures import save_videos
 from ..tokenizer.pixels import to_unit_range
 from .data import Clips

@@ -35,4 +35,4 @@ def maskgit(config: MaskGitConfig, build: Callable[[MaskGitConfig], MaskGit]) ->
 @pytest.fixture
 def conditioned(config: MaskGitConfig, build: Callable[[MaskGitConfig], MaskGit]) -> MaskGit:
     """With everything that a transformer can be conditioned on, and a critic."""
-    return build(replace(config, tasks=("predict", "inpaint"), dim_context=6, critic=True))
+    return build(replace(config, tasks=("frame_prediction", "central_inpainting"), dim_context=6, critic=True))

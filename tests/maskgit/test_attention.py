@@ -1,3 +1,4 @@
+import inspect
 from dataclasses import replace
 from typing import Any
 
@@ -57,6 +58,29 @@ def test_the_norm_is_that_of_the_library() -> None:
     x = torch.randn(3, 5, WIDTH) * 4 + 1
 
     torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_the_library_still_has_what_is_replaced_in_its_encoder() -> None:
+    """`make_encoder` replaces parts of `x_transformers.Encoder` by index, which no release of the library promises.
+
+    If this fails after an upgrade, compare `AttentionLayers.__init__` and `.forward` of the library with what each
+    message names, change `make_encoder`, and raise the upper bound of x-transformers in pyproject.toml.
+    """
+    encoder = library.Encoder(dim=WIDTH, depth=1, heads=NUM_HEADS, attn_dim_head=HEAD_SIZE, cross_attend=True)
+    kinds = [type(layer[1]) for layer in encoder.layers]
+
+    assert kinds == [library.Attention, library.Attention, library.FeedForward], (
+        "layer[1] is no longer the attention to the sequence, the attention to the context and the MLP, in this order"
+    )
+    for layer in encoder.layers:
+        assert type(layer[0][0]) is library.LayerNorm, "layer[0][0] is no longer the norm before a layer"
+        assert not any(layer[0][1:]), "there are norms after a layer, which nothing replaces"
+    assert type(encoder.final_norm) is library.LayerNorm, "final_norm is no longer the last norm"
+    assert "gamma" in dict(library.LayerNorm(WIDTH, unit_offset=True).named_parameters()), (
+        "LayerNorm no longer keeps its scale, less the unit offset, in gamma"
+    )
+    given = inspect.signature(library.AttentionLayers.forward).parameters
+    assert {"context", "context_mask", "rotary_pos_emb"} <= given.keys(), "the encoder's arguments have other names"
 
 
 @pytest.mark.parametrize("qk_norm", [False, True])
@@ -167,5 +191,5 @@ def compile_into_one_graph(_: int, config: MaskGitConfig) -> None:
 @pytest.mark.slow
 def test_a_pass_is_one_graph(config: MaskGitConfig) -> None:
     """In a process without the type checks of the test run, which the compiler does not see through."""
-    everything = replace(config, depth=1, dim_context=6, tasks=("predict",))
+    everything = replace(config, depth=1, dim_context=6, tasks=("frame_prediction",))
     torch.multiprocessing.spawn(compile_into_one_graph, args=(everything,))  # type: ignore[attr-defined]

@@ -1,8 +1,10 @@
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from magvit2_pytorch.maskgit import MaskGitConfig
+from magvit2_pytorch.maskgit import MaskGit, MaskGitConfig
 
 
 @pytest.mark.parametrize(
@@ -27,7 +29,9 @@ def test_the_bits_of_a_code_are_dealt_evenly(
 
 
 def test_the_mask_the_null_label_and_the_null_task_come_after_the_last_code_label_and_task() -> None:
-    config = MaskGitConfig(codebook_size=64, grid=(5, 4, 4), num_labels=7, tasks=("predict", "inpaint"))
+    config = MaskGitConfig(
+        codebook_size=64, grid=(5, 4, 4), num_labels=7, tasks=("frame_prediction", "central_inpainting")
+    )
 
     assert config.mask_id == 64
     assert config.null_label == 7
@@ -35,26 +39,68 @@ def test_the_mask_the_null_label_and_the_null_task_come_after_the_last_code_labe
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"depth": 3, "mlp_ratio": 2.7, "split": (5, 3, 2), "num_labels": 4, "num_registers": 3},
+        {"dim_context": 7, "critic": True, "qk_norm": False, "tasks": ("frame_prediction", "class_generation")},
+    ],
+)
+def test_the_number_of_parameters_is_known_without_a_model(changes: dict[str, Any]) -> None:
+    config = MaskGitConfig(**{"codebook_size": 1024, "grid": (5, 4, 4), "width": 32, "num_heads": 2} | changes)
+
+    assert MaskGit(config).num_parameters == config.num_parameters
+
+
+def test_a_config_far_too_large_to_build_is_checked_at_once() -> None:
+    """As a hostile file may hold: what its model would need is known before anything is built."""
+    config = MaskGitConfig(codebook_size=2**62, grid=(10**9, 1, 1), width=2**30, depth=10**12, num_heads=2)
+
+    assert config.num_parameters > 10**30
+    for changes in ({"split": (1,) * 10**6}, {"tasks": ("frame_prediction",) * 10**6}):
+        with pytest.raises(ValueError, match="must") as refused:
+            MaskGitConfig(**{"codebook_size": 1024, "grid": (5, 4, 4)} | changes)
+        assert len(str(refused.value)) < 300
+
+
+@pytest.mark.usefixtures("as_users_call")
+def test_integers_of_numpy_become_pythons(tmp_path: Path) -> None:
+    config = MaskGitConfig(codebook_size=np.int64(64), grid=(np.int64(1), 2, 2), width=np.int32(16), num_heads=2)
+
+    MaskGit(config).save_pretrained(tmp_path)
+
+    assert MaskGit.from_pretrained(tmp_path).config == config
+
+
+@pytest.mark.usefixtures("as_users_call")
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"codebook_size": 1000}, "power of two.*1000"),
+        ({"codebook_size": 2**63}, r"power of two from 2 to 2\*\*62"),
         ({"codebook_size": 1}, "at least 2, got 1"),
-        ({"grid": (5, 0, 4)}, "grid must be three positive"),
-        ({"num_labels": -1}, "num_labels must not be negative, got -1"),
-        ({"depth": 0}, "depth must be positive, got 0"),
-        ({"split": 0}, "split must be from 1 to the 10 bits"),
-        ({"split": 11}, "split must be from 1 to the 10 bits of a code, got 11"),
-        ({"split": (5, 4)}, r"split must share out the 10 bits of a code, got \(5, 4\)"),
-        ({"split": (11, -1)}, r"split must share out the 10 bits"),
-        ({"split": ()}, r"split must share out the 10 bits"),
-        ({"tasks": ("a", "b", "a")}, "tasks must have names of their own, got .*'b'"),
-        ({"num_registers": -1}, "num_registers must not be negative, got -1"),
-        ({"dim_context": 0}, "dim_context must be positive, or None .* got 0"),
-        ({"num_heads": 3}, "num_heads must divide the width 256, got 3"),
+        ({"grid": (5, 0, 4)}, "grid must be a whole number of at least 1, got 0"),
+        ({"grid": (5, 4)}, r"grid must be three integers \(t, h, w\), got \(5, 4\)"),
+        ({"grid": (5, 4.0, 4)}, "grid must be a whole number, got 4.0"),
+        ({"num_labels": -1}, "num_labels must be a whole number of at least 0, got -1"),
+        ({"num_labels": True}, "num_labels must be a whole number of at least 0, got True"),
+        ({"width": 64.0}, "width must be a whole number, got 64.0"),
+        ({"depth": 0}, "depth must be a whole number of at least 1, got 0"),
+        ({"split": 0}, "split must be a whole number of at least 1, got 0"),
+        ({"split": True}, "split must be a whole number of at least 1, got True"),
+        ({"split": 11}, "split must be at most 10, the bits of a code, got 11"),
+        ({"split": (5, 4)}, r"split must have a sum of 10, the bits of a code, got \(5, 4\)"),
+        ({"split": (11, -1)}, "split must be a whole number of at least 1, got -1"),
+        ({"split": ()}, r"split must have a sum of 10, the bits of a code, got \(\)"),
+        ({"tasks": ("frame_predicton",)}, "unknown task 'frame_predicton': did you mean 'frame_prediction'"),
+        ({"tasks": ("frame_prediction",) * 2}, "tasks must be different from each other, got .*'frame_prediction'"),
+        ({"num_registers": -1}, "num_registers must be a whole number of at least 0, got -1"),
+        ({"dim_context": 0}, "dim_context must be a whole number of at least 1, got 0"),
+        ({"num_heads": 3}, "width must be a multiple of num_heads, got 256 and 3"),
         ({"num_heads": 64}, "at least 6.*256 / 64 = 4"),
         ({"width": 9 * 7, "num_heads": 9}, "must be even.*= 7"),
-        ({"mlp_ratio": 0.0}, "mlp_ratio must leave at least one"),
-        ({"mlp_ratio": float("nan")}, "mlp_ratio must leave at least one"),
+        ({"mlp_ratio": 0.0}, r"mlp_ratio \* width must be finite and at least 1, got 0.0 \* 256"),
+        ({"mlp_ratio": float("nan")}, r"mlp_ratio \* width must be finite"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
     ],
 )

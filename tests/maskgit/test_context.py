@@ -131,13 +131,13 @@ def test_a_context_that_does_not_fit_is_refused(
 ) -> None:
     context, is_padding = torch.randn(3, 2, CHANNELS), torch.zeros(3, 2, dtype=torch.bool)
 
-    with pytest.raises(ValueError, match="attends to no context"):
+    with pytest.raises(ValueError, match="takes no context"):
         maskgit(codes, labels, context=context)
-    with pytest.raises(ValueError, match=r"context must be \(b, m, 6\) .* 3 grids, got \(3, 2, 5\)"):
+    with pytest.raises(ValueError, match=r"context must have shape \(b, m, 6\), .* 3 grids, got \(3, 2, 5\)"):
         conditioned(codes, labels, context=context[..., :5])
-    with pytest.raises(ValueError, match=r"context must be .* got \(2, 2, 6\)"):
+    with pytest.raises(ValueError, match=r"context must have .* got \(2, 2, 6\)"):
         conditioned(codes, labels, context=context[:2])
     with pytest.raises(ValueError, match=r"context_padding must have .*\(3, 2\), got \(3, 3\)"):
         conditioned(codes, labels, context=context, context_padding=torch.zeros(3, 3, dtype=torch.bool))
-    with pytest.raises(ValueError, match="there is no context"):
+    with pytest.raises(ValueError, match="context_padding requires context"):
         conditioned(codes, labels, context_padding=is_padding)

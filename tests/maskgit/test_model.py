@@ -165,6 +165,20 @@ def test_a_large_model_runs_on_the_meta_device() -> None:
     assert model.num_parameters > 300e6
 
 
+@pytest.mark.usefixtures("as_users_call")
+def test_an_exported_model_takes_any_batch_size(conditioned: MaskGit, config: MaskGitConfig) -> None:
+    def inputs(batch_size: int) -> dict[str, Tensor]:
+        codes = torch.randint(config.codebook_size, (batch_size, *config.grid))
+        return {"codes": codes, "labels": torch.zeros(batch_size).long(), "context": torch.randn(batch_size, 3, 6)}
+
+    batch = {0: torch.export.Dim("batch", min=1, max=64)}
+    exported = torch.export.export(conditioned, (), inputs(3), dynamic_shapes=dict.fromkeys(inputs(3), batch))
+
+    given = inputs(7)
+    for found, expected in zip(exported.module()(**given), conditioned(**given), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("code", [-1, 2**7 + 1])
 def test_codes_out_of_range_are_refused(maskgit: MaskGit, config: MaskGitConfig, code: int) -> None:
     codes = random_codes(config)
@@ -186,9 +200,14 @@ def test_what_are_no_codes_is_refused(maskgit: MaskGit, config: MaskGitConfig) -
 
     with pytest.raises(ValueError, match=r"codes must be integers, got torch\.float32"):
         maskgit(codes.float(), labels)
+    for model in (maskgit, maskgit.train()):  # in training values are not read, but types are checked
+        with pytest.raises(ValueError, match=r"codes must be integers, got torch\.bool"):
+            model(codes > 0, labels)
+        with pytest.raises(ValueError, match=r"labels must be integers, got torch\.float32"):
+            model(codes, labels.float())
     with pytest.raises(ValueError, match=r"one label for each grid, got .* labels of shape \(1,\)"):
         maskgit(codes, labels[:1])
-    with pytest.raises(ValueError, match=r"codes must be \(b, t, h, w\)"):
+    with pytest.raises(ValueError, match=r"codes must have shape \(b, t, h, w\)"):
         maskgit(codes.flatten(1), labels)
 
 

@@ -57,9 +57,13 @@ def test_a_preset_takes_the_tokenizers_codes_and_other_changes() -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "said"),
     [
-        ("large", {}, "there is no preset 'large', allowed are magvit2, base, small, tiny"),
-        ("tiny", {"heads": 4}, "a transformer has no option 'heads', allowed are codebook_size, grid"),
-        ("tiny", {"num_heads": 3}, "num_heads must divide the width 128, got 3"),
+        ("large", {}, "unknown preset 'large': Allowed: magvit2, base, small, tiny"),
+        (
+            "tiny",
+            {"heads": 4},
+            "unknown option of the transformer 'heads': did you mean 'num_heads'\\? Allowed: codebook_size, grid",
+        ),
+        ("tiny", {"num_heads": 3}, "width must be a multiple of num_heads, got 128 and 3"),
     ],
 )
 def test_an_unknown_preset_or_option_is_refused_in_words(name: str, changes: dict[str, Any], said: str) -> None:

@@ -598,10 +598,11 @@ def test_the_choice_temperature_brings_chance_into_the_order() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_steps": 0}, "num_steps must be at least 1, got 0"),
+        ({"num_steps": 0}, "num_steps must be a whole number of at least 1, got 0"),
+        ({"num_steps": True}, "num_steps must be a whole number of at least 1, got True"),
         ({"temperature": 0.0}, "temperature must be positive and finite, got 0.0"),
         ({"temperature": math.inf}, "temperature must be positive and finite, got inf"),
-        ({"top_k": 0}, "top_k must be at least 1, got 0"),
+        ({"top_k": 0}, "top_k must be a whole number of at least 1, got 0"),
         ({"top_p": 0.0}, r"top_p must be in \(0, 1\], got 0.0"),
         ({"top_p": 1.5}, r"top_p must be in \(0, 1\], got 1.5"),
         ({"mask_id": 31}, "codes must be in"),

@@ -158,7 +158,7 @@ def test_the_callback_sees_every_pass_of_every_window(pipeline: VideoGenerationP
         ({"top_k": 0}, "top_k must be a whole number of at least 1, got 0"),
         ({"top_p": 1.5}, r"top_p must be in \(0, 1\], got 1.5"),
         ({"seed": -1}, "seed.*got -1"),
-        ({"seed": [1, 2]}, "one for each of 1 videos; got 2"),
+        ({"seed": [1, 2]}, "one for each of 1 samples; got 2"),
         ({"seed": 1, "generators": torch.Generator()}, "not both"),
         ({"num_videos_per_label": 0}, "num_videos_per_label must be a whole number of at least 1, got 0"),
         ({"overlap": 0}, "overlap must be a whole number of at least 1, got 0"),

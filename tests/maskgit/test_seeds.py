@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from magvit2_pytorch.pipelines.fill.seeds import sample_generators, seeded_generator
+from magvit2_pytorch.maskgit.seeds import sample_generators, seeded_generator
 
 
 def numbers(generators: list[torch.Generator]) -> list[int]:
@@ -30,7 +30,7 @@ def test_seeds_of_other_libraries_are_taken_alike() -> None:
     for seeds in (np.array([5, 9]), torch.tensor([5, 9]), (np.int64(5), torch.tensor(9))):
         assert numbers(sample_generators(2, seeds)) == numbers(sample_generators(2, [5, 9]))
     assert numbers(sample_generators(2, np.int64(5))) == numbers(sample_generators(2, 5))
-    with pytest.raises(ValueError, match="one for each of 2 videos; got 3"):
+    with pytest.raises(ValueError, match="one for each of 2 samples; got 3"):
         sample_generators(2, np.array([5, 9, 1]))
 
 
@@ -60,8 +60,8 @@ def test_without_a_seed_torchs_own_decides() -> None:
     [
         ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
         ({"seed": [1, -4, 2]}, "seed must be a whole number of at least 0, got -4"),
-        ({"seed": [1, 2]}, "seed must be one, or one for each of 3 videos; got 2"),
-        ({"generators": [torch.Generator()]}, "generators must be one, or one for each of 3 videos; got 1"),
+        ({"seed": [1, 2]}, "seed must be one, or one for each of 3 samples; got 2"),
+        ({"generators": [torch.Generator()]}, "generators must be one, or one for each of 3 samples; got 1"),
         ({"seed": 1, "generators": torch.Generator()}, "not both"),
     ],
 )
