@@ -12,10 +12,9 @@ from ..choices import chosen, whole_number
 from ..maskgit.seeds import sample_generators
 from ..maskgit.tasks import task_named
 from .fill.code_writer import CodeWriter
-from .fill.inputs import common_length, gather
 from .fill.joins import join_given
 from .fill.record import DecodingRecord
-from .fill.request import Label, Request, check_context, label_indices, repeat_each
+from .fill.request import Label, Request, check_context, common_length, gather, label_indices, repeat_each
 from .fill.settings import DecodingSettings
 from .fill.windows import Drawing, Window, draw_windows, plan_windows
 from .media.video_like import MaskLike, VideoLike

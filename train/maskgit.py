@@ -12,14 +12,16 @@ if __name__ == "__main__" and not __package__:  # started by path: this file's f
 
 import logging
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch.utils.data import DataLoader
 
 from magvit2_pytorch.maskgit import MaskGit, MaskGitConfig, MaskGitObjective
 from magvit2_pytorch.maskgit.losses import MaskGitLossWeights, weighted_sum
+from magvit2_pytorch.maskgit.presets import BASE, TINY
 from magvit2_pytorch.maskgit.seeds import seeded_generator
 from magvit2_pytorch.maskgit.tasks import TASKS
 from magvit2_pytorch.pipelines import VideoGenerationPipeline
@@ -70,6 +72,11 @@ class TransformerConfig:
     critic: bool = MaskGitConfig.critic
     """Train a head that tells codes of the data from the transformer's own, for the order of decoding."""
 
+    @classmethod
+    def of(cls, preset: MaskGitConfig) -> Self:
+        """Return the choices of a preset of `maskgit/presets.py`."""
+        return cls(**{choice.name: getattr(preset, choice.name) for choice in fields(cls)})
+
 
 @dataclass(frozen=True, kw_only=True)
 class MaskGitRun(RunConfig):
@@ -116,7 +123,7 @@ DEMO = MaskGitRun(
     evaluate_every=500,
     save_every=500,
     # In the same minutes on a CPU, twice the steps at a high learning rate bring more than twice the width.
-    model=TransformerConfig(width=128, depth=6, num_heads=4),
+    model=TransformerConfig.of(TINY),
     label_balance=0.5,
     optimizer=OptimizerConfig(
         learning_rate=5e-3, warmup_steps=40, betas=(0.9, 0.96), weight_decay=0.045, ema_decay=0.99
@@ -141,7 +148,7 @@ PRESETS = {
         evaluate_every=1000,
         save_every=500,
         data=DataConfig(path="shapes"),
-        model=TransformerConfig(width=192, depth=6, num_heads=6, split=1, critic=True),
+        model=replace(TransformerConfig.of(TINY), width=192, num_heads=6, split=1, critic=True),
         label_balance=0.0,
         tasks=tuple(WeightedTask(name=name, weight=MIX.get(name, 0.5)) for name in TASKS),
         loss_weights=MaskGitLossWeights(),
@@ -159,7 +166,7 @@ PRESETS = {
             WeightedTask(name="class_generation", weight=2.0),
             WeightedTask(name="class_frame_prediction", weight=1.0),
         ),
-        model=TransformerConfig(width=256, depth=4, num_heads=8),
+        model=TransformerConfig(),
         label_balance=0.0,
         optimizer=replace(DEMO.optimizer, learning_rate=1e-3, warmup_steps=100, ema_decay=0.995),
     ),
@@ -167,7 +174,7 @@ PRESETS = {
         output_dir=Path("outputs/maskgit-base"),
         tokenizer=Path("outputs/tokenizer-base"),
         data=DataConfig(resolution=128),
-        model=TransformerConfig(width=768, depth=12, num_heads=12, dropout=0.1, num_registers=4),
+        model=TransformerConfig.of(BASE),
     ),
 }
 

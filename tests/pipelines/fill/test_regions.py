@@ -106,7 +106,7 @@ def test_a_region_is_a_function_of_its_generator() -> None:
         ),
         ("frame_interpolation", (2, 8, 8), r"needs at least 3 frame\(s\)"),
         ("central_inpainting", (4, 8, 1), r"needs at least 1 frame\(s\) of 2 x 2 pixels, got 4 of 8 x 1"),
-        ("inpainting", (4, 8, 8), "no task 'inpainting', perhaps you meant '.*inpainting'; allowed are"),
+        ("inpainting", (4, 8, 8), "unknown task 'inpainting': did you mean '.*inpainting'"),
     ],
 )
 def test_what_leaves_nothing_to_predict_is_refused(task: str, clip: tuple[int, int, int], message: str) -> None:
