@@ -1,1 +1,1 @@
-"""Filling in the codes of a request: its inputs, windows, settings, predictions, and how its parts are joined."""
+"""Generation of the videos of a request: its checks, windows, decoding and joins."""

@@ -1,4 +1,4 @@
-"""The transformer's part in a video: from what is known of a window's pixels to its codes."""
+"""Generation of the codes of a window from its known pixels."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from .windows import Window
 
 
 class CodeWriter:
-    """Writes the codes of one window after the other: the `WriteCodes` of `draw_windows`."""
+    """Generates the codes of one window after another; the `WriteCodes` of `draw_windows`."""
 
     def __init__(
         self,
@@ -31,8 +31,9 @@ class CodeWriter:
         after_pass: Callable[[int, Int[Tensor, "b t h w"]], None],
     ) -> None:
         """Args:
-        grid: of the codes of a whole video.
-        after_pass: is called with the number of passes so far, over all windows, and the codes of the whole videos.
+        grid: size (t, h, w) of the code grid of a whole video.
+        after_pass: called after each pass with the number of passes of all windows so far and the codes of the whole
+            videos.
         """
         self.tokenizer, self.maskgit = tokenizer, maskgit
         self.request, self.settings = request, settings
@@ -44,7 +45,12 @@ class CodeWriter:
     def __call__(
         self, window: Window, pixels: Float[Tensor, "b 3 T H W"], known: Bool[Tensor, "b T H W"]
     ) -> Int[Tensor, "b t h w"]:
-        """The codes of the next window, from its pixels in [-1, 1] and what is known of them."""
+        """Return the codes of the next window.
+
+        Args:
+            pixels: in [-1, 1].
+            known: True where pixels are given or generated before.
+        """
         request, settings, config = self.request, self.settings, self.maskgit.config
         tasks = task_indices(self.maskgit, known, request.labels, request.task)
         start = starting_codes(self.tokenizer, pixels, known, is_refined(self.maskgit, tasks))
@@ -75,12 +81,12 @@ class CodeWriter:
 
 
 class StartingCodes(NamedTuple):
-    """What the decoding of a window starts from; `mask_id` where there is nothing."""
+    """Start of the decoding of a window; `mask_id` where there is no code."""
 
     given: Int[Tensor, "b t h w"]
-    """Codes that stay."""
+    """Codes that do not change."""
     condition: Int[Tensor, "b t h w"]
-    """Codes that are shown as long as theirs are hidden."""
+    """Approximate codes, shown to the transformer in place of hidden codes."""
 
 
 def starting_codes(
@@ -89,16 +95,16 @@ def starting_codes(
     known: Bool[Tensor, "b T H W"],
     refines: Bool[Tensor, " b"],
 ) -> StartingCodes:
-    """The codes of what is known of a clip.
+    """Encode the known pixels of a clip and choose how each code is used.
 
-    Those of leading frames that are known whole are certain, and stay. The others were made in part from pixels that
-    had to be guessed. Where the transformer was trained to refine such codes they are shown to it. Elsewhere those of
-    cells that are known whole in the first of their frames stay, and all others are hidden: to hold still for the rest
-    of a latent frame is a better guess than a transformer has that may not see how it begins.
+    Codes of leading frames that are known whole are exact and do not change. Other codes depend on pixels that were
+    filled in. If the transformer was trained to refine such codes, they are its condition codes. If not, codes of cells
+    that are known whole in their first frame do not change, and all others are hidden. (A still continuation of the
+    first frame is a better prediction than that of a transformer that does not see this frame.)
 
     Args:
         pixels: in [-1, 1].
-        refines: whether the transformer was trained to refine codes in the task of each sample.
+        refines: True for samples whose task trained the transformer to refine condition codes.
     """
     codes, is_exact = encode_condition(tokenizer, pixels, known)
     first_frames = torch.arange(codes.shape[1]) * tokenizer.temporal_stride - (tokenizer.temporal_stride - 1)
@@ -113,10 +119,10 @@ def starting_codes(
 def task_indices(
     maskgit: MaskGit, known: Bool[Tensor, "b T H W"], labels: Int[Tensor, " b"], task: str | None
 ) -> Int[Tensor, " b"]:
-    """The task of each sample, by its number in the transformer's config; the null task where none fits.
+    """Return the task of each sample as an index into the config's `tasks`; the null task if no task fits.
 
     Args:
-        task: the name of one that the transformer knows, for all samples. None: the one that fits what is known.
+        task: name of the task of all samples, one of the config's `tasks`. None: the task that fits the known pixels.
     """
     names, null_task = maskgit.config.tasks, maskgit.config.null_task
     if task is not None:
@@ -130,6 +136,6 @@ def task_indices(
 
 
 def is_refined(maskgit: MaskGit, tasks: Int[Tensor, " b"]) -> Bool[Tensor, " b"]:
-    """Whether the transformer was trained to refine the codes of known pixels, in the task of each sample."""
+    """Return True for samples whose task trained the transformer to refine the codes of known pixels."""
     has_region = [*(TASKS[name].has_region for name in maskgit.config.tasks), False]
     return torch.tensor(has_region, device=tasks.device)[tasks]

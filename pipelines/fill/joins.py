@@ -1,7 +1,7 @@
-"""No jump where windows meet, or where given pixels meet generated ones.
+"""Joins: no visible steps between windows, or between given and generated pixels.
 
-A tokenizer changes a picture a little differently in every latent frame. Inside a video that passes for flicker; where
-one side is as it was given, or comes from another window, it is a jump, and the eye finds it.
+A tokenizer changes a picture slightly differently in every latent frame. Within a video this looks like flicker, but
+next to given pixels or pixels of another window it is a visible step.
 """
 
 from collections.abc import Collection
@@ -12,9 +12,61 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-KEPT = 0.9  # share of a correction that the next frame takes over
-TOLERANCE = 0.2  # change of the picture that leaves 1 / e of a correction
-NEIGHBOURHOOD = 5  # width of the square of pixels over which that change is averaged
+REACH = 1 / 8  # standard deviation of the blur of errors, as a share of the cell's size
+KEPT = 0.9  # share of a correction that the next frame keeps
+TOLERANCE = 0.2  # change of the picture that reduces a correction to 1 / e
+NEIGHBOURHOOD = 5  # rows and columns of pixels over which that change is averaged
+
+
+def join_given(
+    drawn: Float[Tensor, "b c T H W"],
+    given: Float[Tensor, "b c T H W"],
+    known: Bool[Tensor, "b T H W"],
+    *,
+    seams: Collection[int],
+    cell: tuple[int, int, int],
+) -> Float[Tensor, "b c T H W"]:
+    """Return videos with the given pixels unchanged, and generated pixels corrected to continue them.
+
+    Args:
+        drawn: in [0, 1], decoded by the tokenizer, at known pixels, too.
+        known: True where pixels are given.
+        seams: the first frame of each window but the first.
+        cell: frames, rows and columns of pixels of a code.
+    """
+    joined = torch.where(known[:, None], given, drawn + spread_error(drawn, given, known, cell[1:]))
+    return smooth_seams(joined, known, seams=seams, cell=cell).clamp(0, 1)
+
+
+def spread_error(
+    drawn: Float[Tensor, "b c T H W"],
+    given: Float[Tensor, "b c T H W"],
+    known: Bool[Tensor, "b T H W"],
+    cell: tuple[int, int],
+) -> Float[Tensor, "b c T H W"]:
+    """Return corrections of generated pixels from the errors of known pixels near them in the same frame.
+
+    The correction is the mean error of the known pixels, weighted by a Gaussian around each place. It is applied in
+    full where known pixels have at least half of the weight, as at a straight edge, and fades to 0 away from them.
+    """
+    weight = rearrange(known, "b T H W -> b 1 T H W").to(drawn.dtype)
+    share_known = blur(weight, cell)
+    full = (1 / share_known).clamp(max=2)
+    return blur((given - drawn) * weight, cell) * full
+
+
+def blur(values: Float[Tensor, "b c T H W"], cell: tuple[int, int]) -> Float[Tensor, "b c T H W"]:
+    """Blur each frame by a Gaussian whose standard deviation is a share of the cell's size. Padding is 0."""
+    frames = rearrange(values, "b c T H W -> (b c T) 1 H W")
+    for axis, size in enumerate(cell):
+        deviation = max(1.0, size * REACH)
+        reach = round(3 * deviation)
+        places = torch.arange(-reach, reach + 1, dtype=values.dtype, device=values.device)
+        kernel = (-(places**2) / (2 * deviation**2)).exp()
+        shape, padding = [1, 1, 1, 1], [0, 0]
+        shape[2 + axis], padding[axis] = len(kernel), reach
+        frames = F.conv2d(frames, (kernel / kernel.sum()).view(shape), padding=padding)
+    return rearrange(frames, "(b c T) 1 H W -> b c T H W", b=values.shape[0], c=values.shape[1])
 
 
 def smooth_seams(
@@ -24,17 +76,17 @@ def smooth_seams(
     seams: Collection[int],
     cell: tuple[int, int, int],
 ) -> Float[Tensor, "b c T H W"]:
-    """The video, its steps at seams no larger than those around them; known pixels as they are.
+    """Reduce the steps at seams to the usual size of steps around them. Known pixels do not change.
 
-    What is too much of a step, in comparison with the steps of the same part of the picture into the frames around, is
-    corrected: by half of it on each side of the seam, or in full beside known pixels. The correction fades out away
-    from the seam, and sooner where the picture changes, since it belongs to what is seen at the seam. A motion that
-    goes on makes steps before and after the seam, too, and is left alone.
+    A step is the change of a pixel from one frame to the next. At a seam, its excess over the median step of the same
+    region in the frames around is corrected: half on each side of the seam, or all of it on one side where the other
+    is known. A correction fades out over the frames away from the seam, faster where the picture changes. Steady motion
+    also makes large steps before and after the seam, and is not changed.
 
     Args:
-        known: given; where a pixel begins or ceases to be known there is a seam as well.
-        seams: frames that follow the one before from another window.
-        cell: frames, rows and columns of pixels that a code stands for: how far around a seam steps are compared.
+        known: given pixels. There is also a seam where a pixel changes between known and unknown.
+        seams: the first frame of each window but the first.
+        cell: frames, rows and columns of pixels of a code: the range over which steps are compared.
     """
     num_frames = video.shape[2]
     is_free = rearrange(~known, "b T H W -> b 1 T H W").to(video.dtype)
@@ -60,7 +112,7 @@ def smooth_seams(
 def fade(
     video: Float[Tensor, "b c T H W"], corrections: Float[Tensor, "b c T H W"], is_free: Float[Tensor, "b 1 T H W"]
 ) -> Float[Tensor, "b c T H W"]:
-    """Corrections of single frames with what of them reaches the frames after, as far as these are free."""
+    """Continue each frame's correction into the frames that follow, as far as their pixels are free."""
     changes = local_mean(video.diff(dim=2).abs().mean(dim=1, keepdim=True), (NEIGHBOURHOOD, NEIGHBOURHOOD))
     kept = KEPT * (-changes / TOLERANCE).exp()
     faded = [corrections[:, :, 0]]
@@ -71,7 +123,7 @@ def fade(
 
 
 def local_mean(values: Float[Tensor, "b c T H W"], size: tuple[int, int]) -> Float[Tensor, "b c T H W"]:
-    """The mean over the pixels of the frame within half of `size` of each."""
+    """Return the mean over a window around each pixel, `size` rows and columns rounded up to odd numbers."""
     reach = (size[0] // 2, size[1] // 2)
     frames = rearrange(values, "b c T H W -> (b T) c H W")
     kernel = (2 * reach[0] + 1, 2 * reach[1] + 1)
@@ -80,60 +132,6 @@ def local_mean(values: Float[Tensor, "b c T H W"], size: tuple[int, int]) -> Flo
 
 
 def middle(values: Float[Tensor, "b c n H W"]) -> Float[Tensor, "b c H W"]:
-    """The median over n; of an even number the mean of the middle two. (`torch.quantile` refuses large tensors.)"""
+    """Return the median over n; the mean of the middle two for even n. (`torch.quantile` refuses large tensors.)"""
     in_order, number = values.sort(dim=2).values, values.shape[2]
     return (in_order[:, :, (number - 1) // 2] + in_order[:, :, number // 2]) / 2
-
-
-REACH = 1 / 8  # standard deviation of how far an error reaches in space, in widths of a cell
-
-
-def join_given(
-    drawn: Float[Tensor, "b c T H W"],
-    given: Float[Tensor, "b c T H W"],
-    known: Bool[Tensor, "b T H W"],
-    *,
-    seams: Collection[int],
-    cell: tuple[int, int, int],
-) -> Float[Tensor, "b c T H W"]:
-    """The given pixels as they are, and the drawn ones without a jump beside them or at seams.
-
-    Args:
-        drawn: in [0, 1]; known pixels, too, as the tokenizer draws them.
-        known: where pixels are given.
-        seams: frames that follow the one before from another window.
-        cell: frames, rows and columns of pixels that a code stands for.
-    """
-    joined = torch.where(known[:, None], given, drawn + spread_error(drawn, given, known, cell[1:]))
-    return smooth_seams(joined, known, seams=seams, cell=cell).clamp(0, 1)
-
-
-def spread_error(
-    drawn: Float[Tensor, "b c T H W"],
-    given: Float[Tensor, "b c T H W"],
-    known: Bool[Tensor, "b T H W"],
-    cell: tuple[int, int],
-) -> Float[Tensor, "b c T H W"]:
-    """What drawn pixels lack, as far as given ones near them in the same frame tell; 0 farther away.
-
-    The mean error of the known pixels, weighted by a Gaussian around each place: in full where half of the weight or
-    more is on known pixels, as it is at a straight edge.
-    """
-    weight = rearrange(known, "b T H W -> b 1 T H W").to(drawn.dtype)
-    share_known = blur(weight, cell)
-    full = (1 / share_known).clamp(max=2)
-    return blur((given - drawn) * weight, cell) * full
-
-
-def blur(values: Float[Tensor, "b c T H W"], cell: tuple[int, int]) -> Float[Tensor, "b c T H W"]:
-    """Each frame blurred by a Gaussian whose width is a share of the cell's; there is nothing beyond the edges."""
-    frames = rearrange(values, "b c T H W -> (b c T) 1 H W")
-    for axis, size in enumerate(cell):
-        deviation = max(1.0, size * REACH)
-        reach = round(3 * deviation)
-        places = torch.arange(-reach, reach + 1, dtype=values.dtype, device=values.device)
-        kernel = (-(places**2) / (2 * deviation**2)).exp()
-        shape, padding = [1, 1, 1, 1], [0, 0]
-        shape[2 + axis], padding[axis] = len(kernel), reach
-        frames = F.conv2d(frames, (kernel / kernel.sum()).view(shape), padding=padding)
-    return rearrange(frames, "(b c T) 1 H W -> b c T H W", b=values.shape[0], c=values.shape[1])

@@ -1,4 +1,4 @@
-"""What the decoding asks at each pass: the transformer's prediction, guided."""
+"""The transformer's prediction with classifier-free guidance, as a function of codes and progress."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,7 +14,7 @@ Logits = tuple[Float[Tensor, "b n _"], ...]
 
 
 class Conditions(NamedTuple):
-    """What the transformer is told beside the codes; each sample has its own."""
+    """Inputs of the transformer besides the codes, one row for each sample."""
 
     labels: Int[Tensor, " b"]
     tasks: Int[Tensor, " b"]
@@ -22,9 +22,9 @@ class Conditions(NamedTuple):
     context_padding: Bool[Tensor, "b m"] | None = None
 
     def with_unconditional(self, null_label: int) -> "Conditions":
-        """These, and after them as many without label and context.
+        """Return these conditions followed by the unconditional ones, without label and context.
 
-        The task stays: it says what is asked, not what is to be shown.
+        The task is kept, since it describes the given pixels and not the content.
         """
         labels = torch.cat([self.labels, torch.full_like(self.labels, null_label)])
         tasks = torch.cat([self.tasks, self.tasks])
@@ -40,16 +40,16 @@ class Conditions(NamedTuple):
 def guided_prediction(
     maskgit: MaskGit, conditions: Conditions, guidance_at: Callable[[float], float]
 ) -> Callable[[Int[Tensor, "b t h w"], float], Logits]:
-    """The function of codes and progress that `iterative_decode` asks: one pass of the transformer each.
+    """Return the `predict_logits` of `iterative_decode`; each call is one pass of the transformer.
 
-    Guided, conditional and unconditional halves go through the transformer as one batch. Where nothing is told that
-    guidance could drop, or its scale is 1, only the conditional half does.
+    With guidance, conditional and unconditional samples are one batch. Without labels and contexts, or at scale 1, the
+    batch has conditional samples only.
 
-    A clip shorter than those trained on is shown as the beginning of one of their length, the rest hidden: the
-    transformer knows no shorter ones, and predicts them worse as such.
+    Clips shorter than the training clips are padded with hidden codes to their length: the transformer was trained on
+    no other length, and its predictions for shorter clips are worse.
 
     Args:
-        guidance_at: from the progress of a pass to its guidance scale.
+        guidance_at: function from the progress of a pass to its guidance scale.
     """
     config = maskgit.config
     can_guide = conditions.context is not None or bool((conditions.labels != config.null_label).any())

@@ -1,4 +1,4 @@
-"""When each code of a video was settled."""
+"""Records of the decoding: after which pass each code was final."""
 
 from dataclasses import dataclass
 
@@ -9,33 +9,34 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class DecodingRecord:
-    """When each code was settled: all that the animation needs beside the videos."""
+    """The passes that settled each code, for the animation of the decoding."""
 
     settled_after: Int[Tensor, "b t h w"]
-    """Passes after which a code was there for good, counted over all windows; 0 where it was given."""
+    """Number of passes, over all windows, after which the code was final; 0 for given codes."""
     given: Bool[Tensor, "b T H W"]
-    """Pixels that were given by the user."""
+    """True where the user gave the pixel."""
     cell: tuple[int, int, int]
-    """Frames, rows and columns of pixels that a code stands for."""
+    """Frames, rows and columns of pixels of a code."""
     first_frame: int
-    """The frame of the videos that the first latent frame stands for."""
+    """The frame of the videos at which the codes begin."""
 
 
 class PassRecorder:
-    """The codes of whole videos while they are decoded, window by window, and when each was there for good."""
+    """Collects the codes of whole videos, window by window, and the pass after which each was final."""
 
     def __init__(self, grid: Int[Tensor, "b t h w"]) -> None:
         """Args:
-        grid: a hidden code at every place.
+        grid: grid of the whole videos, hidden codes only.
         """
         self.grid = grid
         self.settled_after = torch.zeros_like(grid, dtype=torch.int32)
 
     def record(self, place: int, codes: Int[Tensor, "b _ h w"], num_passes: int) -> Int[Tensor, "b t h w"]:
-        """The codes of the whole videos after so many passes in all, hidden ones among them.
+        """Store codes and return those of the whole videos, some of them hidden.
 
         Args:
-            place: latent frame from which on they now are `codes`.
+            place: first latent frame of `codes`.
+            num_passes: number of passes of all windows so far.
         """
         here = slice(place, place + codes.shape[1])
         self.settled_after[:, here][codes != self.grid[:, here]] = num_passes

@@ -1,4 +1,4 @@
-"""How the codes of a video are filled in: the choices that `generate` takes by name, checked."""
+"""Settings of the decoding, as `generate` takes them."""
 
 import math
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from ...maskgit.masking import SCHEDULES, MaskSchedule
 from ...maskgit.orders import ConfidenceOrder, CriticOrder, HaltonOrder, Order, RandomOrder
 from .prediction import Conditions
 
-CHOICE_TEMPERATURES = {"confidence": 8.0, "critic": 1.0}  # by default; logits of a critic differ less from each other
+CHOICE_TEMPERATURES = {"confidence": 8.0, "critic": 1.0}  # defaults; the logits of a critic have a smaller range
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodingSettings:
-    """How codes are filled in; `VideoGenerationPipeline.generate` describes each."""
+    """Settings of the decoding. `VideoGenerationPipeline.generate` describes each."""
 
     num_steps: int
     guidance_scale: float
@@ -34,7 +34,7 @@ class DecodingSettings:
     def __post_init__(self) -> None:
         """
         Raises:
-            ValueError: a number out of range, or a name that there is none of.
+            ValueError: if a number is out of range, or a name is unknown.
         """
         chosen(GUIDANCE_SCHEDULES, self.guidance_schedule, "guidance_schedule")
         chosen(SCHEDULES, self.schedule, "schedule")
@@ -52,23 +52,23 @@ class DecodingSettings:
             raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
 
     def guidance_at(self, progress: float) -> float:
-        """The guidance scale of the pass of that progress."""
+        """Return the guidance scale of a pass."""
         return GUIDANCE_SCHEDULES[self.guidance_schedule](self.guidance_scale, progress)
 
     @property
     def mask_schedule(self) -> MaskSchedule:
-        """The schedule of that name."""
+        """The mask schedule named by `schedule`."""
         return SCHEDULES[self.schedule]
 
     def make_order(self, maskgit: MaskGit, conditions: Conditions) -> Order:
-        """The order of that name, for a transformer and what it is told."""
+        """Return the order named by `order`, for a transformer and its conditions."""
         own = CHOICE_TEMPERATURES.get(self.order, 0.0)
         choice_temperature = own if self.choice_temperature is None else self.choice_temperature
         return ORDERS[self.order](choice_temperature, maskgit, conditions)
 
 
 def critic_order(choice_temperature: float, maskgit: MaskGit, conditions: Conditions) -> CriticOrder:
-    """The order by the transformer's own critic, which is told what the transformer is told."""
+    """Return the order by the transformer's self-critic, under the same conditions as the transformer."""
     labels, tasks, context, padding = conditions
 
     def criticize(codes: Int[Tensor, "b t h w"]) -> Float[Tensor, "b n"]:

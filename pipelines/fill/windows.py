@@ -1,4 +1,4 @@
-"""The windows in which a video longer than the trained one is made, each continuing the one before."""
+"""Windows: clips of the training length that make up a longer video, each continuing the one before."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -12,43 +12,43 @@ from ...tokenizer.pixels import to_model_range, to_unit_range
 
 
 class Window(NamedTuple):
-    """A clip that is decoded at once: frames `start` to `stop` (not counted) of the whole video.
+    """A clip that is decoded at once: the frames from `start` up to but not including `stop` of the whole video.
 
-    All windows lie on one grid of latent frames, since their starts are whole strides apart: the codes of a long video
-    are those of its first window, then the new ones of each further window.
+    The starts of all windows are a multiple of the stride apart, so their latent frames form one grid. The codes of a
+    long video are those of its first window, followed by the new ones of each later window.
     """
 
     start: int
     stop: int
     place: int
-    """Of its first latent frame in the grid of codes of the whole video."""
+    """Index of its first latent frame in the code grid of the whole video."""
     num_old: int
-    """Latent frames at its start that stand for what windows before it have made."""
+    """Number of latent frames at its start that earlier windows have generated."""
 
 
 WriteCodes = Callable[[Window, Float[Tensor, "b 3 T H W"], Bool[Tensor, "b T H W"]], Int[Tensor, "b t h w"]]
-"""The codes of a window, from its pixels in [-1, 1] and what is known of them."""
+"""Function from a window, its pixels in [-1, 1] and True for each known one to the window's codes."""
 
 
 def plan_windows(num_frames: int, *, num_first: int, window_frames: int, overlap: int, stride: int) -> list[Window]:
-    """The windows that cover a video, up to its last frame.
+    """Return the windows that cover a video.
 
-    A video no longer than a window is one window. In a longer one a window takes up the last `overlap` frames before
-    it, and as many more as fill latent frames: 1 + a multiple of `stride`, and at most what leaves one latent frame
-    to be made. The last window takes up more, so that it is as long as the others.
+    A video that is not longer than a window is one window. In a longer video, windows overlap by `overlap` frames,
+    rounded up to 1 + a multiple of `stride` and limited so that at least one latent frame is new. The last window
+    overlaps more, so that all windows have the same length.
 
-    Given first frames, windows start where these end with a whole latent frame, unless they are too few to fill one
-    beside the first: of 7 frames at stride 4 the first 2 are not coded, and where the window would not hold them all,
-    only the last ones are.
+    If more than `stride` first frames are given, the first window starts so that the given frames fill whole latent
+    frames: of 7 given frames at stride 4, the first 2 are not encoded. If a window cannot hold all given frames and
+    new ones, only the last given frames are encoded.
 
     Args:
-        num_first: whole frames given at the start.
-        window_frames: of the clips trained on.
-        overlap: at least so many frames before it each window sees, where there is room.
-        stride: frames of a latent frame; the first latent frame of a window is one frame.
+        num_first: number of whole frames given at the start.
+        window_frames: length of the training clips.
+        overlap: least number of frames that a window shares with the one before.
+        stride: frames of a latent frame. The first latent frame of a window is one frame.
 
     Raises:
-        ValueError: windows of one latent frame, which cannot continue anything, for a longer video.
+        ValueError: if the video is longer than a window, but windows have one latent frame only.
     """
     uncoded = (num_first - 1) % stride if num_first > stride else 0
     if num_frames - uncoded <= window_frames:
@@ -56,8 +56,8 @@ def plan_windows(num_frames: int, *, num_first: int, window_frames: int, overlap
     latent_frames = 1 + (window_frames - 1) // stride
     if latent_frames < 2:
         raise ValueError(
-            f"num_frames must be at most {window_frames}, got {num_frames}: clips of one latent frame, which this "
-            "model was trained on, cannot be continued"
+            f"num_frames must be at most {window_frames}, got {num_frames}: this model was trained on clips of one "
+            "latent frame, which cannot be continued"
         )
     length = 1 + (latent_frames - 1) * stride
     shared = 1 + min(-(-(overlap - 1) // stride), latent_frames - 2) * stride
@@ -75,12 +75,12 @@ def plan_windows(num_frames: int, *, num_first: int, window_frames: int, overlap
 
 
 class Drawing(NamedTuple):
-    """Videos as they come from the tokenizer, from the first window's start."""
+    """Generated videos, from the start of the first window, as the tokenizer decodes them."""
 
     videos: Float[Tensor, "b 3 T H W"]
     """In [0, 1], on the CPU."""
     codes: Int[Tensor, "b t h w"]
-    """On the CPU: of each window those of the latent frames that it has made."""
+    """On the CPU; the new codes of each window, concatenated."""
 
 
 def draw_windows(
@@ -90,15 +90,16 @@ def draw_windows(
     known: Bool[Tensor, "b T H W"],
     write: WriteCodes,
 ) -> Drawing:
-    """Make windows one after the other: what one has made is known to the next.
+    """Generate windows one after another. The frames of a window are known to the next.
 
-    The last frames made are tokenized again as a clip of their own, since a window begins with a latent frame of one
-    frame; and a window is decoded as a clip of its own, which is what the tokenizer was trained for. Of its frames
-    only those are taken that no window before it has made, so that no frame is tokenized twice to be seen.
+    Each window is encoded and decoded as a clip of its own, since its first latent frame is one frame, and since the
+    tokenizer was trained on such clips. Only the new frames of a window are kept, so no returned frame is the
+    reconstruction of a generated one.
 
     Args:
-        pixels: in [0, 1]; what is not known of them plays no part.
-        known: given from the start.
+        pixels: in [0, 1]; unknown pixels are ignored.
+        known: True where pixels are given.
+        write: generates the codes of a window.
     """
     pixels, is_known = pixels.clone(), known.clone()
     videos, codes = [], []

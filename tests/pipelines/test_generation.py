@@ -171,7 +171,10 @@ def test_the_callback_sees_every_pass_of_every_window(pipeline: VideoGenerationP
         ({"task": "frame_prediction"}, "was not trained on the task 'frame_prediction', but on no tasks"),
         ({"context": torch.rand(1, 2, 6)}, "takes no context"),
         ({"context_padding": torch.zeros(1, 2) > 0}, "context_padding requires context"),
-        ({"labels": [0, 1], "frames": torch.rand(3, 3, 1, 16, 16)}, "labels has batch size 2, but video.* has batch size 3; pass 1 or 3 labels"),
+        (
+            {"labels": [0, 1], "frames": torch.rand(3, 3, 1, 16, 16)},
+            "labels has batch size 2, but video.* has batch size 3; pass 1 or 3 labels",
+        ),
         ({"frames": torch.rand(3, 5, 16, 16)}, "greater than the number of given frames, 5 frames, got 5"),
     ],
 )
