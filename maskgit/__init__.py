@@ -1,4 +1,4 @@
-"""The masked transformer: codes with hidden places to predictions of what is hidden."""
+"""The masked transformer, its training objective and iterative decoding."""
 
 from .config import MaskGitConfig
 from .guidance import guide

@@ -1,4 +1,4 @@
-"""Token factorization: a code as several sub-codes, so that no softmax spans the codebook (MAGVIT-v2)."""
+"""Token factorization: codes as several sub-codes, so that no softmax has the size of the codebook (MAGVIT-v2)."""
 
 import torch
 from jaxtyping import Int
@@ -6,11 +6,11 @@ from torch import Tensor
 
 
 def split_codes(codes: Int[Tensor, "b n"], group_bits: tuple[int, ...]) -> Int[Tensor, "b n g"]:
-    """The sub-codes of each code, in [0, 2**bits) each; the first holds the highest bits.
+    """Split codes into sub-codes, each in [0, 2**bits); the first holds the highest bits.
 
     Args:
         codes: in [0, 2**sum(group_bits)); not checked.
-        group_bits: bits of each sub-code.
+        group_bits: number of bits of each sub-code.
     """
     sub_codes = []
     shift = sum(group_bits)
@@ -21,7 +21,7 @@ def split_codes(codes: Int[Tensor, "b n"], group_bits: tuple[int, ...]) -> Int[T
 
 
 def join_codes(sub_codes: Int[Tensor, "b n g"], group_bits: tuple[int, ...]) -> Int[Tensor, "b n"]:
-    """The codes that the sub-codes spell: the exact inverse of `split_codes`."""
+    """Join sub-codes to codes; the inverse of `split_codes`."""
     codes = torch.zeros_like(sub_codes[..., 0], dtype=torch.long)
     for sub_code, bits in zip(sub_codes.unbind(dim=-1), group_bits, strict=True):
         codes = (codes << bits) | sub_code

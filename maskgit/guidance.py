@@ -1,4 +1,4 @@
-"""Classifier-free guidance: from the unconditional prediction to the conditional one, and beyond."""
+"""Classifier-free guidance and the schedules of its scale."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from .sampling import Logits
 
 
 def guide(conditional: Logits, unconditional: Logits, guidance_scale: float) -> Logits:
-    """uncond + s (cond - uncond), for each sub-code: exactly the one at s = 0 and the other at s = 1."""
+    """Return uncond + s (cond - uncond) for each sub-code; exactly uncond at s = 0 and cond at s = 1."""
     return tuple(
         torch.lerp(without, with_label, guidance_scale)
         for with_label, without in zip(conditional, unconditional, strict=True)
@@ -17,17 +17,17 @@ def guide(conditional: Logits, unconditional: Logits, guidance_scale: float) -> 
 
 
 def constant_guidance(guidance_scale: float, progress: float) -> float:
-    """The same scale in every pass."""
+    """Return the same scale for every pass."""
     return guidance_scale
 
 
 def linear_guidance(guidance_scale: float, progress: float) -> float:
-    """From 1, no guidance, in a straight line to the full scale in the last pass."""
+    """Return a scale that rises linearly from 1, which is no guidance, to the full scale in the last pass."""
     return 1 + (guidance_scale - 1) * progress
 
 
 def cosine_guidance(guidance_scale: float, progress: float) -> float:
-    """From 1 to the full scale along half a cosine: slow at both ends."""
+    """Return a scale that rises from 1 to the full scale along half a cosine, slowly at both ends."""
     return 1 + (guidance_scale - 1) * (1 - math.cos(math.pi * progress)) / 2
 
 
@@ -36,4 +36,4 @@ GUIDANCE_SCHEDULES: dict[str, Callable[[float, float], float]] = {
     "linear": linear_guidance,
     "cosine": cosine_guidance,
 }
-"""From the guidance scale and the progress of a pass, in (0, 1], to the scale of that pass."""
+"""Functions from the guidance scale and the progress of a pass, in (0, 1], to the scale of the pass."""

@@ -1,4 +1,4 @@
-"""The transformer's losses: unweighted means over places of the joined batch, and their weighted sum."""
+"""Losses of the transformer: unweighted means over the places of the global batch, and their weighted sum."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,42 +14,42 @@ from .sampling import Logits
 
 Losses = dict[str, Float[Tensor, ""]]
 
-MEASURES = {"accuracy"}  # stand among the losses, and are none
-NEED_A_HEAD = {"critic"}  # their weights may stand without a loss
+MEASURES = {"accuracy"}  # reported with the losses, but not part of the total loss
+NEED_A_HEAD = {"critic"}  # absent if the model lacks the head
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskGitLossWeights:
-    """One weight for each loss. The first three are cross-entropies in nats, the three parts of COMMIT's."""
+    """Weight of each loss. The first three losses are cross-entropies in nats, the three parts of COMMIT's loss."""
 
     masked_code: float = 1.0
-    """Of codes that are hidden."""
+    """Cross-entropy of hidden codes."""
     refined_code: float = 1.0
-    """Of codes in whose place the code of the condition clip is shown."""
+    """Cross-entropy of codes that are replaced by the code of the condition clip."""
     reconstructed_code: float = 0.1
-    """Of codes that are shown. Little, since decoding never asks for them, and copying a code is wrong where it is one
-    of the condition clip, which looks the same."""
+    """Cross-entropy of codes that are visible. The weight is small, since decoding does not use these predictions, and
+    since copying visible codes is wrong for those of the condition clip, which look the same."""
     critic: float = 1.0
-    """Binary cross-entropy of the self-critic's verdict on each code, in nats, where there is a critic."""
+    """Binary cross-entropy of the self-critic's logits in nats, if the model has a critic."""
 
 
 def weighted_sum(losses: Losses, weights: MaskGitLossWeights) -> Float[Tensor, ""]:
-    """The total loss.
+    """Return the total loss.
 
     Raises:
-        ValueError: a loss without a weight, or a weight without a loss, but for that of a critic.
+        ValueError: if a loss has no weight, or if a weight other than that of the critic has no loss.
     """
     weight_of = asdict(weights)
     weighed = {name: loss for name, loss in losses.items() if name not in MEASURES}
     if weighed.keys() | NEED_A_HEAD != weight_of.keys():
-        raise ValueError(f"the losses {sorted(weighed)} do not match the weights {sorted(weight_of)}")
+        raise ValueError(f"losses and weights must have the same names, got {sorted(weighed)} and {sorted(weight_of)}")
     return torch.stack([weight_of[name] * loss for name, loss in weighed.items()]).sum()
 
 
 def cross_entropies(
     logits: Logits, targets: Int[Tensor, "b n g"], label_smoothing: float = 0.0
 ) -> Float[Tensor, "b n"]:
-    """The cross-entropy of each code in nats, summed over its sub-codes."""
+    """Return the cross-entropy of each code in nats, summed over its sub-codes."""
     groups = [
         F.cross_entropy(
             rearrange(group, "b n v -> (b n) v"),
@@ -64,21 +64,21 @@ def cross_entropies(
 
 @torch.no_grad()
 def are_right(logits: Logits, targets: Int[Tensor, "b n g"]) -> Bool[Tensor, "b n"]:
-    """Where the likeliest sub-codes are all right."""
+    """Return True where the most likely sub-codes are all correct."""
     likeliest = torch.stack([group.argmax(dim=-1) for group in logits], dim=-1)
     return (likeliest == targets).all(dim=-1)
 
 
 def criticisms(verdicts: Float[Tensor, "b n"], *, is_real: Bool[Tensor, "b n"]) -> Float[Tensor, "b n"]:
-    """The binary cross-entropy in nats of each verdict, a logit that the code is as in the data."""
+    """Return the binary cross-entropy in nats of each logit of the critic, that the code is one of the data."""
     return F.binary_cross_entropy_with_logits(verdicts.float(), is_real.float(), reduction="none")
 
 
 def means_over_places(values: Mapping[str, Float[Tensor, "b n"]], places: Mapping[str, Bool[Tensor, "b n"]]) -> Losses:
-    """The mean of the values at those places, by name; 0 where there is no such place, with a gradient of 0.
+    """Return the mean of each kind of values over its places; 0, with a gradient of 0, if there are none.
 
-    The mean over all processes of what each gets is the mean over all places of the joined batch, however the places
-    are shared out among them.
+    The mean of the results of all processes is the mean over all places of the global batch, however the places are
+    distributed over the processes.
     """
     counts = torch.stack([places[name].sum() for name in values]).double()
     num_processes = 1

@@ -1,4 +1,4 @@
-"""Which codes are hidden: schedules and random masks. In a mask True is hidden."""
+"""Mask schedules and random masks. True means hidden."""
 
 import math
 from collections.abc import Callable
@@ -8,41 +8,41 @@ from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
 MaskSchedule = Callable[[Float[Tensor, " b"]], Float[Tensor, " b"]]
-"""From progress to the share of codes that is still hidden: 1 at 0, 0 at 1, never rising between."""
+"""Function from progress to the share of hidden codes: 1 at 0, 0 at 1, and non-increasing."""
 
 LOG_SCHEDULE_CODES = 256
 
 
 def cosine_schedule(progress: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-    """Share of codes still hidden after `progress` of the decoding: 1 at 0, 0 at 1 (MaskGIT, section 3.3)."""
+    """cos(progress * pi / 2) (MaskGIT, section 3.3)."""
     return torch.cos(progress * math.pi / 2)
 
 
 def linear_schedule(progress: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-    """1 - progress: every pass settles as many codes."""
+    """1 - progress: every pass settles the same number of codes."""
     return 1 - progress
 
 
 def square_schedule(progress: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-    """1 - progress^2: few codes at first, close to the cosine."""
+    """1 - progress^2: few codes in the first passes, similar to the cosine."""
     return 1 - progress.square()
 
 
 def cubic_schedule(progress: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-    """1 - progress^3: fewer still at first."""
+    """1 - progress^3: even fewer codes in the first passes."""
     return 1 - progress**3
 
 
 def arccos_schedule(progress: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-    """arccos(progress) / (pi / 2), the inverse of the cosine: many at first and many at last."""
+    """arccos(progress) / (pi / 2), the inverse of the cosine: many codes in the first and last passes."""
     return progress.arccos() / (math.pi / 2)
 
 
 def log_schedule(progress: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-    """-log(progress) / log(N), no more than 1, with N = 256: most codes in the first passes.
+    """-log(progress) / log(N) with N = 256, at most 1: most codes in the first passes.
 
-    MaskGIT takes as N the codes of its grid, 16 x 16. A schedule does not know the grid, so that number stands; what
-    it changes in larger or smaller ones is where the fall begins, at 1 / N.
+    In MaskGIT, N is the number of codes of its grid, 16 x 16. Here it is fixed, since schedules do not depend on the
+    grid. The share falls below 1 at progress 1 / N.
     """
     return (-progress.log() / math.log(LOG_SCHEDULE_CODES)).clamp(0, 1)
 
@@ -60,14 +60,15 @@ SCHEDULES: dict[str, MaskSchedule] = {
 def num_hidden_after_each_pass(
     num_hidden: Int[Tensor, " b"], num_steps: int, schedule: MaskSchedule = cosine_schedule
 ) -> list[Int[Tensor, " b"]]:
-    """How many codes of each sample are hidden at the start and after each pass, on the CPU.
+    """Return the number of hidden codes of each sample at the start and after each pass, on the CPU.
 
-    After a pass floor(schedule(progress) * start) are left, at least one fewer than before it, none after the last.
+    After a pass, floor(schedule(progress) * start) codes are hidden, at least one fewer than before the pass. After
+    the last pass none are hidden.
     """
     progress = torch.arange(1, num_steps + 1, dtype=torch.float64) / num_steps
     counts = [num_hidden]
     for share in schedule(progress)[:-1]:
-        # A share that rounding has put just below a whole number of codes, as 1 - 0.9 of 10, means that number.
+        # 1e-9 undoes rounding errors: (1 - 0.9) * 10 is slightly less than 1 code.
         wanted = (share * num_hidden + 1e-9).floor().long()
         counts.append(wanted.minimum(counts[-1] - 1).clamp(min=0))
     return [*counts, torch.zeros_like(num_hidden)]
@@ -80,8 +81,8 @@ def random_mask(
 
     Args:
         mask_ratio: in [0, 1].
-        num_codes: the n of a row.
-        generator: on the CPU, whatever the device of `mask_ratio`: a seed means the same mask everywhere.
+        num_codes: n, the number of codes of a row.
+        generator: on the CPU for any device of `mask_ratio`, so that masks do not depend on the device.
     """
     return mask_where_lowest(
         torch.rand(len(mask_ratio), num_codes, generator=generator, dtype=torch.float32), mask_ratio
@@ -95,13 +96,13 @@ def training_mask(
     generator: torch.Generator | None = None,
     rows: slice = slice(None),
 ) -> Bool[Tensor, "_ n"]:
-    """Masks at as many points of the decoding, on the CPU: of ratio schedule(r), r uniform in [0, 1).
+    """Draw training masks with ratio schedule(r), r uniform in [0, 1), on the CPU.
 
-    The r of a batch lie 1 / b apart: each is uniform, together they cover the decoding evenly, and the loss of a
-    batch varies less than with independent ones.
+    The r of a batch are 1 / b apart (stratified sampling): each is uniform, and the loss of a batch has less variance
+    than with independent ones.
 
     Args:
-        rows: those of the batch that are wanted; what they are does not depend on it.
+        rows: rows of the batch to return. Their values do not depend on this choice.
     """
     evenly_spaced = torch.arange(batch_size, dtype=torch.float32) / batch_size
     progress = (torch.rand(1, generator=generator, dtype=torch.float32) + evenly_spaced) % 1
@@ -110,7 +111,7 @@ def training_mask(
 
 
 def mask_where_lowest(noise: Float[Tensor, "b n"], mask_ratio: Float[Tensor, " b"]) -> Bool[Tensor, "b n"]:
-    """Hide exactly ceil(ratio * n) codes of each row, at least one: those of the lowest noise."""
+    """Hide exactly ceil(ratio * n) codes of each row, at least one: those with the lowest noise."""
     num_codes = noise.shape[1]
     num_masked = (mask_ratio * num_codes).ceil().clamp(1, num_codes)
     return rank(noise).to(mask_ratio.device) < num_masked[:, None]
@@ -119,15 +120,16 @@ def mask_where_lowest(noise: Float[Tensor, "b n"], mask_ratio: Float[Tensor, " b
 def lowest(
     values: Float[Tensor, "b n"], num_lowest: Int[Tensor, " b"], among: Bool[Tensor, "b n"]
 ) -> Bool[Tensor, "b n"]:
-    """True at exactly the `num_lowest` lowest values of each row among the places allowed; of equal ones the first.
+    """Return True at the `num_lowest` lowest values of each row. Of equal values, the first are chosen.
 
     Args:
-        num_lowest: no more than there are places allowed.
+        num_lowest: at most the number of places in `among`.
+        among: True at the places to choose from.
     """
     last = values.shape[-1]
     return rank(rank(values).masked_fill(~among, last)) < num_lowest[:, None]
 
 
 def rank(values: Num[Tensor, "b n"]) -> Int[Tensor, "b n"]:
-    """Place of each value in its sorted row, 0 for the smallest; equal values never share a rank."""
+    """Return the index of each value in its sorted row, 0 for the smallest. Equal values have different ranks."""
     return values.argsort(dim=-1, stable=True).argsort(dim=-1)

@@ -1,4 +1,4 @@
-"""What stage two trains: the masked transformer and everything that its loss needs, as one module to prepare."""
+"""Training objective of stage two: the masked transformer and its losses as one module."""
 
 import torch
 import torch.distributed
@@ -14,15 +14,15 @@ from .model import MaskGit
 from .sampling import DRAW_BITS, sample_codes
 from .tasks import labels_seen
 
-JUDGED_ONE_IN = 4  # samples are judged by the critic
+JUDGED_ONE_IN = 4  # the critic is trained on every fourth sample
 
 
 class MaskGitObjective(nn.Module):
-    """Codes and what they are conditioned on to unweighted losses by name.
+    """Computes the unweighted losses of a `MaskGit`, by name.
 
-    A loss must pass through the `forward` of the module that is prepared for data-parallel training, or its
-    gradients are not synchronized between processes; so the losses are computed here. Processes that draw from equal
-    generators get what one would with the joined batch: each its rows of the masks, and means over all places.
+    The losses are computed in the `forward` of one module, since data-parallel training synchronizes gradients only for
+    the `forward` of the module that is prepared. Processes with equal generators get the same result as one process
+    with the global batch: each uses its rows of the masks, and the losses are means over all places.
     """
 
     def __init__(
@@ -36,16 +36,16 @@ class MaskGitObjective(nn.Module):
         schedule: MaskSchedule = cosine_schedule,
     ) -> None:
         """Args:
-        label_smoothing: share of each target that is spread over the whole vocabulary.
-        label_dropout: probability of training on the null label, which guidance needs; none in evaluation mode,
-            as of the other two.
-        condition_dropout: probability of plain generation, with the null task and without condition codes. A task
-            that does not use the label leaves it out then, too: the transformer learns to generate unconditionally.
-        context_dropout: probability of training without the context.
-        schedule: gives the mask ratio at a random point of the decoding.
+        label_smoothing: share of each target that is distributed over all classes.
+        label_dropout: probability of the null label, for classifier-free guidance. All dropout probabilities are 0 in
+            evaluation mode.
+        condition_dropout: probability of plain generation: the null task, and no condition codes. Labels stay hidden
+            if the task does not use them, so that unconditional generation is trained, too.
+        context_dropout: probability of no context.
+        schedule: mask ratio as a function of a random progress.
 
         Raises:
-            ValueError: a share or a probability outside [0, 1].
+            ValueError: if `label_smoothing` or a probability is outside [0, 1].
         """
         super().__init__()
         self.maskgit = maskgit
@@ -69,30 +69,29 @@ class MaskGitObjective(nn.Module):
         context: Float[Tensor, "b m e"] | None = None,
         context_padding: Bool[Tensor, "b m"] | None = None,
     ) -> Losses:
-        """The losses that `MaskGitLossWeights` has weights for.
+        """Return the losses that `MaskGitLossWeights` weights, and `accuracy`.
 
-        A hidden code is shown as the code of the condition clip where there is one (MAGVIT's COMMIT), else as
-        hidden. The cross-entropy is averaged over each of the three kinds of places by itself: `masked_code`,
-        `refined_code`, and `reconstructed_code` for those shown as they are. `accuracy` is a measure without gradient:
-        the share of the `masked_code` places whose likeliest sub-codes are all right.
+        Hidden codes are replaced by the codes of the condition clip where there are some (COMMIT in MAGVIT), otherwise
+        by `mask_id`. The cross-entropy is averaged separately over three kinds of places: `masked_code` (hidden),
+        `refined_code` (replaced by condition codes) and `reconstructed_code` (visible). `accuracy`, without gradient,
+        is the share of `masked_code` places whose most likely sub-codes are all correct.
 
-        Where the config has a critic, it judges the codes that are shown together with codes drawn from the prediction
-        for the hidden ones: `critic` is the binary cross-entropy of its verdict on every place. Its gradient reaches
-        the shared layers, but not through what was drawn: these layers have to look at a complete grid for what does
-        not fit, which predicting hidden codes alone does not teach them. That is a second pass through them; of one
-        sample in four, so that a step takes a quarter longer and not twice as long.
+        If the config has a critic, hidden codes are sampled from the predictions, and `critic` is the binary
+        cross-entropy of its logits on the complete grids. The gradient reaches the shared layers through this second
+        pass, but not through the sampled codes: it trains the layers to detect codes that do not fit. The second pass
+        uses one of four samples, so a step takes 25 % longer instead of twice as long.
 
         Args:
-            codes: in [0, codebook_size); the masks are drawn here.
-            labels: the null label stands for a clip without one, and is seen by tasks that do not use the label.
-            generator: on the CPU, draws the masks and what is dropped; all processes must hand in equal ones. (The
-                model's dropout, where it has one, draws from torch's global state.)
+            codes: in [0, codebook_size), without masks. Masks are drawn here.
+            labels: the null label for clips without a label. Tasks that do not use labels see the null label.
+            generator: on the CPU, for masks and dropped conditions. It must be equal in all processes. (The model's
+                dropout uses torch's global generator.)
             tasks: indices into the config's `tasks`; by default the null task, which is plain generation.
-            condition_codes: `mask_id` where there is none, as by default everywhere.
-            context, context_padding: as `MaskGit.forward` takes them.
+            condition_codes: `mask_id` where there are none; by default everywhere.
+            context, context_padding: as in `MaskGit.forward`.
 
         Raises:
-            ValueError: codes, labels or tasks that are no integers, or out of range, or shapes that do not match.
+            ValueError: if codes, labels or tasks are not integers or out of range, or if shapes do not match.
         """
         config = self.maskgit.config
         check_integers("codes", codes, config.codebook_size - 1)
@@ -101,7 +100,7 @@ class MaskGitObjective(nn.Module):
             condition_codes = torch.full_like(codes, config.mask_id)
         elif condition_codes.shape != codes.shape:
             raise ValueError(
-                f"condition_codes must be of the shape of the codes, {tuple(codes.shape)}, "
+                f"condition_codes must have the shape of codes, {tuple(codes.shape)}, "
                 f"got {tuple(condition_codes.shape)}"
             )
         check_integers("condition_codes", condition_codes, config.mask_id)
@@ -147,13 +146,13 @@ class MaskGitObjective(nn.Module):
         return means_over_places(values, places)
 
     def _dropped(self, chance: "Chance", probability: float) -> Bool[Tensor, " b"]:
-        """Which samples lose something; drawn in evaluation, too, and nothing lost then."""
+        """Return True for samples that lose a condition. Evaluation mode draws the same numbers, but drops nothing."""
         is_dropped = chance.uniform() < probability
         return is_dropped & self.training
 
 
 class Chance:
-    """What is drawn for the rows of this process's batch, by drawing for the joined batch on every process."""
+    """Random numbers for the rows of this process, drawn for the global batch in every process."""
 
     def __init__(self, batch_size: int, generator: torch.Generator | None, device: torch.device) -> None:
         is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
@@ -168,7 +167,10 @@ class Chance:
         return mask.to(self.device)
 
     def one_in(self, number: int) -> tuple[Int[Tensor, " rows"], Bool[Tensor, " rows"]]:
-        """Rows that are every so many-th of the joined batch, at least one, and whether they are."""
+        """Return the rows of this process that are a multiple of `number` in the global batch, and True for each.
+
+        If there are none, the first row is returned, with False.
+        """
         is_one = torch.arange(self.rows.start, self.rows.stop, device=self.device) % number == 0
         rows = is_one.nonzero()[:, 0] if is_one.any() else torch.zeros_like(is_one[:1], dtype=torch.long)
         return rows, is_one[rows]
@@ -177,6 +179,6 @@ class Chance:
         return torch.rand(self.joined_size, generator=self.generator, dtype=torch.float32)[self.rows].to(self.device)
 
     def draws(self, sub_codes: Int[Tensor, "b n g"]) -> Int[Tensor, "b n g"]:
-        """What `sample_codes` draws by."""
+        """Return the random integers for `sample_codes`."""
         size = (self.joined_size, *sub_codes.shape[1:])
         return torch.randint(2**DRAW_BITS, size, generator=self.generator)[self.rows].to(self.device)

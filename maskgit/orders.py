@@ -1,4 +1,4 @@
-"""In which order hidden codes are settled: which proposals of a pass stay, which places are hidden again."""
+"""Orders of decoding: which proposed codes of a pass are kept and which are hidden again."""
 
 import math
 from collections.abc import Callable
@@ -12,33 +12,33 @@ from torch import Tensor
 
 
 class Proposal(NamedTuple):
-    """What a pass of the decoding proposes."""
+    """Codes proposed by a pass of the decoding."""
 
-    codes: Int[Tensor, "b t h w"]  # proposals where codes are hidden, settled and given codes elsewhere
-    log_prob: Float[Tensor, "b n"]  # how sure the model is of its proposals; 0 where codes are settled
+    codes: Int[Tensor, "b t h w"]  # proposed codes at hidden places; settled and given codes elsewhere
+    log_prob: Float[Tensor, "b n"]  # log-probabilities of the proposed codes; 0 at settled and given ones
     is_masked: Bool[Tensor, "b n"]  # True where a code is proposed
-    chance: Float[Tensor, "b n"]  # uniform in [0, 1), drawn anew for every place and pass
-    progress: float  # of this pass, in (0, 1]: 1 is the last
+    chance: Float[Tensor, "b n"]  # uniform in [0, 1), new for every place and pass
+    progress: float  # of this pass, in (0, 1]; 1 is the last pass
 
 
 @runtime_checkable
 class Order(Protocol):
-    """From a proposal to a number for each place: the highest stay, the lowest are hidden again."""
+    """Function from a proposal to a score of each place. The lowest-scored places are hidden again."""
 
     revises: ClassVar[bool]
-    """Whether codes settled in earlier passes may be hidden again. Codes given from the start never are."""
+    """Whether codes settled in earlier passes may be hidden again. Given codes are never hidden."""
 
     def __call__(self, proposal: Proposal, /) -> Float[Tensor, "b n"]: ...
 
 
 @dataclass(frozen=True)
 class ConfidenceOrder:
-    """The surest first: by log-probability, with Gumbel noise that falls to 0 with the last pass (MAGVIT)."""
+    """Most confident codes first: log-probability plus Gumbel noise that decreases to 0 in the last pass (MAGVIT)."""
 
     revises: ClassVar[bool] = False
 
     choice_temperature: float = 4.5
-    """Scale of the noise; 0 is none."""
+    """Scale of the noise; 0 for none."""
 
     def __post_init__(self) -> None:
         _check_choice_temperature(self.choice_temperature)
@@ -49,7 +49,7 @@ class ConfidenceOrder:
 
 @dataclass(frozen=True)
 class RandomOrder:
-    """Any place as likely as any other."""
+    """Uniformly random order."""
 
     revises: ClassVar[bool] = False
 
@@ -59,10 +59,10 @@ class RandomOrder:
 
 @dataclass(frozen=True)
 class HaltonOrder:
-    """Places in the order of a Halton sequence, so that those of a pass lie far apart in time and space.
+    """Order of a Halton sequence: the places of a pass are far apart in time and space.
 
-    The same for every sample, whatever the model predicts (for images: Besnier et al. 2025, "Halton Scheduler for
-    Masked Generative Image Transformer").
+    The order is the same for every sample and does not depend on the predictions (for images: Besnier et al. 2025,
+    "Halton Scheduler for Masked Generative Image Transformer").
     """
 
     revises: ClassVar[bool] = False
@@ -75,17 +75,17 @@ class HaltonOrder:
 
 @dataclass(frozen=True)
 class CriticOrder:
-    """The most plausible stay: a critic judges all codes that were not given after each pass, settled ones too.
+    """Most plausible codes first, by a critic of all codes that are not given, settled ones included.
 
-    (Token-Critic, Lezama et al. 2022.)
+    Token-Critic (Lezama et al. 2022).
     """
 
     revises: ClassVar[bool] = True
 
     criticize: Callable[[Int[Tensor, "b t h w"]], Float[Tensor, "b n"]]
-    """From a filled grid to a logit for each place: how likely its code is as in the data."""
+    """Function from a complete grid to the logit of each place, that its code is one of the data."""
     choice_temperature: float = 1.0
-    """Scale of the Gumbel noise on these logits, which falls to 0 with the last pass; 0 is none."""
+    """Scale of the Gumbel noise on the logits, which decreases to 0 in the last pass; 0 for none."""
 
     def __post_init__(self) -> None:
         _check_choice_temperature(self.choice_temperature)
@@ -96,21 +96,21 @@ class CriticOrder:
 
 
 def annealed_noise(proposal: Proposal, scale: float) -> Float[Tensor, "b n"]:
-    """Gumbel noise of the scale times the part of the decoding that is still to come."""
+    """Return Gumbel noise times `scale` times the remaining share of the decoding."""
     return scale * (1 - proposal.progress) * gumbel(proposal.chance)
 
 
 def gumbel(uniform: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
-    """Standard Gumbel noise from uniform noise in [0, 1); always finite."""
+    """Return standard Gumbel noise from uniform noise in [0, 1); always finite."""
     return -(-uniform.clamp(min=torch.finfo(uniform.dtype).tiny).log()).log()
 
 
 @lru_cache(maxsize=32)
 def halton_visits(grid: tuple[int, int, int]) -> tuple[int, ...]:
-    """When each cell of the grid, in row-major order, is first met by a Halton sequence over t, h and w.
+    """Return the rank of each place of the grid, in row-major order, by its first point of a Halton sequence.
 
-    Every cell is met once: later points in it are passed over. The bases are 5, 2 and 3, the smaller and so the more
-    even ones for space, and the sequence begins in the middle of the grid instead of in a corner.
+    The bases for t, h and w are 5, 2 and 3: the smaller bases, which cover an axis more evenly, are for space. The
+    sequence starts in the middle of the grid instead of in a corner.
     """
     num_cells = math.prod(grid)
     first_point = torch.full((num_cells,), -1)
@@ -124,10 +124,10 @@ def halton_visits(grid: tuple[int, int, int]) -> tuple[int, ...]:
 
 
 def _halton_cells(num_points: int, base: int, size: int) -> Int[Tensor, " p"]:
-    """In which of `size` equal parts of [0, 1) the first points of a van der Corput sequence fall, moved by a half.
+    """Return which of `size` equal parts of [0, 1) holds each of the first points of a van der Corput sequence.
 
-    A point is its number with the digits mirrored at the point, here as a fraction in whole numbers: no rounding
-    moves one over an edge.
+    A point is its number with the digits mirrored at the radix point, plus 1 / 2, modulo 1. Points are fractions of
+    integers, so that no rounding moves one to another part.
     """
     number = torch.arange(num_points)
     numerator, denominator = torch.zeros_like(number), 1
@@ -140,4 +140,4 @@ def _halton_cells(num_points: int, base: int, size: int) -> Int[Tensor, " p"]:
 
 def _check_choice_temperature(choice_temperature: float) -> None:
     if not (choice_temperature >= 0 and math.isfinite(choice_temperature)):
-        raise ValueError(f"choice_temperature must be finite and not negative, got {choice_temperature}")
+        raise ValueError(f"choice_temperature must be finite and at least 0, got {choice_temperature}")

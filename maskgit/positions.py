@@ -1,4 +1,4 @@
-"""Where a code lies in its grid, as numbers that mean the same in a grid of any size."""
+"""Position encodings, which have the same meaning in grids of any size."""
 
 import torch
 from jaxtyping import Complex, Float
@@ -10,19 +10,19 @@ NUM_POSITION_FEATURES = 3 * 2 * RATES_PER_AXIS
 
 
 def position_features(grid: tuple[int, int, int], device: torch.device) -> Float[Tensor, "n f"]:
-    """Sines and cosines of each place's t, h and w, at several rates.
+    """Return sines and cosines of the t, h and w of each place, at several frequencies.
 
-    They tell places apart where rotary positions cannot: in a grid that is hidden throughout every place holds
-    the same vector, and attention to equal vectors is equal whatever turns the queries and keys.
+    They are needed in addition to rotary positions: in a grid of hidden codes only, all places have the same vector,
+    and attention to equal vectors gives the same result for all rotations of queries and keys.
     """
     angles = _angles(grid, (RATES_PER_AXIS, RATES_PER_AXIS, RATES_PER_AXIS), device)
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 def rotary_turns(grid: tuple[int, int, int], head_size: int, device: torch.device) -> Complex[Tensor, "n pairs"]:
-    """The turns that attention gives to pairs of channels, so that it sees how far apart places are: exp(i angle).
+    """Return the rotations exp(i angle) of pairs of channels in attention (rotary position embedding).
 
-    The pairs of a head are dealt to t, h and w, a little fewer to t.
+    The pairs of a head are divided among t, h and w, with slightly fewer for t.
     """
     num_pairs = head_size // 2
     in_plane = num_pairs * 3 // 8
@@ -31,7 +31,7 @@ def rotary_turns(grid: tuple[int, int, int], head_size: int, device: torch.devic
 
 
 def _angles(grid: tuple[int, int, int], num_rates: tuple[int, int, int], device: torch.device) -> Float[Tensor, "n r"]:
-    """Each place's t, h and w, times rates from 1 down to 1 / 100 radian a place."""
+    """Return the t, h and w of each place, times frequencies from 1 to 1 / 100 radian per place, in float32."""
     axes = torch.meshgrid(*(torch.arange(size, device=device) for size in grid), indexing="ij")
     rates = [torch.logspace(0, -2, count, device=device, dtype=torch.float32) for count in num_rates]
     return torch.cat([axis.reshape(-1, 1) * rate for axis, rate in zip(axes, rates, strict=True)], dim=-1)

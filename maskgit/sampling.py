@@ -1,4 +1,4 @@
-"""Iterative decoding: hidden codes are filled in a few passes (MaskGIT, section 3.2)."""
+"""Iterative decoding: hidden codes are generated in a few passes (MaskGIT, section 3.2)."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -17,13 +17,13 @@ from .orders import ConfidenceOrder, Order, Proposal
 from .seeds import sample_generators
 
 Logits = tuple[Float[Tensor, "b n _"], ...]
-"""One array for each sub-code, the places of the grid in row-major order."""
+"""One tensor for each sub-code, with the places of the grid in row-major order."""
 PredictLogits = Callable[[Int[Tensor, "b t h w"], float], Logits]
-"""From codes, some of them hidden, and the progress of the pass in (0, 1]."""
+"""Function from codes, some of them hidden, and the progress of the pass, in (0, 1], to logits."""
 
 SUREST_FIRST = ConfidenceOrder()
 DRAW_BITS = 31
-"""Bits of a random number and of a probability; the product of two such numbers fits 64 bits."""
+"""Number of bits of random numbers and of probabilities, so that the product of two fits into 64 bits."""
 
 
 @torch.no_grad()
@@ -43,28 +43,28 @@ def iterative_decode(
     schedule: MaskSchedule = cosine_schedule,
     callback: Callable[[int, Int[Tensor, "b t h w"]], None] | None = None,
 ) -> Int[Tensor, "b t h w"]:
-    """Fill every hidden code in at most `num_steps` passes.
+    """Generate all hidden codes in at most `num_steps` passes.
 
-    A pass proposes a code for each hidden place; then the places that the order puts lowest are hidden again, as many
-    as the schedule says, and at least one fewer than before. Codes that are given from the start are never changed.
+    Each pass proposes a code for every hidden place, then hides the places with the lowest scores of the order again.
+    The schedule gives the number of hidden codes; it decreases by at least one in each pass. Given codes never change.
 
     Args:
-        predict_logits: the model, its label and guidance, or any function of the codes and the progress.
-        codes: `mask_id` where a code is to be filled in, exactly known codes elsewhere.
-        group_bits: bits of each sub-code that `predict_logits` gives logits for.
-        generators: on the CPU; one, or one for each sample. They alone determine the noise, whatever the device,
-            and a sample's does not depend on the samples beside it. (From a single generator sample i takes the
-            i-th seed.)
-        condition_codes: approximate codes, `mask_id` where there is none: `predict_logits` is shown them in the
-            place of hidden codes, for as long as they are hidden (MAGVIT, COMMIT).
+        predict_logits: the model with its conditions and guidance, or any function of the codes and the progress.
+        codes: given codes, and `mask_id` where codes are to be generated.
+        group_bits: number of bits of each sub-code of the logits.
+        generators: on the CPU; one for each sample, or one that draws a seed for each sample. The noise of a sample
+            depends on its generator only, not on the device or on the other samples.
+        condition_codes: approximate codes, which `predict_logits` gets in place of hidden codes; `mask_id` where there
+            are none (MAGVIT, COMMIT).
         temperature: divides the logits.
-        top_k: of each sub-code only so many of the likeliest values are drawn.
-        top_p: of each sub-code only the fewest values that together are so likely are drawn (of what `top_k` left).
-        callback: is called after each pass with its index and the codes, hidden ones among them.
+        top_k: sample each sub-code from this number of its most likely values only.
+        top_p: sample each sub-code from the smallest set of most likely values with at least this probability. It is
+            applied after `top_k`.
+        callback: called after each pass with its index and the codes, some of them hidden.
 
     Raises:
-        ValueError: codes that are no integers, an argument out of range, logits that do not fit `group_bits`, or
-            logits or an order that are NaN.
+        ValueError: if codes are not integers, if an argument is out of range, if logits do not fit `group_bits`, or if
+            logits or the scores of the order are NaN.
     """
     _check_settings(num_steps, temperature, top_k, top_p)
     _check_codes(codes, condition_codes, mask_id, group_bits)
@@ -89,7 +89,7 @@ def iterative_decode(
         grid = rearrange(filled, "b (t h w) -> b t h w", t=t, h=h)
         stay = order(Proposal(grid, log_prob.masked_fill(~is_masked, 0), is_masked, chances[:, step], progress))
         if stay.isnan().any():
-            raise ValueError(f"{type(order).__name__} puts codes in an order by NaN")
+            raise ValueError(f"scores of {type(order).__name__} must be numbers, got NaN")
         may_be_hidden = ~is_given if order.revises else is_masked
         filled = filled.masked_fill(lowest(stay, num_after.to(stay.device), may_be_hidden), mask_id)
         if callback is not None:
@@ -105,33 +105,32 @@ def sample_codes(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> tuple[Int[Tensor, "b n"], Float[Tensor, "b n"]]:
-    """A code for each place and how sure the model is of it, each sub-code drawn by itself.
+    """Sample a code for each place, each sub-code independently, and return the codes and their log-probabilities.
 
-    The log-probability is that of the logits as they are. Temperature, `top_k` and `top_p` narrow what is drawn; by
-    what they leave, at a low temperature or with few values every proposal would be equally sure.
+    The log-probability is computed from the logits without temperature, `top_k` and `top_p`: with them, all proposals
+    would have almost the same confidence at low temperatures or for few values.
 
     Args:
-        draws: in [0, 2**DRAW_BITS), the chance to draw by: a sub-code is the value at which the cumulative
-            probability passes it.
+        draws: uniform in [0, 2**DRAW_BITS). A sub-code is the value at which the cumulative probability exceeds it.
 
     Raises:
-        ValueError: logits that do not fit `group_bits`, or are NaN, infinite or nothing but -inf.
+        ValueError: if logits do not fit `group_bits`, or if they are NaN, infinite or all -inf.
     """
     sizes = [group.shape[-1] for group in logits]
     if sizes != [2**bits for bits in group_bits]:
         raise ValueError(
-            f"sub-codes of {list(group_bits)} bits need {[2**bits for bits in group_bits]} logits, got {sizes}"
+            f"sub-codes of {list(group_bits)} bits require {[2**bits for bits in group_bits]} logits, got {sizes}"
         )
     sub_codes, log_probs = [], []
     for group, draw in zip(logits, draws.unbind(dim=-1), strict=True):
         group = group.float()
         largest = group.amax(dim=-1, keepdim=True)
         if not largest.isfinite().all():
-            raise ValueError("the predicted logits hold NaN or infinity, or nothing but -inf")
+            raise ValueError("logits must be finite, got NaN or infinity, or only -inf at a place")
         coldest = torch.finfo(group.dtype).tiny
         probability = (group - largest).div_(max(temperature, coldest)).softmax(dim=-1)
-        # Sums of whole numbers are exact. Sums of fractions depend on the order of addition, and so on device and
-        # batch, and rounding in them would decide more often which value a draw falls to.
+        # Sums of integers are exact. Sums of floating point numbers depend on the order of addition, and so on the
+        # device and the batch: their rounding would decide more often which value is drawn.
         weights = probability.mul_(2**DRAW_BITS).round_().long()
         if top_k is not None or top_p is not None:
             weights = keep_likeliest(weights, top_k, top_p)
@@ -144,9 +143,9 @@ def sample_codes(
 
 
 def keep_likeliest(weights: Int[Tensor, "b n v"], top_k: int | None, top_p: float | None) -> Int[Tensor, "b n v"]:
-    """0 for all but the `top_k` largest weights and, of these, the fewest that make up `top_p` of their sum.
+    """Set all weights to 0 but the `top_k` largest and, of these, the fewest that sum to `top_p` of their total.
 
-    Of equal weights the first stay.
+    Of equal weights, the first are kept.
     """
     largest_first, values = weights.sort(dim=-1, descending=True, stable=True)
     if top_k is not None:
@@ -160,15 +159,15 @@ def keep_likeliest(weights: Int[Tensor, "b n v"], top_k: int | None, top_p: floa
 def draw_noise(
     generators: torch.Generator | Sequence[torch.Generator], num_samples: int, size: tuple[int, int, int]
 ) -> tuple[Int[Tensor, "b s n g"], Float[Tensor, "b s n"]]:
-    """All that a decoding leaves to chance, on the CPU: draws for each sub-code, and uniform noise for each place.
+    """Draw the random numbers of a decoding on the CPU: integers for each sub-code and uniform noise for each place.
 
-    A sample's come from its own generator, always as many, whatever the samples beside it need.
+    Each sample draws from its own generator, always the same amount, independent of the other samples.
 
     Args:
-        size: passes, places and sub-codes.
+        size: numbers of passes, places and sub-codes.
 
     Raises:
-        ValueError: a generator on another device, or not one for each sample.
+        ValueError: if a generator is on another device, or if there is not one for each sample.
     """
     one_each = sample_generators(num_samples, generators=generators)
     draws = [torch.randint(2**DRAW_BITS, size, generator=generator) for generator in one_each]
@@ -189,7 +188,9 @@ def _check_settings(num_steps: int, temperature: float, top_k: int | None, top_p
 def _check_codes(codes: Tensor, condition_codes: Tensor | None, mask_id: int, group_bits: tuple[int, ...]) -> None:
     check_integers("codes", codes, mask_id)
     if mask_id < 2 ** sum(group_bits):
-        raise ValueError(f"mask_id must be no code of {sum(group_bits)} bits, got {mask_id}")
+        raise ValueError(
+            f"mask_id must be at least {2 ** sum(group_bits)}, as codes have {sum(group_bits)} bits, got {mask_id}"
+        )
     if condition_codes is None:
         return
     check_integers("condition_codes", condition_codes, mask_id)

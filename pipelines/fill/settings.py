@@ -43,7 +43,7 @@ class DecodingSettings:
         for name in ("guidance_scale", "choice_temperature"):
             value = getattr(self, name)
             if value is not None and not (value >= 0 and math.isfinite(value)):
-                raise ValueError(f"{name} must be finite and not negative, got {value}")
+                raise ValueError(f"{name} must be finite and at least 0, got {value}")
         if not (self.temperature > 0 and math.isfinite(self.temperature)):
             raise ValueError(f"temperature must be positive and finite, got {self.temperature}")
         if self.top_k is not None:

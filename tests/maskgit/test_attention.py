@@ -138,7 +138,7 @@ def test_half_precision_is_turned_in_single(attention: Attention, turns: Tensor)
 
 
 def test_what_only_the_librarys_layers_do_is_refused(config: MaskGitConfig) -> None:
-    with pytest.raises(TypeError, match="knows no mask"):
+    with pytest.raises(TypeError, match="does not support mask"):
         make_encoder(config)(torch.randn(1, 3, config.width), mask=torch.ones(1, 3, dtype=torch.bool))
 
 

@@ -86,7 +86,7 @@ def test_losses_that_do_not_match_the_weights_are_refused() -> None:
     losses = dict.fromkeys(("masked_code", "refined_code", "reconstructed_code"), torch.zeros(()))
 
     for name in losses:
-        with pytest.raises(ValueError, match="do not match the weights"):
+        with pytest.raises(ValueError, match="losses and weights must have the same names"):
             weighted_sum({other: loss for other, loss in losses.items() if other != name}, MaskGitLossWeights())
-    with pytest.raises(ValueError, match="do not match the weights"):
+    with pytest.raises(ValueError, match="losses and weights must have the same names"):
         weighted_sum(losses | {"other": torch.zeros(())}, MaskGitLossWeights())

@@ -369,7 +369,7 @@ def test_codes_of_wrong_type_or_shape_are_refused(maskgit: MaskGit, config: Mask
 
     with pytest.raises(ValueError, match="codes must be integers"):
         objective(codes.float(), labels)
-    with pytest.raises(ValueError, match=r"condition_codes must be of the shape of the codes, \(2, 3, 2, 4\), got"):
+    with pytest.raises(ValueError, match=r"condition_codes must have the shape of codes, \(2, 3, 2, 4\), got"):
         objective(codes, labels, condition_codes=codes[:, :1])
 
 

@@ -156,7 +156,7 @@ def test_the_gumbel_noise_has_its_mean_and_spread_and_is_finite() -> None:
 
 @pytest.mark.parametrize("choice_temperature", [-1.0, math.inf, math.nan])
 def test_a_noise_that_cannot_be_is_refused(choice_temperature: float) -> None:
-    message = f"choice_temperature must be finite and not negative, got {choice_temperature}"
+    message = f"choice_temperature must be finite and at least 0, got {choice_temperature}"
 
     with pytest.raises(ValueError, match=message):
         ConfidenceOrder(choice_temperature)

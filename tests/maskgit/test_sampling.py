@@ -607,9 +607,9 @@ def test_the_choice_temperature_brings_chance_into_the_order() -> None:
         ({"top_p": 1.5}, r"top_p must be in \(0, 1\], got 1.5"),
         ({"mask_id": 31}, "codes must be in"),
         ({"condition_codes": torch.full((2, 1, 2, 2), 33)}, r"condition_codes must be in \[0, 32\], got .* 33"),
-        ({"group_bits": (3, 3)}, "mask_id must be no code of 6 bits, got 32"),
-        ({"group_bits": (2, 3)}, r"need \[4, 8\] logits, got \[8, 4\]"),
-        ({"group_bits": (5,)}, r"need \[32\] logits, got \[8, 4\]"),
+        ({"group_bits": (3, 3)}, "mask_id must be at least 64, as codes have 6 bits, got 32"),
+        ({"group_bits": (2, 3)}, r"require \[4, 8\] logits, got \[8, 4\]"),
+        ({"group_bits": (5,)}, r"require \[32\] logits, got \[8, 4\]"),
         ({"generators": seeded(1)}, "one for each of 2 samples; got 1"),
     ],
 )
@@ -634,10 +634,10 @@ def test_a_model_that_has_diverged_is_named(value: float) -> None:
             second[:, -1, 2] = value
         return first, second
 
-    with pytest.raises(ValueError, match="NaN or infinity, or nothing but -inf"):
+    with pytest.raises(ValueError, match="logits must be finite, got NaN or infinity, or only -inf"):
         decode(diverged, torch.full((1, 1, 2, 2), MASK))
 
 
 def test_a_critic_that_has_diverged_is_named() -> None:
-    with pytest.raises(ValueError, match="CriticOrder puts codes in an order by NaN"):
+    with pytest.raises(ValueError, match="scores of CriticOrder must be numbers, got NaN"):
         decode(wavering, torch.full((1, 1, 2, 2), MASK), order=CriticOrder(lambda codes: moody(codes) * math.nan))
