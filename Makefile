@@ -1,6 +1,7 @@
 # make demo    train both stages briefly on the clips that ship with the package, then generate a video
 # make test    every test
 # make check   format, lint, types and import rules
+# make test-newest  every test with the newest versions of all libraries, in .venv-newest
 # make clean   remove caches and build leftovers; .venv and the results of runs stay
 #
 # Each makes .venv when it is missing, with the versions of constraints.txt.
@@ -12,7 +13,7 @@ started := $(shell date +%s)
 # Compiling all that pip installs takes longer than installing it, so each module is compiled when it is first imported.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test check clean
+.PHONY: help demo test test-newest check clean
 .NOTPARALLEL:
 
 help:
@@ -27,6 +28,12 @@ demo: .venv/.runtime
 # One thread for each of the two workers: two would fight over the cores of a small machine.
 test: .venv/.dev
 	OMP_NUM_THREADS=1 .venv/bin/pytest -n 2 $(ARGS)
+
+# Without constraints.txt: what a user gets who installs the package today.
+test-newest:
+	@$(PYTHON) -m venv --clear .venv-newest
+	.venv-newest/bin/python -m pip --disable-pip-version-check -qq install -e '.[dev]'
+	OMP_NUM_THREADS=1 .venv-newest/bin/pytest -n 2 $(ARGS)
 
 # pyright and import-linter see the folders as sub-packages through the symlinks in .links.
 check: .venv/.dev

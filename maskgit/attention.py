@@ -1,5 +1,6 @@
 """Attention with rotary positions and normalized queries and keys, and the encoder built from it."""
 
+import warnings
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -7,11 +8,15 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Complex, Float
 from torch import Tensor, nn
-from x_transformers import Attention as LibraryAttention
-from x_transformers import Encoder
-from x_transformers.x_transformers import LayerNorm as LibraryLayerNorm
 
 from .config import MaskGitConfig
+
+with warnings.catch_warnings():
+    # The library scripts a function when it is imported, which torch deprecates under several warning classes.
+    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")
+    from x_transformers import Attention as LibraryAttention
+    from x_transformers import Encoder
+    from x_transformers.x_transformers import LayerNorm as LibraryLayerNorm
 
 
 class Attention(nn.Module):

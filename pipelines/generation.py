@@ -23,13 +23,18 @@ from .saved_pipeline import SavedPipeline
 from .tokenization import TokenizationPipeline
 
 
-class VideoGenerationPipeline(SavedPipeline, TokenizationPipeline):
+class VideoGenerationPipeline(SavedPipeline):
     """Both halves of the model and the names of its labels, from one folder.
 
     The folder holds `model_index.json`, `tokenizer/`, `maskgit/` and model cards.
     """
 
-    @torch.inference_mode()
+    @property
+    def tokenization(self) -> TokenizationPipeline:
+        """Pipeline of the tokenizer alone: `tokenize`, `detokenize` and `reconstruct` whole videos and files."""
+        return TokenizationPipeline(self.tokenizer)
+
+    @torch.no_grad()
     def generate(
         self,
         num_frames: int | None = None,

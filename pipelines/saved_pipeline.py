@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
-
-import torch
+from typing import Self
 
 from ..files import write_json
 from ..hub import fetch
@@ -12,11 +10,12 @@ from ..maskgit import MaskGit
 from ..model_card import write_card
 from ..pretrained import FORMAT_VERSION, Shareable, read_header
 from ..tokenizer import VideoTokenizer
+from .movable import Movable
 
 INDEX_NAME = "model_index.json"
 
 
-class SavedPipeline(Shareable):
+class SavedPipeline(Shareable, Movable):
     """Tokenizer, transformer and the names of the labels: what a pipeline's folder holds.
 
     The folder holds `model_index.json`, `tokenizer/`, `maskgit/` and model cards.
@@ -96,13 +95,6 @@ class SavedPipeline(Shareable):
             "codebook size": f"{self.tokenizer.codebook_size:,}",
         }
 
-    def to(self, *args: Any, **kwargs: Any) -> Self:
-        """Move both halves to a device and to a floating point type; takes what `torch.nn.Module.to` takes."""
-        self.tokenizer.to(*args, **kwargs)
-        self.maskgit.to(*args, **kwargs)
-        return self
-
-    @property
-    def device(self) -> torch.device:
-        """Where the transformer lives."""
-        return next(self.maskgit.parameters()).device
+    def models(self) -> tuple[VideoTokenizer, MaskGit]:
+        """Return tokenizer and transformer."""
+        return self.tokenizer, self.maskgit

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from .movable import Movable
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
@@ -21,7 +23,7 @@ class TextContext(NamedTuple):
     """True where there is no embedding; everywhere for an empty text, which then counts as none."""
 
 
-class T5TextEncoder:
+class T5TextEncoder(Movable):
     """The encoder of a frozen T5: an embedding for each token of a text, and of its end.
 
     Needs the extra `text`: transformers and sentencepiece.
@@ -70,10 +72,9 @@ class T5TextEncoder:
         """Channels of the embeddings, to be `dim_context` of the transformer."""
         return self.model.config.d_model
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
-        """Move to a device and to a floating point type."""
-        self.model.to(device=device, dtype=dtype)  # its types lose `self`  # pyright: ignore[reportCallIssue]
-        return self
+    def models(self) -> "tuple[T5EncoderModel]":
+        """Return the encoder."""
+        return (self.model,)
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> TextContext:

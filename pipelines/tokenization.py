@@ -15,6 +15,7 @@ from .media.pictures import save_pieces
 from .media.video_files import DEFAULT_FPS, check_ending
 from .media.video_like import VideoLike
 from .media.video_source import VideoSource
+from .movable import Movable
 from .saved_pipeline import INDEX_NAME
 from .streams import MeanSquaredError, decode_pieces, encode_pieces, reconstruct_pieces
 
@@ -34,7 +35,7 @@ class WrittenVideo(NamedTuple):
     """Of a reconstruction, over all its frames, in decibels."""
 
 
-class TokenizationPipeline:
+class TokenizationPipeline(Movable):
     """Videos to codes and back, in files and in memory, of any length.
 
     Videos run through the tokenizer piece by piece, with a state that runs through the whole video: the result is that
@@ -49,8 +50,6 @@ class TokenizationPipeline:
         piece_frames: frames that are in memory at once.
         progress: show a progress bar.
     """
-
-    tokenizer: VideoTokenizer
 
     def __init__(self, tokenizer: VideoTokenizer) -> None:
         self.tokenizer = tokenizer.eval()
@@ -67,10 +66,9 @@ class TokenizationPipeline:
         is_pipeline = (folder / INDEX_NAME).is_file()
         return cls(VideoTokenizer.from_pretrained(folder, subfolder="tokenizer" if is_pipeline else ""))
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
-        """Move the tokenizer to a device and to a floating point type."""
-        self.tokenizer.to(device=device, dtype=dtype)
-        return self
+    def models(self) -> tuple[VideoTokenizer]:
+        """Return the tokenizer."""
+        return (self.tokenizer,)
 
     def tokenize(
         self,

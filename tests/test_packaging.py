@@ -157,3 +157,20 @@ def test_the_installed_wheel_takes_the_first_steps_of_the_demo_preset(wheel: Pat
     assert finished.returncode == 0, finished.stderr
     assert "step 2, held out: psnr" in finished.stderr
     assert (tmp_path / "outputs" / "tokenizer" / "tokenizer" / "model.safetensors").is_file()
+
+
+def test_importing_everything_warns_of_nothing() -> None:
+    """Warnings of a library at its import would reach users of every program, and break those who make them errors."""
+    program = "import magvit2_pytorch.pipelines, magvit2_pytorch.maskgit, magvit2_pytorch.tokenizer"
+    result = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, cwd=ROOT)
+
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_library_whose_insides_are_replaced_has_an_upper_bound() -> None:
+    requirements = {
+        requirement.name: requirement for requirement in map(Requirement, PYPROJECT["project"]["dependencies"])
+    }
+
+    for name in ("accelerate", "x-transformers", "vector-quantize-pytorch"):
+        assert any(specifier.operator == "<" for specifier in requirements[name].specifier), name

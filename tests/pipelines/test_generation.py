@@ -265,3 +265,29 @@ def test_another_transformers_weights_are_refused(pipeline: VideoGenerationPipel
 
     with pytest.raises(ValueError, match="weights of this MaskGit"):
         VideoGenerationPipeline.from_pretrained(tmp_path)
+
+
+def test_results_are_ordinary_tensors_to_write_into_and_to_train_on(pipeline: VideoGenerationPipeline) -> None:
+    output = pipeline.generate(labels="left", seed=0, progress=False)
+    videos = [
+        output.videos,
+        pipeline.tokenization.reconstruct(output.videos, progress=False),
+        pipeline.tokenization.detokenize(pipeline.tokenization.tokenize(output.videos, progress=False), progress=False),
+    ]
+
+    for video in videos:
+        video[:, :, 0] = 0.5
+        layer = torch.nn.Conv3d(3, 1, 1)
+        layer(video).sum().backward()
+        assert layer.weight.grad is not None
+    output.codes[:] = 0
+
+
+def test_one_signature_moves_and_casts_every_pipeline(pipeline: VideoGenerationPipeline) -> None:
+    for one in (pipeline, pipeline.tokenization):
+        for move in ({"dtype": torch.float64}, {"device": "cpu", "dtype": torch.float32}):
+            assert one.to(**move) is one
+            assert {parameter.dtype for model in one.models() for parameter in model.parameters()} == {move["dtype"]}
+        one.to("cpu").to(torch.bfloat16)
+        assert {parameter.dtype for model in one.models() for parameter in model.parameters()} == {torch.bfloat16}
+        assert one.device == torch.device("cpu")

@@ -205,7 +205,7 @@ def test_a_layer_that_keeps_every_frame_is_named_where_there_are_many(
 def test_codes_of_another_tokenizer_are_refused(
     tokenization: TokenizationPipeline, pipeline: VideoGenerationPipeline, tmp_path: Path
 ) -> None:
-    codes = pipeline.tokenize(torch.rand(3, 5, 16, 16), progress=False)
+    codes = pipeline.tokenization.tokenize(torch.rand(3, 5, 16, 16), progress=False)
 
     with pytest.raises(ValueError, match="another tokenizer"):
         tokenization.detokenize(codes, output=tmp_path / "a.mp4", progress=False)

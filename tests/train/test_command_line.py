@@ -171,7 +171,7 @@ def test_tasks_have_one_written_form() -> None:
     for text in ("", "class_generation:", "class_generation:two", "class_generation 2", "class_generation,"):
         with pytest.raises(ValueError, match=r"tasks are written TASK\[:WEIGHT\]"):
             parse_tasks(text)
-    with pytest.raises(ValueError, match="did you mean 'class_generation'.* Allowed: frame_prediction, "):
+    with pytest.raises(ValueError, match=r"did you mean 'class_generation'.* Allowed: frame_prediction, "):
         parse_tasks("class_generatoin:2")
     with pytest.raises(ValueError, match="each task can be in a mix once, got class_generation 2 times"):
         parse_tasks("class_generation,class_generation:2")

@@ -1,0 +1,31 @@
+"""What pipelines and text encoders share: moving their models to a device or a floating point type."""
+
+from collections.abc import Iterable
+from typing import Self
+
+import torch
+from torch import nn
+
+
+class Movable:
+    """Base of objects that hold models which move together."""
+
+    def models(self) -> Iterable[nn.Module]:
+        """Return the models that `to` moves. The device is the last one's."""
+        raise NotImplementedError
+
+    def to(
+        self, device: torch.device | str | int | torch.dtype | None = None, dtype: torch.dtype | None = None
+    ) -> Self:
+        """Move to a device, cast to a floating point type, or both, in place: `to("cuda")`, `to(torch.bfloat16)`."""
+        if isinstance(device, torch.dtype):
+            device, dtype = None, device
+        for model in self.models():
+            model.to(device=device, dtype=dtype)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the model."""
+        *_, last = self.models()
+        return next(last.parameters()).device
