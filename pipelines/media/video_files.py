@@ -1,5 +1,6 @@
 """Video files in and out, frame by frame. Videos in files and here are in [0, 1]."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
@@ -16,7 +17,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ...files import check_result_file, written_whole
-from .decoding import DecodingError, decode_frames
+from .decoding import open_frames
+from .frame_reader import DecodingError
 from .gif_files import MOST_FRAMES_PER_SECOND, gif_writer
 
 ANIMATIONS = (".mp4", ".gif")
@@ -24,22 +26,31 @@ STILLS = (".png", ".jpg", ".jpeg")
 DEFAULT_FPS = 12.0
 """Frames per second of a file whose video comes from none."""
 
+logger = logging.getLogger(__name__)
+
 WriteFrames = Callable[[UInt8[np.ndarray, "_ H W 3"]], None]
 WriteFrame = Callable[[UInt8[np.ndarray, "H W 3"]], None]
 
 
 def iterate_frames(path: str | Path) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    """The frames of a video, animation or image, one by one in order from the start, as they are shown.
+    """Yield the frames of a video, animation or image, one by one in order from the start, as a player shows them.
+
+    A damaged file yields the frames that can be decoded; a warning is logged that says what is missing.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it cannot be read as a video or an image; frames before a damage have been given by then.
+        FileNotFoundError: if there is no such file.
+        ValueError: if it cannot be read as a video or an image.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is a folder, not a file" if path.is_dir() else f"there is no file {path}")
     try:
-        yield from decode_frames(path)
+        with open_frames(path) as reader:
+            try:
+                yield from reader
+            finally:
+                if reader.lost:
+                    logger.warning("%s: %s", path, reader.lost)
     except DecodingError as error:
         raise ValueError(f"{path} cannot be read as a video or an image ({error})") from error
 

@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .decoding import DecodingError, probe
+from .decoding import probe
+from .frame_reader import DecodingError
 from .video_files import iterate_video
 from .video_like import VideoLike, as_videos
 

@@ -8,24 +8,29 @@ import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from jaxtyping import Int, UInt8
 from tqdm import tqdm
 
-from ...pipelines.media.decoding import DecodingError, decode_frames
+from ...pipelines.media.decoding import open_frames
+from ...pipelines.media.frame_reader import DecodingError
 from ...pipelines.media.resizing import resize, stored_size
 from .cuts import find_cuts, thumbnail
 from .windows import Timeline
 
-FORMAT_VERSION = 1  # part of every key: raise it when the same file would be stored differently
+FORMAT_VERSION = 2  # part of every key: raise it when the same file would be stored differently
 FRAMES_PER_SHARD = 1024
 LONGEST_SIDE = 32  # times the short one; a line of pixels, blown up to the resolution, would fill the memory
+
+MANY_PIXELS = 2**24
+LARGE_FRAMES = Lock()  # files with more pixels in a frame are decoded one at a time
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +51,7 @@ class Decoded:
     height: int
     width: int
     cuts: tuple[int, ...]
-    damage: str | None = None  # why decoding ended before the file did
+    damage: str | None = None  # what is missing or wrong
 
 
 @dataclass(frozen=True)
@@ -108,8 +113,7 @@ def store_videos(
         if video is None:
             raise RuntimeError(f"{folders[file.name]} was removed while it was being used")
         if video.decoded.damage is not None:
-            frames = f"its first {video.decoded.num_frames} frames"
-            logger.warning("kept only %s of %s: %s", frames, file.path, video.decoded.damage)
+            logger.warning("%s: %s", file.path, video.decoded.damage)
         stored[file.name] = video
     return stored
 
@@ -180,18 +184,20 @@ def whole_or_nothing(folder: Path) -> Iterator[Path]:
 
 
 def write_frames(path: Path, folder: Path, resolution: int) -> Decoded:
-    """Shards, moments and cuts of the frames of a file, up to its end or to where it is damaged."""
+    """Write the shards and moments of all frames of a file that can be decoded, and find its cuts.
+
+    Frames on both sides of missing ones are not shown together: there is a cut, too.
+    """
     shard: list[UInt8[np.ndarray, "h w 3"]] = []
     thumbnails, moments = [], []
     size: tuple[int, int] | None = None
-    damage: str | None = None
 
     def write_shard() -> None:
         np.save(folder / shard_name((len(thumbnails) - 1) // FRAMES_PER_SHARD), np.stack(shard))
         shard.clear()
 
-    try:
-        for picture in decode_frames(path):
+    with open_frames(path) as reader, LARGE_FRAMES if reader.frame_pixels > MANY_PIXELS else nullcontext():
+        for picture in reader:
             height, width, _ = picture.shape
             if max(height, width) > LONGEST_SIDE * min(height, width):
                 raise DecodingError(
@@ -205,11 +211,11 @@ def write_frames(path: Path, folder: Path, resolution: int) -> Decoded:
             moments.append((values.sum(), np.square(values).sum()))
             if len(shard) == FRAMES_PER_SHARD:
                 write_shard()
-    except DecodingError as error:
-        damage = str(error)
+        gaps, damage = reader.gaps, reader.lost
     if size is None:
-        raise DecodingError(damage or "no frames")
+        raise DecodingError("it holds no frame")
     if shard:
         write_shard()
     np.save(folder / "moments.npy", np.array(moments))
-    return Decoded(len(thumbnails), size[0], size[1], tuple(find_cuts(np.stack(thumbnails))), damage)
+    cuts = tuple(sorted({*find_cuts(np.stack(thumbnails)), *gaps}))
+    return Decoded(len(thumbnails), size[0], size[1], cuts, damage)

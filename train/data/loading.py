@@ -227,5 +227,6 @@ def fingerprint(config: DataConfig, sources: Sequence[str]) -> str:
     left_out = {"path", "cache_dir", *([] if config.image_ratio else ["image_ratio"])}  # 0 was no setting once
     settings = {name: value for name, value in asdict(config).items() if name not in left_out}
     kind = config.path if config.path in (MOVING_SHAPES, SHIPPED_CLIPS) else "folder"
-    content = json.dumps([FORMAT_VERSION, kind, settings, *sources])
+    version = FORMAT_VERSION if kind == "folder" else 1  # the frames of the others have never changed
+    content = json.dumps([version, kind, settings, *sources])
     return hashlib.sha256(content.encode()).hexdigest()

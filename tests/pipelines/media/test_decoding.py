@@ -1,11 +1,18 @@
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from magvit2_pytorch.pipelines.media.decoding import PICTURE_ENDINGS, DecodingError, decode_frames
+from magvit2_pytorch.pipelines.media.decoding import PICTURE_ENDINGS, is_picture, open_frames
+from magvit2_pytorch.pipelines.media.frame_reader import DecodingError
+
+
+def decode_frames(path: Path) -> Iterator[np.ndarray]:
+    with open_frames(path) as reader:
+        yield from reader
 
 
 def test_frames_come_in_order_and_unchanged(tmp_path: Path, write_video, noise) -> None:
@@ -27,7 +34,7 @@ def test_frames_stored_out_of_order_are_shown_in_order(tmp_path: Path, write_vid
     assert np.abs(np.array(shown) - levels).max() < 2.5
 
 
-def test_frames_before_the_damage_are_good(tmp_path: Path, write_video, noise) -> None:
+def test_frames_on_both_sides_of_the_damage_are_read(tmp_path: Path, write_video, noise) -> None:
     frames = noise(10)
     path = write_video(tmp_path / "a.mov", frames, "png", "rgb24")
     content = bytearray(path.read_bytes())
@@ -35,11 +42,12 @@ def test_frames_before_the_damage_are_good(tmp_path: Path, write_video, noise) -
     content[places[6] : places[6] + 12] = bytes(12)
     path.write_bytes(content)
 
-    decoded = []
-    with pytest.raises(DecodingError, match="Invalid data"):
-        decoded.extend(decode_frames(path))
+    with open_frames(path) as reader:
+        decoded = list(reader)
 
-    assert np.array_equal(np.stack(decoded), frames[:6])
+    assert np.array_equal(np.stack(decoded), np.delete(frames, 6, axis=0))
+    assert reader.gaps == [6]
+    assert (reader.lost or "").startswith("9 of 10 frames can be read")
 
 
 def test_a_file_without_video_is_refused(tmp_path: Path) -> None:
@@ -85,11 +93,12 @@ def saved(path: Path, image: Image.Image, **options) -> Path:
 def test_a_picture_is_a_video_of_one_frame(tmp_path: Path, noise, ending: str) -> None:
     (pixels,) = noise(1)
     options = {".webp": {"lossless": True}, ".jpg": {"quality": 100}, ".jpeg": {"quality": 100}}.get(ending, {})
-    smooth = pixels if ending not in (".jpg", ".jpeg") else np.full_like(pixels, (200, 90, 30))
+    is_lossy = ending in (".jpg", ".jpeg", ".avif")
+    smooth = np.full_like(pixels, (200, 90, 30)) if is_lossy else pixels
 
     (frame,) = decode_frames(saved(tmp_path / f"a{ending.upper()}", Image.fromarray(smooth), **options))
 
-    assert np.abs(frame.astype(int) - smooth).max() <= (2 if ending in (".jpg", ".jpeg") else 0)
+    assert np.abs(frame.astype(int) - smooth).max() <= (2 if is_lossy else 0)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "LAB"])
@@ -145,16 +154,32 @@ def test_a_turned_picture_is_shown_upright(tmp_path: Path, noise, ending: str) -
     assert np.array_equal(frame, np.rot90(pixels, k=-1))
 
 
-@pytest.mark.parametrize("ending", [".png", ".tif", ".webp"])
-def test_of_several_pictures_in_a_file_the_first_is_taken(tmp_path: Path, noise, ending: str) -> None:
+def test_of_several_pages_the_first_is_read_and_the_others_are_counted(tmp_path: Path, noise) -> None:
     first, second = (Image.fromarray(noise(1, seed=seed)[0]) for seed in range(2))
+    first.save(tmp_path / "a.tif", save_all=True, append_images=[second])
+
+    with open_frames(tmp_path / "a.tif") as reader:
+        (frame,) = reader
+
+    assert np.array_equal(frame, np.asarray(first))
+    assert reader.lost == "the first of 2 pages is used"
+
+
+@pytest.mark.parametrize("ending", [".png", ".apng", ".webp", ".gif", ".avif"])
+def test_the_frames_of_an_animated_picture_are_a_video(tmp_path: Path, ending: str) -> None:
+    levels = [10, 90, 170, 250]
+    first, *others = (Image.new("RGB", (16, 12), (level, 0, 0)) for level in levels)
     options = {"lossless": True} if ending == ".webp" else {}
+    path = saved(tmp_path / f"a{ending}", first, save_all=True, append_images=others, duration=80, **options)
 
-    frames = list(
-        decode_frames(saved(tmp_path / f"a{ending}", first, save_all=True, append_images=[second], **options))
-    )
+    with open_frames(path) as reader:
+        frames = list(reader)
 
-    assert np.array_equal(np.stack(frames), np.asarray(first)[None])
+    assert not is_picture(path)
+    assert [frame.shape for frame in frames] == [(12, 16, 3)] * 4
+    assert np.abs([int(frame[5, 5, 0]) - level for frame, level in zip(frames, levels, strict=True)]).max() <= 3
+    assert reader.fps == pytest.approx(12.5)
+    assert reader.lost is None
 
 
 @pytest.mark.parametrize("ending", [".png", ".jpg", ".webp", ".bmp", ".tif"])

@@ -1,0 +1,71 @@
+"""Pictures and animated WebP by Pillow, which knows how cameras mark a turned picture."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+
+from .frame_reader import DecodingError, FrameReader, check_pixels
+from .structure import webp_durations
+
+PICTURE_ERRORS = (
+    *(OSError, EOFError, SyntaxError, ValueError),
+    *(Image.DecompressionBombError, Image.DecompressionBombWarning),
+)
+
+
+class PictureReader(FrameReader):
+    """A picture as a video of one frame, or an animated WebP.
+
+    Of several pictures in another file the first is used: the others may be thumbnails, depth maps or pages.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self.image = Image.open(path)
+            durations = webp_durations(path)
+        except PICTURE_ERRORS as error:
+            raise DecodingError(str(error)) from error
+        self.frame_pixels = check_pixels(self.image.height, self.image.width)
+        self.num_frames = len(durations) or 1
+        if self.num_frames > 1 and sum(durations):
+            self.fps = 1000 * len(durations) / sum(durations)
+        self.num_pages = getattr(self.image, "n_frames", 1) if self.image.format == "TIFF" else 1
+        self.damage: str | None = None
+
+    def __iter__(self) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
+        for number in range(self.num_frames):
+            try:
+                self.image.seek(number)
+                frame = np.asarray(to_rgb(ImageOps.exif_transpose(self.image)))
+            except PICTURE_ERRORS as error:
+                if number == 0:
+                    raise DecodingError(str(error)) from error
+                self.damage = f"{number} of {self.num_frames} frames can be read ({error})"
+                return
+            yield frame
+
+    @property
+    def lost(self) -> str | None:
+        return self.damage or (f"the first of {self.num_pages} pages is used" if self.num_pages > 1 else None)
+
+    def close(self) -> None:
+        self.image.close()
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert a picture of any mode to eight bits for each of three colours; transparent parts become white.
+
+    Raises:
+        ValueError: if the range of the values is unknown; conversion would cut off what lies above 255.
+    """
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode} have no fixed range")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return image.convert("RGB")

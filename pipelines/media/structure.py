@@ -1,0 +1,199 @@
+"""Walks over the elements of container files: where a file was cut off, or where its structure is damaged.
+
+Decoders skip over such places silently. Elements are not interpreted beyond their lengths.
+"""
+
+import re
+from collections.abc import Callable
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+
+import numpy as np
+
+GIF_CONTROL = re.compile(rb"\x00!\xf9\x04....\x00[,!]", re.DOTALL)
+HEAD_BYTES = 24
+"""Enough for the header of any element."""
+END = 0
+DAMAGED = -1
+Step = Callable[[bytes, int], int]
+"""Gets the first bytes of an element and the number of bytes to the end of the file.
+
+Returns the distance to the next element, END after the last one, or DAMAGED.
+"""
+
+
+def break_of(path: Path, container: str) -> str | None:
+    """Return what is wrong with the structure of a file, None if nothing is or its container is unknown.
+
+    Args:
+        container: name of the format by FFmpeg.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if container == "mpegts":
+            return break_of_packets(file.read(HEAD_BYTES * 32), path)
+        if container == "gif":
+            with mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+                return break_of_gif(content)
+        if container not in STEPS or (container == "mpeg" and file.read(4) != b"\0\0\1\xba"):
+            return None
+        step, at = STEPS[container]
+        while at < size:
+            file.seek(at)
+            distance = step(file.read(HEAD_BYTES), size - at)
+            if distance == END:
+                return None
+            if distance == DAMAGED:
+                return damaged(at, size)
+            at += distance
+    return cut_off(size) if at > size or container == "apng" else None
+
+
+def cut_off(size: int) -> str:
+    return f"the file is cut off at byte {size:,}"
+
+
+def damaged(at: int, size: int) -> str:
+    return f"the file is damaged at byte {at:,} of {size:,}"
+
+
+def riff_step(head: bytes, left: int) -> int:
+    """AVI and WebP. Lists are entered."""
+    name, length = head[:4], int.from_bytes(head[4:8], "little")
+    if not name.isascii() or not name.decode().isprintable():
+        return DAMAGED
+    if name == b"RIFF" and 8 + length > left:
+        return left + 1
+    return 12 if name in (b"RIFF", b"LIST") else 8 + length + length % 2
+
+
+def box_step(head: bytes, left: int) -> int:
+    """MP4 and QuickTime."""
+    length, name = int.from_bytes(head[:4]), head[4:8]
+    if not name.isascii() or not name.decode().isprintable():
+        return DAMAGED
+    if length == 0:
+        return END  # it reaches to the end of the file
+    length = int.from_bytes(head[8:16]) if length == 1 else length
+    return length if length >= 8 else DAMAGED
+
+
+def png_step(head: bytes, left: int) -> int:
+    length, name = int.from_bytes(head[:4]), head[4:8]
+    if name == b"IEND":
+        return END
+    return 12 + length if name.isalpha() else DAMAGED
+
+
+def flv_step(head: bytes, left: int) -> int:
+    return 15 + int.from_bytes(head[1:4]) if head[0] & 0x1F in (8, 9, 18) else DAMAGED
+
+
+def asf_step(head: bytes, left: int) -> int:
+    length = int.from_bytes(head[16:24], "little")
+    return length if length >= 24 else DAMAGED
+
+
+def ps_step(head: bytes, left: int) -> int:
+    """MPEG program streams."""
+    if head[:3] != b"\0\0\1":
+        return DAMAGED
+    match head[3]:
+        case 0xB9:
+            return 4
+        case 0xBA:
+            return 14 + (head[13] & 7) if len(head) > 13 and head[4] >> 6 == 1 else 12
+        case code if code > 0xBA:
+            return 6 + int.from_bytes(head[4:6])
+    return DAMAGED
+
+
+MASTERS = (b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75")
+"""Segment and Cluster of Matroska, which are entered: their lengths may be unknown."""
+ELEMENTS = tuple(
+    bytes.fromhex(name)
+    for name in (
+        *("1A45DFA3", "114D9B74", "1549A966", "1654AE6B", "1C53BB6B", "1254C367", "1043A770", "1941A469"),
+        *("E7", "A3", "A0", "A7", "AB", "5854", "AF", "EC", "BF"),
+    )
+)
+
+
+def ebml_step(head: bytes, left: int) -> int:
+    """Matroska and WebM."""
+    name = head[: max(1, 9 - head[0].bit_length())]
+    rest = head[len(name) :]
+    if name not in (*MASTERS, *ELEMENTS) or not rest or not rest[0]:
+        return DAMAGED
+    width = 9 - rest[0].bit_length()
+    bits = 7 * width
+    length = int.from_bytes(rest[:width]) & ((1 << bits) - 1)
+    is_known = length < (1 << bits) - 1
+    if name in MASTERS:
+        return left + 1 if is_known and len(name) + width + length > left else len(name) + width
+    return len(name) + width + length if is_known else DAMAGED
+
+
+STEPS: dict[str, tuple[Step, int]] = {
+    "avi": (riff_step, 0),
+    "webp": (riff_step, 0),
+    "mov,mp4,m4a,3gp,3g2,mj2": (box_step, 0),
+    "matroska,webm": (ebml_step, 0),
+    "apng": (png_step, 8),
+    "flv": (flv_step, 13),
+    "asf": (asf_step, 0),
+    "mpeg": (ps_step, 0),
+}
+
+
+def break_of_packets(head: bytes, path: Path) -> str | None:
+    """MPEG transport streams: packets of 188 bytes, of 192 on camcorders, or of 204, which start with a 0x47."""
+    for length, first in ((188, 0), (192, 4), (204, 0)):
+        if head[first::length][:3] == b"GGG":
+            break
+    else:
+        return damaged(0, path.stat().st_size)
+    content = np.memmap(path, np.uint8, mode="r")
+    num_damaged = int((content[first::length] != 0x47).sum())
+    if num_damaged:
+        return f"{num_damaged} of its packets are damaged"
+    return cut_off(len(content)) if len(content) % length else None
+
+
+def break_of_gif(content: bytes | mmap) -> str | None:
+    """The blocks of a GIF. A wrong length may swallow frames: their control blocks are then inside another block."""
+    size = len(content)
+    at, num_controls = 13 + table_length(content[10]), 0
+    while at < size:
+        kind, head = content[at : at + 1], content[at : at + 11]
+        if kind == b";":  # the end
+            is_whole = not content[at + 1 :].strip(b"\0") and num_controls >= len(GIF_CONTROL.findall(content))
+            return None if is_whole else damaged(at, size)
+        if kind not in (b",", b"!"):
+            return damaged(at, size)
+        num_controls += head[1:2] == b"\xf9"
+        at += 2 if kind == b"!" else 11 + table_length(head[9]) if len(head) == 11 else 11
+        while at < size and content[at]:
+            at += 1 + content[at]
+        at += 1
+    return cut_off(size)
+
+
+def table_length(flags: int) -> int:
+    """Bytes of the colours that may follow."""
+    return 3 * 2 ** (1 + (flags & 7)) if flags & 0x80 else 0
+
+
+def webp_durations(path: Path) -> list[int]:
+    """Milliseconds that each frame of an animated WebP is shown; none for a still one."""
+    durations, at, size = [], 0, path.stat().st_size
+    with path.open("rb") as file:
+        while at < size:
+            file.seek(at)
+            head = file.read(HEAD_BYTES)
+            if head[:4] == b"ANMF":
+                durations.append(int.from_bytes(head[20:23], "little"))
+            if (distance := riff_step(head, size - at)) <= 0:
+                break
+            at += distance
+    return durations
