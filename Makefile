@@ -1,16 +1,16 @@
-# make demo    train both stages briefly on the clips that ship with the package, then generate a video
-# make test    every test
-# make check   format, lint, types and import rules
-# make test-newest  every test with the newest versions of all libraries, in .venv-newest
-# make clean   remove caches and build leftovers; .venv and the results of runs stay
+# make demo    train both stages briefly on the shipped clips, then generate a video
+# make test    run every test
+# make check   check format, lint, types and import rules
+# make test-newest  run every test with the newest versions of all libraries
+# make clean   remove caches and build files; .venv and results of runs are kept
 #
-# Each makes .venv when it is missing, with the versions of constraints.txt.
+# Each target creates .venv if it is missing, with the versions of constraints.txt.
 
 PYTHON ?= python3
 PIP := .venv/bin/python -m pip --disable-pip-version-check -qq install --no-compile -c constraints.txt
 started := $(shell date +%s)
 
-# Compiling all that pip installs takes longer than installing it, so each module is compiled when it is first imported.
+# Compiling everything that pip installs takes longer than the installation. Modules are compiled at first import instead.
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo test test-newest check clean
@@ -25,7 +25,7 @@ demo: .venv/.runtime
 	echo "Set-up: $$set_up s. Set-up and demo: $$(( $$(date +%s) - $(started) )) s."; \
 	exit $$status
 
-# One thread for each of the two workers: two would fight over the cores of a small machine.
+# One thread per worker: more threads than cores slow each other down on a small machine.
 test: .venv/.dev
 	OMP_NUM_THREADS=1 .venv/bin/pytest -n 2 $(ARGS)
 
@@ -35,7 +35,7 @@ test-newest:
 	.venv-newest/bin/python -m pip --disable-pip-version-check -qq install -e '.[dev]'
 	OMP_NUM_THREADS=1 .venv-newest/bin/pytest -n 2 $(ARGS)
 
-# pyright and import-linter see the folders as sub-packages through the symlinks in .links.
+# The symlinks in .links show the folders to pyright and import-linter as sub-packages.
 check: .venv/.dev
 	.venv/bin/ruff format --check
 	.venv/bin/ruff check
@@ -46,7 +46,7 @@ clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-# A stamp is written last, so a set-up that broke off is begun again.
+# The stamp is written last, so an interrupted set-up starts again.
 .venv/.runtime: pyproject.toml constraints.txt
 	$(call set_up,.)
 
@@ -54,7 +54,7 @@ clean:
 	$(call set_up,.[dev])
 	@touch .venv/.runtime
 
-# torch comes before what depends on it, so that nothing can choose another one.
+# torch is installed before its dependents, so that they cannot select another version.
 define set_up
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12 ...")'
 	@echo "Setting up .venv: torch (the large part) ..."

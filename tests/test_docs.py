@@ -1,4 +1,4 @@
-"""The pages of `docs/` that show how to use tokenizer and pipeline: all that they show is run."""
+"""README and `docs/`: examples run, commands and options exist, links resolve."""
 
 import inspect
 import os
@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from magvit2_pytorch.train.tokenizer import PRESETS
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = ("tokenizer.md", "generation.md", "troubleshooting.md")
+PACKAGE_FOLDERS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"].values()
+ALL_PAGES = (*ROOT.glob("*.md"), *DOCS.glob("*.md"))
 NOT_RUN = re.compile(r"<!-- not run: (\w+) needs [^\n]* -->\n```python\n.*?```", re.DOTALL)
 SHAPE = re.compile(r"^( *(\w+) = .*)  # (\d+(?: x \d+)*)$")
 SCRIPT = "train/tokenizer.py"
@@ -132,11 +135,29 @@ def test_the_page_has_every_layer_kind_preset_and_method() -> None:
     assert {name for name in MODEL_PRESETS if f"| `{name}` |" not in text} == set()
 
 
-def test_every_link_leads_somewhere() -> None:
-    for name in PAGES:
-        for path, anchor in re.findall(r"\]\(((?!http)[^)#]*)(?:#([^)]*))?\)", page(name)):
-            target = DOCS / (path or name)
-            assert target.is_file()
-            headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE) if anchor else []
+@pytest.mark.parametrize("path", ALL_PAGES, ids=lambda path: path.name)
+def test_every_link_leads_somewhere(path: Path) -> None:
+    for name, anchor in re.findall(r"\]\(((?!http)[^)#]*)(?:#([^)]*))?\)", path.read_text()):
+        target = path.parent / (name or path.name)
+        assert target.exists()
+        headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE) if anchor else []
 
-            assert not anchor or anchor in {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in headings}
+        assert not anchor or anchor in {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in headings}
+
+
+@pytest.mark.parametrize("path", ALL_PAGES, ids=lambda path: path.name)
+def test_prose_is_wrapped_at_120_columns(path: Path) -> None:
+    prose = (line for line in path.read_text().splitlines() if not line.startswith(("|", "    ")))
+
+    assert [line for line in prose if len(line) > 120] == []
+
+
+@pytest.mark.parametrize("folder", PACKAGE_FOLDERS)
+def test_the_page_of_architecture_lists_every_module(folder: str) -> None:
+    section = re.search(rf"^### `{folder}/`$(.*?)^##", page("architecture.md"), re.MULTILINE | re.DOTALL)
+    assert section
+    first_cells = re.findall(r"^\| (`.*?`) \|", section[1], re.MULTILINE)
+
+    modules = re.findall(r"`(\w+)`", " ".join(first_cells))
+
+    assert sorted(modules) == sorted(path.stem for path in (ROOT / folder).glob("*.py") if path.stem != "__init__")
