@@ -23,18 +23,19 @@ def chosen(options: Mapping[str, T], name: str, what: str) -> T:
     return options[name]
 
 
-def whole_number(name: str, value: object, least: int) -> int:
-    """`value` as an int: Python's, or one of NumPy's or a tensor's.
+def whole_number(name: str, value: object, least: int, most: int | None = None) -> int:
+    """Return `value`, an integer of Python, NumPy or a tensor, as an int.
 
     Raises:
-        ValueError: it is no whole number, or less than `least`.
+        ValueError: if it is not an integer, is less than `least` or is greater than `most`.
     """
     try:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         raise ValueError(f"{name} must be a whole number, got {value!r}") from None
-    if isinstance(value, bool) or number < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    if isinstance(value, bool) or number < least or (most is not None and number > most):
+        allowed = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name} must be a whole number {allowed}, got {value!r}")
     return number
 
 

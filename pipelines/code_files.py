@@ -1,6 +1,5 @@
 """A video as codes, in memory or in a file: safetensors with all that it takes to make it a video again."""
 
-import hashlib
 import json
 import math
 from collections.abc import Iterator
@@ -15,9 +14,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ..configs import config_from_dict, config_to_dict
+from ..configs import config_from_dict
 from ..files import check_result_file, written_whole
-from ..tokenizer import TokenizerConfig, VideoTokenizer
+from ..tokenizer import VideoTokenizer
 
 ENDING = ".safetensors"
 FORMAT = "magvit2 codes 1"
@@ -26,8 +25,6 @@ HEADER_BYTES = 1024
 LATENT_FRAMES = 256
 """In memory at once where a file is copied."""
 NUMPY_TYPES = {"U8": "<u1", "U16": "<u2", "I32": "<i4", "I64": "<i8"}
-TRAINING_ONLY = ("image_size", "inverse_temperature", "reconstruction_loss", "loss_weights", "gradient_checkpointing")
-"""Fields of a tokenizer's config that change neither codes nor what they are decoded to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,31 +118,11 @@ class VideoCodes:
                 f"these codes are of a tokenizer with {self.info.codebook_size} codes, "
                 f"this one has {tokenizer.codebook_size}"
             )
-        if self.info.tokenizer != (here := fingerprint(tokenizer)):
+        if self.info.tokenizer != (here := tokenizer.fingerprint()):
             raise ValueError(
                 f"these codes are of another tokenizer (fingerprint {self.info.tokenizer}, this one has {here}), "
                 "and would be another video here"
             )
-
-
-def fingerprint(tokenizer: VideoTokenizer) -> str:
-    """Digest of what codes and their decoding depend on.
-
-    Weights count as rounded to bfloat16, so that a tokenizer is the same in float32 and in bfloat16 (not in float16);
-    of the config only what is not the default, so that fields of later versions change nothing.
-    """
-    default = config_to_dict(TokenizerConfig())
-    config = {
-        name: value
-        for name, value in config_to_dict(tokenizer.config).items()
-        if name not in TRAINING_ONLY and value != default[name]
-    }
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
-    for name, value in sorted(tokenizer.state_dict().items()):
-        digest.update(f"{name} {tuple(value.shape)}".encode())
-        rounded = value.detach().to("cpu", torch.bfloat16).contiguous()
-        digest.update(rounded.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 class CodeFileWriter:

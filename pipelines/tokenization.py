@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..hub import fetch
 from ..tokenizer import VideoTokenizer
-from .code_files import CodesInfo, VideoCodes, check_code_ending, code_file_writer, fingerprint
+from .code_files import CodesInfo, VideoCodes, check_code_ending, code_file_writer
 from .media.pictures import save_pieces
 from .media.video_files import DEFAULT_FPS, check_ending
 from .media.video_like import VideoLike
@@ -241,7 +241,7 @@ class TokenizationPipeline(Movable):
             width=source.width,
             fps=source.fps,
             codebook_size=self.tokenizer.codebook_size,
-            tokenizer=fingerprint(self.tokenizer),
+            tokenizer=self.tokenizer.fingerprint(),
         )
 
 

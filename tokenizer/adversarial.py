@@ -65,7 +65,7 @@ def r1_penalty(real_logits: Logits, real: Float[Tensor, "b c T H W"]) -> Float[T
     Args:
         real: what the logits were computed from; requires a gradient.
     """
-    (gradient,) = torch.autograd.grad(real_logits.mean() * len(real), real, create_graph=True)
+    (gradient,) = torch.autograd.grad(real_logits.mean() * real.shape[0], real, create_graph=True)
     return reduce(gradient.square(), "b c T H W -> b", "sum").mean()
 
 
@@ -129,8 +129,8 @@ class DiscriminatorObjective(nn.Module):
         self.weights = [config.weight for config in configs]
         self.two_sides = ADVERSARIAL_LOSSES[loss]
         self.lecam_decay = lecam_decay
-        self.register_buffer("real_average", torch.zeros(len(configs)))
-        self.register_buffer("fake_average", torch.zeros(len(configs)))
+        self.register_buffer("real_average", torch.zeros(len(configs), dtype=torch.float32))
+        self.register_buffer("fake_average", torch.zeros(len(configs), dtype=torch.float32))
         self.register_buffer("num_averaged", torch.tensor(0))
 
     def forward(

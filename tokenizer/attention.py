@@ -16,6 +16,9 @@ from .rotary import rotate
 
 HEAD_SIZE = 32
 
+Rows = Float[Tensor, "b heads n d"]
+"""Vectors of the positions of each sequence, in row-major order."""
+
 
 class Attention(nn.Module):
     """Multi-head self-attention added to its input; the subclasses say which places attend to which."""
@@ -46,14 +49,7 @@ class Attention(nn.Module):
         )
         return input + rearrange(self.to_output(attended), "b t h w c -> b c t h w")
 
-    def attend(
-        self,
-        queries: Float[Tensor, "b heads n d"],
-        keys: Float[Tensor, "b heads n d"],
-        values: Float[Tensor, "b heads n d"],
-        grid: tuple[int, ...],
-        context: Context,
-    ) -> Float[Tensor, "b heads n d"]:
+    def attend(self, queries: Rows, keys: Rows, values: Rows, grid: tuple[int, ...], context: Context) -> Rows:
         """What the places of `grid`, laid out in a row, take from each other."""
         raise NotImplementedError
 
@@ -63,14 +59,7 @@ class SpaceAttention(Attention):
 
     sequences, places = "b t", ("h", "w")
 
-    def attend(
-        self,
-        queries: Float[Tensor, "b heads n d"],
-        keys: Float[Tensor, "b heads n d"],
-        values: Float[Tensor, "b heads n d"],
-        grid: tuple[int, ...],
-        context: Context,
-    ) -> Float[Tensor, "b heads n d"]:
+    def attend(self, queries: Rows, keys: Rows, values: Rows, grid: tuple[int, ...], context: Context) -> Rows:
         return F.scaled_dot_product_attention(rotate(queries, grid), rotate(keys, grid), values)
 
 
@@ -80,14 +69,7 @@ class LinearSpaceAttention(Attention):
 
     sequences, places = "b t", ("h", "w")
 
-    def attend(
-        self,
-        queries: Float[Tensor, "b heads n d"],
-        keys: Float[Tensor, "b heads n d"],
-        values: Float[Tensor, "b heads n d"],
-        grid: tuple[int, ...],
-        context: Context,
-    ) -> Float[Tensor, "b heads n d"]:
+    def attend(self, queries: Rows, keys: Rows, values: Rows, grid: tuple[int, ...], context: Context) -> Rows:
         summary = keys.softmax(dim=-2).mT @ values
         return queries.softmax(dim=-1) @ summary
 
@@ -102,14 +84,7 @@ class LocalSpaceAttention(Attention):
         self.reach = window // 2
         self.block = max(window, 4)
 
-    def attend(
-        self,
-        queries: Float[Tensor, "b heads n d"],
-        keys: Float[Tensor, "b heads n d"],
-        values: Float[Tensor, "b heads n d"],
-        grid: tuple[int, ...],
-        context: Context,
-    ) -> Float[Tensor, "b heads n d"]:
+    def attend(self, queries: Rows, keys: Rows, values: Rows, grid: tuple[int, ...], context: Context) -> Rows:
         # Square blocks of queries, each beside the keys of the block and of a border around it.
         height, width = grid
         block, reach = self.block, self.reach
@@ -163,16 +138,9 @@ class TimeAttention(Attention):
 
     sequences, places = "b h w", ("t",)
 
-    def attend(
-        self,
-        queries: Float[Tensor, "b heads n d"],
-        keys: Float[Tensor, "b heads n d"],
-        values: Float[Tensor, "b heads n d"],
-        grid: tuple[int, ...],
-        context: Context,
-    ) -> Float[Tensor, "b heads n d"]:
+    def attend(self, queries: Rows, keys: Rows, values: Rows, grid: tuple[int, ...], context: Context) -> Rows:
         num_queries = queries.shape[2]
-        if not context.begins(self):
+        if not context.begins:
             assert context.past is not None
             keys, values = (torch.cat(pair, dim=2) for pair in zip(context.past[self], (keys, values), strict=True))
         elif context.past is not None:
@@ -196,17 +164,10 @@ class LocalTimeAttention(Attention):
         super().__init__(width, make_norm)
         self.window = window
 
-    def attend(
-        self,
-        queries: Float[Tensor, "b heads n d"],
-        keys: Float[Tensor, "b heads n d"],
-        values: Float[Tensor, "b heads n d"],
-        grid: tuple[int, ...],
-        context: Context,
-    ) -> Float[Tensor, "b heads n d"]:
+    def attend(self, queries: Rows, keys: Rows, values: Rows, grid: tuple[int, ...], context: Context) -> Rows:
         num_queries, border = queries.shape[2], self.window - 1
         num_earlier = 0
-        if not context.begins(self):
+        if not context.begins:
             assert context.past is not None
             num_earlier = context.past[self][0].shape[2]
             keys, values = (torch.cat(pair, dim=2) for pair in zip(context.past[self], (keys, values), strict=True))

@@ -1,96 +1,140 @@
-"""Encoder and decoder: the `layers` tuple forwards, and its mirror."""
+"""Encoder, quantizer and decoder as one model: what streams, tiles and inflation work on."""
 
-import math
+import logging
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from jaxtyping import Float, Int
+from torch import Tensor
 
+from ..pretrained import Pretrained
 from .config import TokenizerConfig
-from .context import WHOLE, Context
-from .convolution import CausalConv3d, Sequence, Swish
-from .memory_format import CHANNELS_LAST, in_fastest_format, is_channels_last
-from .resampling import Fold, Unfold
+from .context import Context
+from .encoder_decoder import Decoder, Encoder
+from .inputs import Condition, Video, as_condition, as_video, check_codes, decoded_sizes, pad, trim
+from .memory import activations_fit
+from .pixels import check_pixels
+from .quantizer import make_quantizer
+
+logger = logging.getLogger(__name__)
 
 
-class Encoder(nn.Sequential):
-    """Video to latents; frames and sizes must be aligned to the strides (`VideoTokenizer.encode` pads)."""
+class Autoencoding(NamedTuple):
+    """Result of one pass through encoder, quantizer and decoder."""
+
+    reconstruction: Float[Tensor, "b c T H W"]
+    """Of the shape of the input video, nominally in [-1, 1], not clipped."""
+    latents: Float[Tensor, "b k t h w"]
+    quantized: Float[Tensor, "b k t h w"]
+    codes: Int[Tensor, "b t h w"]
+
+
+class Autoencoder(Pretrained):
+    """Base of `VideoTokenizer`: encodes and decodes a whole video at once."""
+
+    config_class = TokenizerConfig
+    config: TokenizerConfig
 
     def __init__(self, config: TokenizerConfig) -> None:
-        layers, parts = config.encoder_layers_resolved, config.parts
-        width = layers[-1].width_after if layers else config.init_dim
-        super().__init__(
-            Stem(config),
-            *(layer.kind.encode(layer, parts) for layer in layers),
-            Sequence(parts.make_plain_norm(width), Swish(), CausalConv3d(width, config.latent_channels, (1, 1, 1))),
-        )
-
-    def forward(
-        self, input: Float[Tensor, "b c T H W"], context: Context = WHOLE, *, checkpointing: bool = False
-    ) -> Float[Tensor, "b k t h w"]:
-        return run(self, input, context, checkpointing)
-
-
-class Decoder(nn.Sequential):
-    """Quantized latents to video."""
-
-    def __init__(self, config: TokenizerConfig) -> None:
-        layers, parts = config.decoder_layers_resolved, config.parts
-        width = layers[-1].width_after if layers else config.init_dim
-        super().__init__(
-            CausalConv3d(config.latent_channels, width, (parts.frames, 3, 3)),
-            *(layer.kind.decode(layer, parts) for layer in reversed(layers)),
-            Head(config),
-        )
-
-    def forward(
-        self, input: Float[Tensor, "b k t h w"], context: Context = WHOLE, *, checkpointing: bool = False
-    ) -> Float[Tensor, "b c T H W"]:
-        return run(self, input, context._replace(quantized=input), checkpointing)
+        super().__init__(config)
+        self.encoder = Encoder(config)
+        self.quantizer = make_quantizer(config)
+        self.decoder = Decoder(config)
 
     @property
-    def last_weight(self) -> nn.Parameter:
-        """The kernel of the last convolution, where the gradients of several losses are weighed against each other."""
-        return self[-1][2].weight  # type: ignore[index, return-value]
+    def dtype(self) -> torch.dtype:
+        """Data type of the weights. Videos are converted to it."""
+        return next(self.parameters()).dtype
 
+    def encode(self, video: Video, cond: Condition | None = None) -> Int[Tensor, "b t h w"]:
+        """Return the codes of a video or an image.
 
-class Stem(Sequence):
-    """Pixels to the first width; with a patch size it folds blocks of them first."""
+        Args:
+            video: floating point of shape `b c T H W` (an image: `b c H W`), in [-1, 1].
+            cond: condition vectors for a tokenizer with `cond_...` layers.
 
-    def __init__(self, config: TokenizerConfig) -> None:
-        folded = config.channels * math.prod(config.folding)
-        super().__init__(Fold(config.folding), CausalConv3d(folded, config.init_dim, outer_kernel(config)))
+        Raises:
+            ValueError: if a shape, a data type or a value is wrong.
+        """
+        check_pixels(as_video(video, self.config, self.dtype))
+        return self.quantizer(self.video_to_latents(video, cond)).codes
 
+    def decode(
+        self,
+        codes: Int[Tensor, "b t h w"],
+        num_frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        *,
+        cond: Condition | None = None,
+    ) -> Float[Tensor, "b c T H W"]:
+        """Return the video that the codes stand for, nominally in [-1, 1].
 
-class Head(Sequence):
-    """The first width back to pixels."""
+        Args:
+            codes: integers of shape `b t h w` in [0, codebook_size).
+            num_frames, height, width: size of the encoded video, which may have been padded. None: the full grid.
+            cond: as in `encode`.
 
-    def __init__(self, config: TokenizerConfig) -> None:
-        folded = config.channels * math.prod(config.folding)
-        super().__init__(
-            config.parts.make_plain_norm(config.init_dim),
-            Swish(),
-            CausalConv3d(config.init_dim, folded, outer_kernel(config)),
-            Unfold(config.folding),
-        )
+        Raises:
+            ValueError: if a shape, a data type or a code is wrong, or if a grid of this shape does not belong to
+                videos of the given size.
+        """
+        quantized = self.codes_to_quantized(codes)
+        b, t, h, w = codes.shape
+        sizes = decoded_sizes(self.config, (t, h, w), num_frames, height, width)
+        return trim(self.decoder(quantized, self._context(cond, b)), sizes)
 
+    def codes_to_quantized(self, codes: Int[Tensor, "b t h w"]) -> Float[Tensor, "b k t h w"]:
+        """Return the quantized latents of the codes, which are the input of the decoder, in the type of the weights.
 
-def outer_kernel(config: TokenizerConfig) -> tuple[int, int, int]:
-    """The paper's 3x3x3; over folded blocks a pointwise kernel, since a place then holds a neighbourhood."""
-    return (config.parts.frames, 3, 3) if math.prod(config.patch_size) == 1 else (1, 1, 1)
+        Raises:
+            ValueError: if the shape, the data type or a code is wrong.
+        """
+        check_codes(codes, self.config.codebook_size)
+        return self.quantizer.dequantize(codes.long(), self.dtype)
 
+    def video_to_latents(self, video: Video, cond: Condition | None = None) -> Float[Tensor, "b k t h w"]:
+        """Return the continuous latents of a video, before quantization. With `lfq` their signs are the bits.
 
-def run(layers: nn.Sequential, x: Tensor, context: Context, checkpointing: bool) -> Tensor:
-    """Pass `x` through `layers`, keeping only what lies between them where `checkpointing` is on.
+        Raises:
+            ValueError: if a shape or a data type is wrong.
+        """
+        aligned = pad(as_video(video, self.config, self.dtype), self.config)
+        context = self._context(cond, video.shape[0])
+        return self.encoder(aligned, context, checkpointing=self._checkpoint(aligned))
 
-    What comes out lies in memory as what came in.
-    """
-    given_format = CHANNELS_LAST if is_channels_last(x) else torch.contiguous_format
-    for layer in layers:
-        x = in_fastest_format(x)
-        if checkpointing and torch.is_grad_enabled():
-            x = checkpoint(layer, x, context, use_reentrant=False, preserve_rng_state=False)
-        else:
-            x = layer(x, context)
-    return x.contiguous(memory_format=given_format)
+    def autoencode(self, video: Video, cond: Condition | None = None) -> Autoencoding:
+        """Encode, quantize and decode a video. Gradients pass straight through the quantizer.
+
+        Raises:
+            ValueError: if a shape or a data type is wrong.
+        """
+        video = as_video(video, self.config, self.dtype)
+        aligned = pad(video, self.config)
+        checkpointing = self._checkpoint(aligned)
+        context = self._context(cond, video.shape[0])
+        latents = self.encoder(aligned, context, checkpointing=checkpointing)
+        quantized, codes = self.quantizer(latents)
+        reconstruction = self.decoder(quantized, context, checkpointing=checkpointing)
+        return Autoencoding(trim(reconstruction, video.shape[2:]), latents, quantized, codes)
+
+    def _context(self, cond: Condition | None, batch: int) -> Context:
+        return Context(as_condition(cond, self.config, batch, self.dtype))
+
+    def _checkpoint(self, aligned: Float[Tensor, "b c T H W"]) -> bool:
+        """Return whether to use gradient checkpointing. Logs one warning if "auto" turns it on."""
+        choice = self.config.gradient_checkpointing
+        if choice != "auto":
+            return choice
+        if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return False
+        if activations_fit(self.config, aligned.shape, self.dtype, aligned.device):
+            return False
+        if not getattr(self, "_said_checkpointing", False):
+            self._said_checkpointing = True
+            logger.warning(
+                "gradient checkpointing is on: the activations of videos of shape %s may not fit into the memory of "
+                "this device (gradient_checkpointing=False turns it off, True turns it on without this warning)",
+                tuple(aligned.shape),
+            )
+        return True

@@ -1,26 +1,38 @@
-"""What a tokenizer is made of."""
+"""Configuration of a tokenizer: its architecture, and how it is trained."""
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import nn
 
-from .layer_kinds import CONDITIONED, Layer, LayerSpec, Parts, resolve_layers
-from .losses import TokenizerLossWeights
+from ..choices import chosen, whole_number
+from ..messages import allowed_names, printable
+from .layer_kinds import CONDITIONED, LARGEST_WIDTH, Layer, LayerSpec, Parts, product_of_factors, resolve_layers
+from .losses import PIXEL_LOSSES, TokenizerLossWeights
 from .norms import NORMS, ConditionedNorm
 
 KERNEL_FRAMES = 3  # temporal size of a kernel, in a video tokenizer
+MAX_CODEBOOK_SIZE = 2**20  # the codebook entropy and the metrics hold a number for each code
+MAX_FSQ_LEVELS = 12  # of at least 3 levels each, more would exceed MAX_CODEBOOK_SIZE
+LARGEST_PATCH, LARGEST_STRIDE = 64, 256  # along each axis
+LARGEST_IMAGE = 8192
+
+QuantizerName = Literal["lfq", "bsq", "fsq"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenizerConfig:
-    """Everything that determines a `VideoTokenizer`, apart from its weights."""
+class TokenizerArchitecture:
+    """What the weights of a `VideoTokenizer` are bound to.
 
-    image_size: int | tuple[int, int] = 128
-    """Height and width trained for, in pixels: a default for users of the tokenizer, no limit of it."""
+    All sizes are bounded, so that checking a config and building its modules on the meta device are quick.
+    """
+
+    image_only: bool = False
+    """An image tokenizer, which encodes each frame independently: temporal kernels and windows of 1 and no temporal
+    compression. `inflate` makes a video tokenizer of it."""
     init_dim: int = 64
-    """Width (channels) of the first layer."""
+    """Channels of the first layer."""
     layers: tuple[LayerSpec, ...] = (
         "residual",
         ("compress_space", 128),
@@ -30,97 +42,84 @@ class TokenizerConfig:
         ("compress_time", 256),
         "attend_time",
     )
-    """The encoder's layers in order; the decoder mirrors them."""
+    """Layers of the encoder, in order. The decoder mirrors them."""
     decoder_layers: tuple[LayerSpec, ...] | None = None
-    """Layers whose mirror the decoder is, where these are not the encoder's; the strides must agree."""
+    """Layers that the decoder mirrors instead of `layers`. Their strides must be the same."""
     codebook_size: int = 2**18
-    """Number of codes, a power of two: each latent channel is one bit (under `fsq`, the product of its levels)."""
+    """Number of codes, a power of two: each latent channel is one bit. With `fsq`, the product of `fsq_levels`."""
     channels: int = 3
-    """Colour channels of the video."""
+    """Color channels of the video."""
     patch_size: tuple[int, int, int] = (1, 1, 1)
-    """Frames, rows and columns folded into channels before the first layer; all ones: none."""
-    quantizer: Literal["lfq", "bsq", "fsq"] = "lfq"
-    """Lookup-free, spherical (BSQ: lookup-free on the unit sphere) or finite scalar quantization."""
+    """Frames, rows and columns folded into channels before the first layer. (1, 1, 1): no folding."""
+    quantizer: QuantizerName = "lfq"
+    """Lookup-free (`lfq`), binary spherical (`bsq`: lookup-free on the unit sphere) or finite scalar (`fsq`)
+    quantization."""
     fsq_levels: tuple[int, ...] | None = None
-    """Levels of each latent channel under `fsq`; `codebook_size` is their product."""
+    """Levels of each latent channel with `fsq`."""
     dim_cond: int | None = None
-    """Width of the vector that `cond_...` layers are conditioned on."""
+    """Size of the condition vector of `cond_...` layers."""
     norm: Literal["group", "channel"] = "group"
-    """Normalize groups of channels over each frame, or all channels at each place (which keeps the receptive field
-    finite, as exact tiling needs)."""
+    """`group`: normalize groups of channels over each frame. `channel`: normalize all channels at each position, which
+    keeps the receptive field finite, as exact tiling needs."""
     antialiased_downsample: bool = False
     """Blur before each strided convolution."""
-    image_only: bool = False
-    """An image tokenizer, which takes each frame by itself: temporal kernels and windows of 1 and no compression of
-    time; `inflate` makes a video tokenizer of it."""
-    inverse_temperature: float = 1.0
-    """Sharpness t of the entropies' p(code | latents); a bit is set with probability sigmoid(4 t latent)."""
-    reconstruction_loss: Literal["l2", "l1"] = "l2"
-    """Squared or absolute error of the pixels."""
-    loss_weights: TokenizerLossWeights = TokenizerLossWeights()
-    gradient_checkpointing: bool | Literal["auto"] = "auto"
-    """Compute activations again in the backward pass to save memory; auto: where they might not fit."""
 
     def __post_init__(self) -> None:
-        sizes = self.image_size if isinstance(self.image_size, tuple) else (self.image_size,)
-        if len(sizes) not in (1, 2) or any(type(size) is not int or size < 1 for size in sizes):
-            raise ValueError(f"image_size must be a positive integer or (height, width), got {self.image_size!r}")
-        if self.init_dim < 1:
-            raise ValueError(f"init_dim must be positive, got {self.init_dim}")
-        if self.channels < 1:
-            raise ValueError(f"channels must be positive, got {self.channels}")
-        if len(self.patch_size) != 3 or any(size < 1 for size in self.patch_size):
-            raise ValueError(f"patch_size must be three positive integers (t, h, w), got {self.patch_size!r}")
-        if self.inverse_temperature <= 0:
-            raise ValueError(f"inverse_temperature must be positive, got {self.inverse_temperature}")
-        if self.gradient_checkpointing not in (True, False, "auto"):
-            raise ValueError(
-                f"gradient_checkpointing must be True, False or 'auto', got {self.gradient_checkpointing!r}"
-            )
-        if not isinstance(self.loss_weights, TokenizerLossWeights):
-            raise ValueError(f"loss_weights must be a TokenizerLossWeights, got {self.loss_weights!r}")
-        for name, allowed in (
-            ("quantizer", ("lfq", "bsq", "fsq")),
-            ("norm", tuple(NORMS)),
-            ("reconstruction_loss", ("l2", "l1")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        for name in ("image_only", "antialiased_downsample"):
+            if type(getattr(self, name)) is not bool:
+                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        whole_number("init_dim", self.init_dim, 1, LARGEST_WIDTH)
+        whole_number("channels", self.channels, 1, LARGEST_WIDTH)
+        if len(self.patch_size) != 3:
+            raise ValueError(f"patch_size must be three integers (t, h, w), got {self.patch_size!r}")
+        for size in self.patch_size:
+            whole_number("patch_size", size, 1, LARGEST_PATCH)
+        if (folded := self.channels * math.prod(self.patch_size)) > LARGEST_WIDTH:
+            raise ValueError(f"patch_size folds the video into {folded} channels, at most {LARGEST_WIDTH} are allowed")
+        chosen(NORMS, self.norm, "norm")
         self._check_quantizer()
         self._check_layers()
 
     def _check_quantizer(self) -> None:
-        levels, size = self.fsq_levels, self.codebook_size
+        kinds, levels = get_args(QuantizerName), self.fsq_levels
+        if self.quantizer not in kinds:
+            raise ValueError(f"unknown quantizer {printable(self.quantizer)!r}: {allowed_names(self.quantizer, kinds)}")
         if (levels is not None) != (self.quantizer == "fsq"):
             raise ValueError(
-                f"fsq_levels, and only they, go with quantizer='fsq'; got {levels!r} and quantizer={self.quantizer!r}"
+                f"fsq_levels must be given with quantizer='fsq' and only then, "
+                f"got {levels!r} and quantizer={self.quantizer!r}"
             )
+        size = whole_number("codebook_size", self.codebook_size, 2, MAX_CODEBOOK_SIZE)
         if levels is None:
-            if size < 2 or size & (size - 1):
-                raise ValueError(f"codebook_size must be a power of two of at least 2, got {size}")
-        elif not levels or any(type(level) is not int or level < 3 for level in levels):
-            raise ValueError(f"fsq_levels must be integers of at least 3, one for each latent channel, got {levels!r}")
-        elif size != math.prod(levels):
-            raise ValueError(f"codebook_size must be {math.prod(levels)}, the product of the fsq_levels, got {size}")
+            if size & (size - 1):
+                raise ValueError(f"codebook_size must be a power of two, got {size}")
+            return
+        if not 1 <= len(levels) <= MAX_FSQ_LEVELS:
+            raise ValueError(f"fsq_levels must have 1 to {MAX_FSQ_LEVELS} entries, got {len(levels)}")
+        for level in levels:
+            whole_number("each of fsq_levels", level, 3, MAX_CODEBOOK_SIZE)
+        if size != math.prod(levels):
+            raise ValueError(f"codebook_size must be {math.prod(levels)}, the product of fsq_levels, got {size}")
 
     def _check_layers(self) -> None:
         encoder, decoder = self.encoder_layers_resolved, self.decoder_layers_resolved
-        strides = [
-            tuple(math.prod(axis) for axis in zip(*(layer.factors for layer in layers), strict=True)) or (1, 1, 1)
-            for layers in (encoder, decoder)
-        ]
+        strides = [product_of_factors(layers) for layers in (encoder, decoder)]
         if strides[0] != strides[1]:
             raise ValueError(
-                f"layers divide (frames, height, width) by {strides[0]}, decoder_layers by {strides[1]}: "
-                "the decoder must undo what the encoder did"
+                f"layers divide (frames, height, width) by {strides[0]}, but decoder_layers by {strides[1]}"
+            )
+        total = tuple(stride * size for stride, size in zip(strides[0], self.patch_size, strict=True))
+        if max(total) > LARGEST_STRIDE:
+            raise ValueError(
+                f"layers and patch_size divide (frames, height, width) by {total}, at most {LARGEST_STRIDE} is allowed"
             )
         is_conditioned = any(layer.name.startswith(CONDITIONED) for layer in (*encoder, *decoder))
-        if is_conditioned and (self.dim_cond is None or self.dim_cond < 1):
-            raise ValueError(
-                f"`{CONDITIONED}...` layers need dim_cond, the width of the condition, got {self.dim_cond}"
-            )
-        if self.dim_cond is not None and not is_conditioned:
-            raise ValueError(f"dim_cond is {self.dim_cond}, but no layer is conditioned (`{CONDITIONED}...`)")
+        if is_conditioned and self.dim_cond is None:
+            raise ValueError(f"`{CONDITIONED}...` layers need dim_cond, the size of the condition vector, got None")
+        if self.dim_cond is not None:
+            whole_number("dim_cond", self.dim_cond, 1, LARGEST_WIDTH)
+            if not is_conditioned:
+                raise ValueError(f"dim_cond is {self.dim_cond}, but no layer is conditioned (`{CONDITIONED}...`)")
 
     @property
     def encoder_layers_resolved(self) -> list[Layer]:
@@ -156,11 +155,6 @@ class TokenizerConfig:
         return (1 if self.image_only else frames, rows, columns)
 
     @property
-    def height_width(self) -> tuple[int, int]:
-        """Height and width trained for, in pixels."""
-        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
-
-    @property
     def code_bits(self) -> int:
         """Bits of a code."""
         return (self.codebook_size - 1).bit_length()
@@ -175,16 +169,13 @@ class TokenizerConfig:
         """Frames that a latent frame stands for; the first stands for one."""
         if self.image_only:
             return 1
-        return self.folding[0] * math.prod([layer.factors[0] for layer in self.encoder_layers_resolved])
+        return self.folding[0] * product_of_factors(self.encoder_layers_resolved)[0]
 
     @property
     def spatial_stride(self) -> tuple[int, int]:
         """Rows and columns of pixels that a code stands for."""
-        layers = self.encoder_layers_resolved
-        return (
-            self.folding[1] * math.prod([layer.factors[1] for layer in layers]),
-            self.folding[2] * math.prod([layer.factors[2] for layer in layers]),
-        )
+        _, rows, columns = product_of_factors(self.encoder_layers_resolved)
+        return self.folding[1] * rows, self.folding[2] * columns
 
     def code_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
         """Grid of codes (t, h, w) of a clip; sizes that the strides do not divide are rounded up.
@@ -201,3 +192,40 @@ class TokenizerConfig:
         """Frames, height and width of the clip that a full grid of codes stands for."""
         rows, columns = self.spatial_stride
         return 1 + (t - 1) * self.temporal_stride, h * rows, w * columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerConfig(TokenizerArchitecture):
+    """Everything that determines a `VideoTokenizer` and its training, apart from the weights."""
+
+    image_size: int | tuple[int, int] = 128
+    """Height and width of the training videos, in pixels. Other sizes work as well."""
+    inverse_temperature: float = 1.0
+    """Sharpness t of p(code | latents) in the entropy losses: a bit is 1 with probability sigmoid(4 t latent)."""
+    reconstruction_loss: Literal["l2", "l1"] = "l2"
+    """Squared or absolute error of the pixels."""
+    loss_weights: TokenizerLossWeights = TokenizerLossWeights()
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    """Recompute activations in the backward pass to save memory. auto: if they may not fit into memory."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes = self.image_size if isinstance(self.image_size, tuple) else (self.image_size,)
+        if len(sizes) not in (1, 2):
+            raise ValueError(f"image_size must be an integer or (height, width), got {self.image_size!r}")
+        for size in sizes:
+            whole_number("image_size", size, 1, LARGEST_IMAGE)
+        if not 0 < self.inverse_temperature < math.inf:
+            raise ValueError(f"inverse_temperature must be positive and finite, got {self.inverse_temperature}")
+        if self.gradient_checkpointing not in (True, False, "auto"):
+            raise ValueError(
+                f"gradient_checkpointing must be True, False or 'auto', got {self.gradient_checkpointing!r}"
+            )
+        if not isinstance(self.loss_weights, TokenizerLossWeights):
+            raise ValueError(f"loss_weights must be a TokenizerLossWeights, got {self.loss_weights!r}")
+        chosen(PIXEL_LOSSES, self.reconstruction_loss, "reconstruction_loss")
+
+    @property
+    def height_width(self) -> tuple[int, int]:
+        """Height and width trained for, in pixels."""
+        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size

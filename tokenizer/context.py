@@ -1,4 +1,4 @@
-"""What a layer may know beside its input."""
+"""What a layer may know in addition to its input."""
 
 from typing import Any, NamedTuple
 
@@ -6,26 +6,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 Past = dict[nn.Module, Any]
+"""By layer, what it keeps of the earlier pieces of a stream."""
 
 
 class Context(NamedTuple):
-    """Handed to every layer of the encoder and the decoder, and by them to their parts."""
+    """Passed to every layer of the encoder and the decoder, and by them to their parts."""
 
     condition: Float[Tensor, "b dim_cond"] | None = None
-    """What `cond_...` layers are conditioned on."""
+    """Condition of `cond_...` layers."""
     quantized: Float[Tensor, "b k t h w"] | None = None
-    """In the decoder, the quantized latents that it draws; `adaptive_norm` takes its scale and shift from them."""
+    """In the decoder, its input: `adaptive_norm` computes its scale and shift from it."""
+    begins: bool = True
+    """Whether the input starts with the first frame of the video. False for every later piece of a stream."""
     past: Past | None = None
-    """While a long video is passed through piece by piece, what each layer keeps of the pieces before: a layer adds
-    its own entry. None: the input is the whole."""
-
-    def begins(self, layer: nn.Module) -> bool:
-        """Whether `layer` now sees the first frame; from then on it does not."""
-        if self.past is None:
-            return True
-        is_first = layer not in self.past
-        self.past.setdefault(layer, None)
-        return is_first
+    """In a stream, the state of the layers: each layer that needs earlier frames replaces its own entry. None: the
+    input is the whole video."""
 
 
 WHOLE = Context()

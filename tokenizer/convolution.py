@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .context import WHOLE, Context
+from .entropy import at_least_float32
 from .memory_format import is_channels_last
 
 Convolution = TypeVar("Convolution", bound=nn.Conv3d)
@@ -59,7 +60,7 @@ class CausalConv3d(nn.Conv3d):
                 return F.linear(input.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
             frames = rearrange(input, "b c t h w -> (b t) c h w")
             frames = F.conv2d(frames, self.weight[:, :, 0], self.bias, self.stride[1:], self.padding[1:])
-            return rearrange(frames, "(b t) c h w -> b c t h w", b=len(input))
+            return rearrange(frames, "(b t) c h w -> b c t h w", b=input.shape[0])
         return super().forward(input)
 
 
@@ -87,9 +88,11 @@ class Blur(nn.Module):
         time, height, width = self.reach
         if time:
             input = after_past(self, input, context, 2, 2, repeat_first=True)
-        input = F.pad(input, (width, width, height, height, 0, 0), mode="replicate")
+        padded = F.pad(input, (width, width, height, height, 0, 0), mode="replicate")
         window = (1 + time, 1 + height, 1 + width)
-        return F.avg_pool3d(F.avg_pool3d(input, window, stride=1), window, stride=1)
+        # On a CPU, pooling does not exist in bfloat16.
+        blurred = F.avg_pool3d(F.avg_pool3d(at_least_float32(padded), window, stride=1), window, stride=1)
+        return blurred.to(input.dtype)
 
 
 class Downsample(CausalConv3d):
@@ -128,7 +131,7 @@ def after_past(
     """
     if num_frames == 0:
         return input
-    if not context.begins(layer):
+    if not context.begins:
         assert context.past is not None
         input = torch.cat([context.past[layer], input], dim=2)
     elif repeat_first:

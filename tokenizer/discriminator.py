@@ -132,8 +132,8 @@ def details(video: Float[Tensor, "b c T H W"]) -> Float[Tensor, "b c T h w"]:
 
 def smoothing_matrix(size: int) -> Float[Tensor, "size size"]:
     """Row i averages the places around i; the first and last stand for what lies outside."""
-    taps = torch.tensor(DETAIL_TAPS) / sum(DETAIL_TAPS)
-    identity = torch.eye(size)
+    taps = torch.tensor(DETAIL_TAPS, dtype=torch.float32) / sum(DETAIL_TAPS)
+    identity = torch.eye(size, dtype=torch.float32)
     padded = torch.cat([identity[:1], identity, identity[-1:]])
     return torch.einsum(
         "k, k i j -> i j", taps, torch.stack([padded[first : first + size] for first in range(len(taps))])
@@ -175,7 +175,7 @@ def blur_pool(video: Float[Tensor, "b c T H W"]) -> Float[Tensor, "b c t h w"]:
     """
     num_frames, height, width = (blur_matrix(size).to(video) for size in video.shape[2:])
     pooled = rearrange(
-        num_frames @ rearrange(video, "b c T H W -> b c T (H W)"), "... (H W) -> ... H W", H=len(height[0])
+        num_frames @ rearrange(video, "b c T H W -> b c T (H W)"), "... (H W) -> ... H W", H=height.shape[1]
     )
     return height @ pooled @ width.T
 
@@ -184,7 +184,7 @@ def blur_matrix(size: int) -> Float[Tensor, "half size"]:
     """Row i averages the places around 2i and 2i + 1, by what of the taps lies inside."""
     half = -(-size // 2)
     offset = torch.arange(size) - 2 * torch.arange(half)[:, None] + 1
-    taps = torch.tensor(BLUR_TAPS)
+    taps = torch.tensor(BLUR_TAPS, dtype=torch.float32)
     matrix = torch.where((offset >= 0) & (offset < len(taps)), taps[offset.clamp(0, len(taps) - 1)], 0.0)
     return matrix / matrix.sum(dim=1, keepdim=True)
 

@@ -6,36 +6,45 @@ that see the current frame), with zeros in front.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any, TypeVar
 
 import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from .attention import Attention
+from .autoencoder import Autoencoder
 from .convolution import CausalConv3d
-from .layer_kinds import Layer, LayerSpec
+from .layer_kinds import Layer, LayerSpec, as_tuples
 from .resampling import Upsample
 
-if TYPE_CHECKING:
-    from .model import VideoTokenizer
+Tokenizer = TypeVar("Tokenizer", bound=Autoencoder)
 
 
 @torch.no_grad()
 def inflate(
-    image_tokenizer: "VideoTokenizer",
-    layers: tuple[LayerSpec, ...] | None,
-    decoder_layers: tuple[LayerSpec, ...] | None,
-) -> "VideoTokenizer":
-    """See `VideoTokenizer.inflate`."""
+    image_tokenizer: Tokenizer,
+    layers: Sequence[LayerSpec | Sequence[Any]] | None = None,
+    decoder_layers: Sequence[LayerSpec | Sequence[Any]] | None = None,
+) -> Tokenizer:
+    """Return a video tokenizer that starts from this image tokenizer (`image_only`) and gives the same on images.
+
+    Args:
+        layers: layers of the video tokenizer: those of the image tokenizer, where `compress` factors may include time,
+            and new layers over time that keep the width may be added. None: the same layers.
+        decoder_layers: the same for `decoder_layers` of the config.
+
+    Raises:
+        ValueError: if this is not an image tokenizer, or if the layers differ otherwise.
+    """
     before = image_tokenizer.config
     if not before.image_only:
         raise ValueError("only an image tokenizer (image_only=True) can be inflated: this is a video tokenizer")
     after = replace(
         before,
         image_only=False,
-        layers=before.layers if layers is None else layers,
-        decoder_layers=before.decoder_layers if decoder_layers is None else decoder_layers,
+        layers=before.layers if layers is None else as_tuples(layers),
+        decoder_layers=before.decoder_layers if decoder_layers is None else as_tuples(decoder_layers),
     )
     tokenizer = type(image_tokenizer).from_config(after)
     parameter = next(image_tokenizer.parameters())
@@ -109,13 +118,13 @@ def inflated(value: Tensor, like: Tensor, places: int) -> Tensor:
     Channels that are frames and places in one, `(d frames places)`: as outputs all frames are drawn like the image; as
     inputs only the last frame counts, the one that is the image.
     """
-    frames = len(like) // len(value)
+    frames = like.shape[0] // value.shape[0]
     value = repeat(value, "(d places) ... -> (d frames places) ...", frames=frames, places=places if frames > 1 else 1)
     if value.shape == like.shape:
         return value
     frames = like.shape[1] // value.shape[1]
     block = places if frames > 1 else 1
-    grown = value.new_zeros(len(like), like.shape[1] // (frames * block), frames, block, *like.shape[2:])
+    grown = value.new_zeros(like.shape[0], like.shape[1] // (frames * block), frames, block, *like.shape[2:])
     grown[:, :, -1, :, -1:] = rearrange(value, "d (c places) t h w -> d c places t h w", places=block)
     return grown.reshape(like.shape)
 

@@ -7,14 +7,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .config import TokenizerConfig
-from .context import Context, Past
+from .config import TokenizerArchitecture
 
 Video = Float[Tensor, "b c T H W"] | Float[Tensor, "b c H W"]
 Condition = Float[Tensor, "b dim_cond"]
 
 
-def as_video(video: Video, config: TokenizerConfig, dtype: torch.dtype) -> Float[Tensor, "b c T H W"]:
+def as_video(video: Video, config: TokenizerArchitecture, dtype: torch.dtype) -> Float[Tensor, "b c T H W"]:
     """A video or an image as a video of the weights' type.
 
     Raises:
@@ -34,7 +33,9 @@ def as_video(video: Video, config: TokenizerConfig, dtype: torch.dtype) -> Float
     return video if video.ndim == 5 else video[:, :, None]
 
 
-def pad(video: Float[Tensor, "b c T H W"], config: TokenizerConfig) -> Float[Tensor, "b c padded_T padded_H padded_W"]:
+def pad(
+    video: Float[Tensor, "b c T H W"], config: TokenizerArchitecture
+) -> Float[Tensor, "b c padded_T padded_H padded_W"]:
     """Repeat the last frame, row and column up to whole strides."""
     sizes = video.shape[2:]
     frames, rows, columns = (
@@ -77,7 +78,11 @@ def check_codes(codes: Int[Tensor, "b t h w"], codebook_size: int) -> None:
 
 
 def decoded_sizes(
-    config: TokenizerConfig, grid: tuple[int, int, int], num_frames: int | None, height: int | None, width: int | None
+    config: TokenizerArchitecture,
+    grid: tuple[int, int, int],
+    num_frames: int | None,
+    height: int | None,
+    width: int | None,
 ) -> tuple[int, int, int]:
     """Frames, height and width that a grid of codes is to be decoded to; in full where none are given.
 
@@ -96,19 +101,19 @@ def decoded_sizes(
     return frames, rows, columns
 
 
-def make_context(
-    config: TokenizerConfig, cond: Condition | None, batch: int, dtype: torch.dtype, past: Past | None = None
-) -> Context:
-    """What the layers are told beside their input.
+def as_condition(
+    cond: Condition | None, config: TokenizerArchitecture, batch: int, dtype: torch.dtype
+) -> Condition | None:
+    """Return the condition in the type of the weights; None for a tokenizer without `cond_...` layers.
 
     Raises:
-        ValueError: a condition that is missing, not wanted, or of wrong shape or type.
+        ValueError: if the condition is missing, is given although no layer uses it, or has a wrong shape or type.
     """
     if config.dim_cond is None:
         if cond is not None:
-            raise ValueError("no layer of this tokenizer is conditioned, but cond was given")
-        return Context(past=past)
+            raise ValueError("cond was given, but no layer of this tokenizer is conditioned")
+        return None
     if not isinstance(cond, Tensor) or cond.shape != (batch, config.dim_cond) or not cond.is_floating_point():
-        given = f"{cond.dtype} of {tuple(cond.shape)}" if isinstance(cond, Tensor) else type(cond).__name__
+        given = f"{cond.dtype} of shape {tuple(cond.shape)}" if isinstance(cond, Tensor) else type(cond).__name__
         raise ValueError(f"cond must be floating point of shape {(batch, config.dim_cond)}, got {given}")
-    return Context(condition=cond.to(dtype), past=past)
+    return cond.to(dtype)

@@ -1,11 +1,12 @@
 """The kinds of layer that a `layers` tuple may name: one entry builds the encoder's half and the decoder's half."""
 
-import difflib
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from torch import nn
 
+from ..choices import chosen, whole_number
 from .attention import (
     LinearSpaceAttention,
     LocalSpaceAttention,
@@ -23,7 +24,9 @@ from .residual import PaperResidualBlock, ResidualBlock
 LayerSpec = str | tuple[str, int] | tuple[str, tuple[int, int, int]] | tuple[str, tuple[int, int, int], int]
 
 Argument = Literal["width", "number", "window", "factors"]
-LARGEST_FACTOR = 3  # a kernel of three would step over places
+LARGEST_FACTOR = 3  # a kernel of three would skip positions at a larger stride
+LARGEST_WIDTH, LARGEST_WINDOW = 2**16, 64
+MAX_BLOCKS = 1000  # of each half
 
 
 class Layer(NamedTuple):
@@ -185,15 +188,14 @@ def resolve_layers(init_dim: int, layers: Iterable[LayerSpec]) -> list[Layer]:
         ValueError: an unknown kind, or arguments that the kind does not take.
     """
     resolved = []
-    width = init_dim
+    width, num_blocks = init_dim, 0
     for spec in layers:
         name, *arguments = (spec,) if isinstance(spec, str) else spec
-        if name not in LAYER_KINDS:
-            nearest = difflib.get_close_matches(str(name), LAYER_KINDS, n=1)
-            hint = f"; perhaps you meant {nearest[0]!r}" if nearest else ""
-            raise ValueError(f"unknown layer kind {name!r}, allowed are {', '.join(LAYER_KINDS)}{hint}")
-        kind = LAYER_KINDS[name]
+        kind = chosen(LAYER_KINDS, name, "layer kind")
         given = _arguments(spec, name, kind, arguments)
+        num_blocks += given.get("number", 1)
+        if num_blocks > MAX_BLOCKS:
+            raise ValueError(f"the layers hold more than {MAX_BLOCKS} blocks")
         layer = Layer(
             name,
             kind,
@@ -209,24 +211,41 @@ def resolve_layers(init_dim: int, layers: Iterable[LayerSpec]) -> list[Layer]:
 
 
 def _arguments(spec: Any, name: str, kind: LayerKind, given: Sequence[Any]) -> dict[Argument, Any]:
-    """The arguments of a layer by name."""
-    forms = {
-        "width": "a positive width",
-        "number": "a positive number of blocks",
-        "window": "a positive window",
-        "factors": f"factors (t, h, w) from 1 to {LARGEST_FACTOR}",
-    }
-    if not kind.arguments and given:
-        raise ValueError(f"layer kind {name!r} keeps the width and takes no argument, got {spec!r}")
+    """Return the arguments of a layer by name."""
+    limits = {"width": LARGEST_WIDTH, "number": MAX_BLOCKS, "window": LARGEST_WINDOW}
     if not kind.num_required <= len(given) <= len(kind.arguments):
-        wanted = ", then ".join(forms[argument] for argument in kind.arguments)
-        raise ValueError(f"layer kind {name!r} takes {wanted}, got {spec!r}")
+        raise ValueError(f"layer kind {name!r} takes {_signature(kind)}, got {spec!r}")
     for argument, value in zip(kind.arguments, given, strict=False):
-        if argument == "factors":
-            is_good = isinstance(value, tuple) and len(value) == 3
-            is_good = is_good and all(type(factor) is int and 1 <= factor <= LARGEST_FACTOR for factor in value)
+        where = f"the {argument} of layer {name!r}"
+        if argument != "factors":
+            whole_number(where, value, 1, limits[argument])
+        elif not isinstance(value, tuple) or len(value) != 3:
+            raise ValueError(f"{where} must be three integers (t, h, w), got {value!r}")
         else:
-            is_good = type(value) is int and value >= 1
-        if not is_good:
-            raise ValueError(f"layer kind {name!r} takes {forms[argument]}, got {spec!r}")
+            for factor in value:
+                whole_number(where, factor, 1, LARGEST_FACTOR)
     return dict(zip(kind.arguments, given, strict=False))
+
+
+def _signature(kind: LayerKind) -> str:
+    """Return the arguments of a kind in words.
+
+    >>> _signature(LAYER_KINDS["compress"])
+    'factors and optionally width'
+    """
+    required, optional = (
+        " and ".join(arguments)
+        for arguments in (kind.arguments[: kind.num_required], kind.arguments[kind.num_required :])
+    )
+    return " and ".join(filter(None, (required, optional and f"optionally {optional}"))) or "no argument"
+
+
+def product_of_factors(layers: Sequence[Layer]) -> tuple[int, int, int]:
+    """Return the factors by which `layers` together divide frames, rows and columns."""
+    t, h, w = [math.prod([layer.factors[axis] for layer in layers]) for axis in range(3)]
+    return t, h, w
+
+
+def as_tuples(values: Sequence[Any]) -> tuple[Any, ...]:
+    """Return nested lists as nested tuples."""
+    return tuple(as_tuples(value) if isinstance(value, list | tuple) else value for value in values)

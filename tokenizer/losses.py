@@ -1,5 +1,6 @@
 """The tokenizer's losses: unweighted scalars by name, and their weighted sum."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -30,7 +31,12 @@ class TokenizerLossWeights:
     perceptual: float = 0.1
     """Distance in the features of a frozen network, where there is one."""
     adversarial: float = 0.1
-    """What the discriminators have the tokenizer pay, where there are any."""
+    """Adversarial loss of the tokenizer, if there are discriminators."""
+
+    def __post_init__(self) -> None:
+        for name, weight in asdict(self).items():
+            if isinstance(weight, bool) or not math.isfinite(weight):
+                raise ValueError(f"the loss weight {name} must be a finite number, got {weight!r}")
 
 
 def weighted_sum(

@@ -8,20 +8,20 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from .autoencoder import Decoder, Encoder
-from .config import TokenizerConfig
+from .config import TokenizerArchitecture
 from .context import Context
+from .encoder_decoder import Decoder, Encoder
 
 SHARE_OF_MEMORY = 0.5  # the rest is for weights, gradients, optimizer, the convolutions' work space and others
 
 
-def activations_fit(config: TokenizerConfig, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> bool:
+def activations_fit(config: TokenizerArchitecture, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> bool:
     """Whether a training step's activations take no more than half of the memory of `device`."""
     return activation_bytes(config, tuple(shape), dtype) <= SHARE_OF_MEMORY * device_memory(device)
 
 
 @lru_cache(maxsize=64)
-def activation_bytes(config: TokenizerConfig, shape: tuple[int, ...], dtype: torch.dtype) -> int:
+def activation_bytes(config: TokenizerArchitecture, shape: tuple[int, ...], dtype: torch.dtype) -> int:
     """Bytes that the backward pass keeps for a batch of aligned videos of `shape`, to some 20 %.
 
     It is what the elementary layers put out, counted by a run on the meta device, where nothing is computed.

@@ -1,54 +1,39 @@
 """The tokenizer: video to codes and back."""
 
-import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any, Literal, NamedTuple, Self, overload
+from typing import Any, Literal, Self, overload
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..pretrained import Pretrained
-from ..tokenizer import inflation, streaming, tiling
-from .autoencoder import Decoder, Encoder
-from .config import TokenizerConfig
-from .context import Context
+from ..choices import chosen
+from ..messages import allowed_names, printable
+from .autoencoder import Autoencoder, Autoencoding
+from .config import QuantizerName, TokenizerConfig
 from .entropy import at_least_float32
-from .inputs import Condition, Video, as_video, check_codes, decoded_sizes, make_context, pad, trim
-from .layer_kinds import LayerSpec
+from .fingerprint import fingerprint
+from .inflation import inflate
+from .inputs import Condition, Video, as_video
+from .layer_kinds import LayerSpec, as_tuples
 from .losses import PIXEL_LOSSES, Losses, TokenizerLossWeights, weighted_sum
-from .memory import activations_fit
 from .pixels import check_pixels
 from .presets import PRESETS
-from .quantizer import make_quantizer
-
-logger = logging.getLogger(__name__)
-
-
-class Autoencoding(NamedTuple):
-    """One pass through the tokenizer, with everything that a loss may want."""
-
-    reconstruction: Float[Tensor, "b c T H W"]
-    """Of the size of the video that went in; nominally in [-1, 1], not clipped."""
-    latents: Float[Tensor, "b k t h w"]
-    quantized: Float[Tensor, "b k t h w"]
-    codes: Int[Tensor, "b t h w"]
+from .streaming import decode_stream, encode_stream
+from .tiling import decode_tiled, encode_tiled, exact_overlap
 
 
-class VideoTokenizer(Pretrained):
+class VideoTokenizer(Autoencoder):
     """Causal video autoencoder with lookup-free quantization (MAGVIT-v2, section 3).
 
-    Videos are floating point `b c T H W`, nominally in [-1, 1], and are taken in the weights' own type; an image
-    `b c H W` is a video of one frame. Codes are integers `b t h w` in [0, codebook_size). A code depends on its own and
-    earlier frames only. The first latent frame stands for the first frame, each later one for `temporal_stride` more;
-    sizes that the strides do not divide are padded by repeating the last frame, row and column.
+    Videos are floating point `b c T H W`, nominally in [-1, 1], and are converted to the type of the weights. An image
+    `b c H W` is a video of one frame. Codes are integers `b t h w` in [0, codebook_size). A code depends only on its
+    own and earlier frames. The first latent frame stands for the first frame, each later one for `temporal_stride`
+    frames. Videos whose size is not a multiple of the strides are padded by repeating the last frame, row and column.
 
-    The arguments are the fields of `TokenizerConfig`, described there.
+    The arguments are the fields of `TokenizerConfig`.
     """
 
-    config_class = TokenizerConfig
-    config: TokenizerConfig
     card_tags = ("video-tokenizer",)
     card_example = "tokenizer = VideoTokenizer.from_pretrained({name})\ncodes = tokenizer.encode(video)"
 
@@ -61,7 +46,7 @@ class VideoTokenizer(Pretrained):
         codebook_size: int = TokenizerConfig.codebook_size,
         channels: int = TokenizerConfig.channels,
         patch_size: Sequence[int] = TokenizerConfig.patch_size,
-        quantizer: Literal["lfq", "bsq", "fsq"] = TokenizerConfig.quantizer,
+        quantizer: QuantizerName = TokenizerConfig.quantizer,
         fsq_levels: Sequence[int] | None = TokenizerConfig.fsq_levels,
         dim_cond: int | None = TokenizerConfig.dim_cond,
         norm: Literal["group", "channel"] = TokenizerConfig.norm,
@@ -82,11 +67,14 @@ class VideoTokenizer(Pretrained):
             given[name] = as_tuples(value)  # JSON has lists
         if isinstance(image_size, Sequence):
             given["image_size"] = as_tuples(image_size)
-        config = TokenizerConfig(**given)
-        super().__init__(config)
-        self.encoder = Encoder(config)
-        self.quantizer = make_quantizer(config)
-        self.decoder = Decoder(config)
+        super().__init__(TokenizerConfig(**given))
+
+    encode_stream = encode_stream
+    decode_stream = decode_stream
+    encode_tiled = encode_tiled
+    decode_tiled = decode_tiled
+    inflate = inflate
+    fingerprint = fingerprint
 
     @classmethod
     def from_config(cls, config: TokenizerConfig) -> Self:
@@ -94,23 +82,24 @@ class VideoTokenizer(Pretrained):
 
     @classmethod
     def from_preset(cls, name: str, **changes: Any) -> Self:
-        """A new tokenizer with the config of a preset, changed where `changes` names a field.
+        """Return a new tokenizer with the config of a preset.
 
-        `magvit2`, `magvit2-small`, `seed` or `tiny`: `tokenizer/presets.py` says of each what hardware it is for, its
-        memory for each clip and what to expect of it.
+        Args:
+            name: `magvit2`, `magvit2-small`, `seed` or `tiny`. `tokenizer/presets.py` describes each: the hardware it
+                is meant for, its memory for each clip and the expected result.
+            changes: fields of the config that differ from the preset.
 
         Raises:
-            ValueError: there is no such preset or field.
+            ValueError: if there is no such preset or field.
         """
-        if name not in PRESETS:
-            raise ValueError(f"there is no preset {name!r}, allowed are {', '.join(PRESETS)}")
+        preset = chosen(PRESETS, name, "preset")
         known = [field.name for field in fields(TokenizerConfig)]
         if unknown := [field for field in changes if field not in known]:
-            raise ValueError(f"a tokenizer has no option {unknown[0]!r}, allowed are {', '.join(known)}")
-        return cls(**{field: getattr(PRESETS[name], field) for field in known} | changes)
+            raise ValueError(f"unknown option {printable(unknown[0])!r}: {allowed_names(unknown[0], known)}")
+        return cls(**{field: getattr(preset, field) for field in known} | changes)
 
     def card_facts(self) -> dict[str, str]:
-        """What a model card tells of this tokenizer."""
+        """Return what the model card states."""
         height, width = self.config.height_width
         frames = 1 + 4 * self.temporal_stride
         strides = (self.temporal_stride, *self.spatial_stride)
@@ -132,179 +121,26 @@ class VideoTokenizer(Pretrained):
 
     @property
     def temporal_stride(self) -> int:
-        """Frames that a latent frame stands for; the first stands for one."""
+        """Number of frames for each latent frame. The first latent frame stands for one frame."""
         return self.config.temporal_stride
 
     @property
     def spatial_stride(self) -> tuple[int, int]:
-        """Rows and columns of pixels that a code stands for."""
+        """Rows and columns of pixels for each code."""
         return self.config.spatial_stride
 
     def code_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
-        """Grid of codes (t, h, w) of a clip of these sizes."""
+        """Return the shape (t, h, w) of the codes of a clip of this size."""
         return self.config.code_shape(num_frames, height, width)
-
-    def encode(self, video: Video, cond: Condition | None = None) -> Int[Tensor, "b t h w"]:
-        """The codes of a video.
-
-        Args:
-            cond: what `cond_...` layers are conditioned on, in a tokenizer that has such layers.
-
-        Raises:
-            ValueError: wrong shape, type or values.
-        """
-        check_pixels(self._as_video(video))
-        return self.quantizer(self.video_to_latents(video, cond)).codes
-
-    def decode(
-        self,
-        codes: Int[Tensor, "b t h w"],
-        num_frames: int | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        *,
-        cond: Condition | None = None,
-    ) -> Float[Tensor, "b c T H W"]:
-        """The video that codes stand for, nominally in [-1, 1].
-
-        Codes do not know what was padded: without sizes the full grid is decoded.
-
-        Raises:
-            ValueError: wrong shape or type, codes out of range, or sizes that are not those of this grid.
-        """
-        quantized = self.codes_to_quantized(codes)
-        t, h, w = codes.shape[1:]
-        sizes = decoded_sizes(self.config, (t, h, w), num_frames, height, width)
-        return trim(self.decoder(quantized, self._context(cond, len(codes))), sizes)
-
-    def encode_stream(
-        self, chunks: Iterable[Float[Tensor, "b c _ H W"]], cond: Condition | None = None
-    ) -> Iterator[Int[Tensor, "b _ h w"]]:
-        """The codes of a video of any length that comes in pieces of any length, as soon as they are known.
-
-        Joined along time they are the codes of the whole video. No gradients are kept. Memory does not grow with the
-        length, except by the keys and values of full `attend_time` layers.
-
-        Args:
-            chunks: pieces of one video, in order; all of the same batch, height and width.
-            cond: as in `encode`.
-
-        Raises:
-            ValueError: a piece of wrong shape, type or values.
-        """
-        return streaming.encode_stream(self, chunks, cond)
-
-    def decode_stream(
-        self,
-        code_chunks: Iterable[Int[Tensor, "b _ h w"]],
-        num_frames: int | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        *,
-        cond: Condition | None = None,
-    ) -> Iterator[Float[Tensor, "b c _ H W"]]:
-        """The video of codes that come in pieces of any number of latent frames: the inverse of `encode_stream`.
-
-        Joined along time the pieces are the video of all codes. No gradients are kept.
-
-        Raises:
-            ValueError: codes of wrong shape, type or range, or sizes that are not those of this grid; of more or
-                fewer codes than those of `num_frames` that is known only on the way.
-        """
-        return streaming.decode_stream(self, code_chunks, num_frames, height, width, cond)
-
-    def encode_tiled(
-        self, video: Video, *, tile_size: int = 256, overlap: int | None = None, cond: Condition | None = None
-    ) -> Int[Tensor, "b t h w"]:
-        """`encode` for large frames, in square tiles, with the memory of one tile.
-
-        Args:
-            tile_size: height and width of a tile, overlap included, in pixels.
-            overlap: pixels that neighbouring tiles share. None: `exact_overlap` where half a tile holds it, or else a
-                quarter of a tile.
-
-        Raises:
-            ValueError: as `encode`, or tiles too small for their overlap.
-        """
-        return tiling.encode_tiled(self, video, tile_size, overlap, cond)
-
-    def decode_tiled(
-        self,
-        codes: Int[Tensor, "b t h w"],
-        num_frames: int | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        *,
-        tile_size: int = 256,
-        overlap: int | None = None,
-        cond: Condition | None = None,
-    ) -> Float[Tensor, "b c T H W"]:
-        """`decode` for large frames, in square tiles. Where no overlap is exact, tiles are blended across theirs.
-
-        Raises:
-            ValueError: as `decode`, or tiles too small for their overlap.
-        """
-        return tiling.decode_tiled(self, codes, num_frames, height, width, tile_size, overlap, cond)
 
     @property
     def exact_overlap(self) -> int | None:
-        """Pixels that neighbouring tiles must share to give what the whole frame gives.
+        """Overlap in pixels with which tiling gives the same result as the whole frame.
 
-        None where layers see the whole frame, so that no overlap is enough: `norm="group"`, `attend_space` and
+        None if layers see the whole frame, so that no overlap is enough: `norm="group"`, `attend_space` and
         `linear_attend_space`.
         """
-        return tiling.exact_overlap(self.config)
-
-    def inflate(
-        self,
-        layers: Sequence[LayerSpec | Sequence[Any]] | None = None,
-        decoder_layers: Sequence[LayerSpec | Sequence[Any]] | None = None,
-    ) -> "VideoTokenizer":
-        """A video tokenizer that starts from this image tokenizer (`image_only`) and treats an image as it does.
-
-        Args:
-            layers: the video tokenizer's: as here, with `compress` factors over time where wanted, and with new
-                layers over time that keep the width. None: the same.
-            decoder_layers: likewise for the decoder, where it is no mirror.
-
-        Raises:
-            ValueError: this is no image tokenizer, or the layers are others.
-        """
-        given = (None if spec is None else as_tuples(spec) for spec in (layers, decoder_layers))
-        return inflation.inflate(self, *given)
-
-    def codes_to_quantized(self, codes: Int[Tensor, "b t h w"]) -> Float[Tensor, "b k t h w"]:
-        """The corner of {-1, +1}^k that each code names, in the weights' type: what the decoder sees.
-
-        Raises:
-            ValueError: wrong shape or type, or codes out of range.
-        """
-        check_codes(codes, self.codebook_size)
-        return self.quantizer.dequantize(codes.long()).to(self.dtype)
-
-    def video_to_latents(self, video: Video, cond: Condition | None = None) -> Float[Tensor, "b k t h w"]:
-        """The continuous latents of a video, before quantization; their signs are the bits of the codes.
-
-        Raises:
-            ValueError: wrong shape or type.
-        """
-        aligned = pad(self._as_video(video), self.config)
-        return self.encoder(aligned, self._context(cond, len(video)), checkpointing=self._checkpoint(aligned))
-
-    def autoencode(self, video: Video, cond: Condition | None = None) -> Autoencoding:
-        """Encode, quantize and decode; gradients pass straight through the quantizer.
-
-        Raises:
-            ValueError: wrong shape or type.
-        """
-        video = self._as_video(video)
-        aligned = pad(video, self.config)
-        checkpointing = self._checkpoint(aligned)
-        context = self._context(cond, len(video))
-        latents = self.encoder(aligned, context, checkpointing=checkpointing)
-        quantized, codes = self.quantizer(latents)
-        reconstruction = self.decoder(quantized, context, checkpointing=checkpointing)
-        return Autoencoding(trim(reconstruction, video.shape[2:]), latents, quantized, codes)
+        return exact_overlap(self.config)
 
     @overload
     def forward(
@@ -335,11 +171,11 @@ class VideoTokenizer(Pretrained):
         if return_codes:
             return self.encode(video, cond)
         if not self.training:
-            check_pixels(self._as_video(video))
+            check_pixels(as_video(video, self.config, self.dtype))
         output = self.autoencode(video, cond)
         if not return_loss:
             return output.reconstruction if video.ndim == 5 else output.reconstruction[:, :, 0]
-        losses = self.losses(self._as_video(video), output)
+        losses = self.losses(as_video(video, self.config, self.dtype), output)
         return weighted_sum(losses, self.config.loss_weights), losses
 
     def losses(
@@ -361,37 +197,3 @@ class VideoTokenizer(Pretrained):
     def last_weight(self) -> nn.Parameter:
         """The decoder's last kernel, where the gradients of several losses are weighed against each other."""
         return self.decoder.last_weight
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of the weights, which videos are taken in."""
-        return next(self.parameters()).dtype
-
-    def _as_video(self, video: Video) -> Float[Tensor, "b c T H W"]:
-        return as_video(video, self.config, self.dtype)
-
-    def _context(self, cond: Condition | None, batch: int) -> Context:
-        return make_context(self.config, cond, batch, self.dtype)
-
-    def _checkpoint(self, aligned: Float[Tensor, "b c T H W"]) -> bool:
-        """Whether to compute activations again in the backward pass; says so once where it decides that itself."""
-        choice = self.config.gradient_checkpointing
-        if choice != "auto":
-            return choice
-        if not torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return False
-        if activations_fit(self.config, aligned.shape, self.dtype, aligned.device):
-            return False
-        if not getattr(self, "_said_checkpointing", False):
-            self._said_checkpointing = True
-            logger.warning(
-                "gradient checkpointing is on: the activations of videos of shape %s may not fit into the memory of "
-                "this device (gradient_checkpointing=False turns it off, True on without this line)",
-                tuple(aligned.shape),
-            )
-        return True
-
-
-def as_tuples(values: Sequence[Any]) -> tuple[Any, ...]:
-    """Lists within lists as tuples within tuples."""
-    return tuple(as_tuples(value) if isinstance(value, list | tuple) else value for value in values)

@@ -29,7 +29,7 @@ class FrameGroupNorm(nn.GroupNorm):
 
     def forward(self, input: Float[Tensor, "b c t h w"], context: Context = WHOLE) -> Float[Tensor, "b c t h w"]:
         frames = rearrange(input, "b c t h w -> (b t) c h w")
-        return rearrange(super().forward(frames), "(b t) c h w -> b c t h w", b=len(input))
+        return rearrange(super().forward(frames), "(b t) c h w -> b c t h w", b=input.shape[0])
 
 
 class ChannelNorm(nn.Module):
@@ -86,9 +86,10 @@ class AdaptiveNorm(nn.Module):
 
     def forward(self, input: Float[Tensor, "b c T H W"], context: Context = WHOLE) -> Float[Tensor, "b c T H W"]:
         assert context.quantized is not None
-        begins = context.begins(self)
-        scale = repeat_to(self.to_scale(context.quantized), input, begins=begins)
-        shift = repeat_to(self.to_shift(context.quantized), input, begins=begins)
+        scale, shift = (
+            repeat_to(to_value(context.quantized), input, begins=context.begins)
+            for to_value in (self.to_scale, self.to_shift)
+        )
         return torch.addcmul(shift, self.norm(input, context), 1 + scale)
 
 

@@ -46,7 +46,9 @@ class PerceptualNetwork(nn.Module):
         object.__setattr__(self, "distance", distance.requires_grad_(False).eval())  # past nn.Module's registration
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        self.distance._apply(fn, recurse)
+        # A probe tells the device that `fn` moves parameters to: types stay, and `to_empty` empties nothing.
+        here = next(self.distance.parameters(), torch.empty(0)).device
+        self.distance.to(fn(torch.empty(0, device=here)).device)
         return super()._apply(fn, recurse)
 
     def forward(

@@ -1,73 +1,73 @@
-"""Quantizers: latents to codes and back, and the losses that a quantizer asks for.
+"""Quantizers: latents to codes and back, and the losses of the quantizer.
 
-Lookup-free quantization (LFQ) takes the sign of each latent channel as one bit; binary spherical quantization (BSQ)
-does so on the unit sphere; finite scalar quantization (FSQ) rounds each channel to one of its levels.
+Lookup-free quantization (LFQ) takes the sign of each latent channel as one bit. Binary spherical quantization (BSQ)
+does the same on the unit sphere. Finite scalar quantization (FSQ) rounds each channel to one of its levels.
+
+No quantizer has parameters or constants that are not saved, so it can be built on the meta device and loaded.
 """
 
 import math
-from typing import ClassVar, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from vector_quantize_pytorch import FSQ, LFQ
+from vector_quantize_pytorch import LFQ
 
-from .config import TokenizerConfig
+from .config import TokenizerArchitecture
 from .entropy import at_least_float32, codebook_entropy, sample_entropy
 from .losses import Losses
 
-MAX_CODEBOOK_SIZE = 2**20  # the library keeps a table of all codes: 80 MB there, and 280 MB while it is built
+FSQ_MARGIN = 1e-3  # the tanh reaches a little beyond the outermost levels, as in the paper's code
+
+Latents = Float[Tensor, "b k t h w"]
+Codes = Int[Tensor, "b t h w"]
 
 
 class Quantization(NamedTuple):
-    quantized: Float[Tensor, "b k t h w"]
-    """What the decoder sees, exactly what `dequantize` makes of the codes; gradients pass on to the latents."""
-    codes: Int[Tensor, "b t h w"]
+    quantized: Latents
+    """Input of the decoder, exactly what `dequantize` returns for the codes. Gradients pass on to the latents."""
+    codes: Codes
     """In [0, codebook_size)."""
 
 
 class LookupFreeQuantizer(nn.Module):
-    """Sign quantizer whose codebook is every corner of {-1, +1}^k (MAGVIT-v2, section 3.1).
+    """Sign quantizer whose codebook is the set of corners of {-1, +1}^k (MAGVIT-v2, section 3.1).
 
-    A code is the integer that its k bits spell, with channel 0 as the highest bit. Zero and less becomes -1.
-    The library quantizes and converts; the penalty is ours (`entropy.py`).
+    A code is the integer whose binary digits are the k bits, with channel 0 as the highest. Zero is quantized to -1.
+    The library quantizes; the losses are computed by `entropy.py`.
     """
 
-    spherical: ClassVar[bool] = False
-
     def __init__(self, codebook_size: int) -> None:
-        """Raises:
-        ValueError: more codes than the library can hold.
-        """
         super().__init__()
-        check_codebook_size(codebook_size)
-        self.lfq = LFQ(dim=codebook_size.bit_length() - 1, codebook_size=codebook_size, spherical=self.spherical)
         self.codebook_size = codebook_size
+        self.code_bits = codebook_size.bit_length() - 1
+        with torch.device("meta"):  # the library builds a table of all codes
+            self.lfq = LFQ(dim=self.code_bits, codebook_size=codebook_size)
+        # Only the library's own losses, which are never computed, use its buffers that are not saved.
+        del self.lfq.codebook, self.lfq.zero
+        self.lfq.zero = 0.0  # type: ignore[assignment]
+        self.lfq.mask = 2 ** torch.arange(self.code_bits - 1, -1, -1)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        self.lfq.eval()  # in training it would compute its own penalty, over a table of latents x codes
+        self.lfq.eval()  # in training mode it would compute its own losses
         return self
 
-    def forward(self, latents: Float[Tensor, "b k t h w"]) -> Quantization:
+    def forward(self, latents: Latents) -> Quantization:
         with torch.no_grad():
             quantized, codes, _ = self.lfq(latents)
-        # The difference is exactly zero, so what the decoder sees is exactly what `dequantize` gives back.
-        return Quantization(quantized + (latents - latents.detach()), codes)
+        return Quantization(straight_through(quantized, latents), codes)
 
-    def dequantize(self, codes: Int[Tensor, "b t h w"]) -> Float[Tensor, "b k t h w"]:
-        """The corner that each code names: the exact inverse of `forward`."""
-        return self.lfq.indices_to_codes(codes)
+    def dequantize(self, codes: Codes, dtype: torch.dtype) -> Latents:
+        """Return the corner of each code: the exact inverse of `forward`."""
+        shifts = torch.arange(self.code_bits - 1, -1, -1, device=codes.device)
+        return (codes[..., None] >> shifts & 1).to(dtype).mul_(2).sub_(1).movedim(-1, 1)
 
-    def losses(
-        self,
-        latents: Float[Tensor, "b k t h w"],
-        quantized: Float[Tensor, "b k t h w"],
-        inverse_temperature: float,
-    ) -> Losses:
-        """Commitment and both entropies, unweighted."""
+    def losses(self, latents: Latents, quantized: Latents, inverse_temperature: float) -> Losses:
+        """Return the commitment loss and both entropies, unweighted."""
         return {
             "commitment": F.mse_loss(at_least_float32(latents), at_least_float32(quantized.detach())),
             "sample_entropy": sample_entropy(latents, inverse_temperature),
@@ -76,95 +76,89 @@ class LookupFreeQuantizer(nn.Module):
 
 
 class SphericalQuantizer(LookupFreeQuantizer):
-    """The same on the unit sphere: the latents of a place are scaled to length 1, and so are the corners (BSQ-ViT).
+    """Sign quantizer on the unit sphere: latents and corners are scaled to length 1 at each position (BSQ-ViT).
 
-    A corner has ±1/sqrt(k) in each channel, and the logit of a bit is 4 t / sqrt(k) times the scaled latent: for
+    Each channel of a corner is ±1/sqrt(k), and the logit of a bit is 4 t / sqrt(k) times the scaled latent. For
     entropies as sharp as those of plain LFQ, the inverse temperature t has to be about k times as high.
     """
 
-    spherical = True
+    def forward(self, latents: Latents) -> Quantization:
+        codes = super().forward(latents).codes
+        return Quantization(
+            straight_through(self.dequantize(codes, type_of_quantized(latents)), on_sphere(latents)), codes
+        )
 
-    def __init__(self, codebook_size: int) -> None:
-        super().__init__(codebook_size)
-        self.lfq.maybe_l2norm = unit_length  # the same as the library's lambda, but can be pickled
+    def dequantize(self, codes: Codes, dtype: torch.dtype) -> Latents:
+        return F.normalize(super().dequantize(codes, dtype), dim=1)
 
-    def forward(self, latents: Float[Tensor, "b k t h w"]) -> Quantization:
-        scaled = on_sphere(latents)
-        with torch.no_grad():
-            _, codes, _ = self.lfq(latents)
-            quantized = self.dequantize(codes)
-        return Quantization(quantized + (scaled - scaled.detach()).to(quantized.dtype), codes)
-
-    def losses(
-        self,
-        latents: Float[Tensor, "b k t h w"],
-        quantized: Float[Tensor, "b k t h w"],
-        inverse_temperature: float,
-    ) -> Losses:
-        """Commitment and both entropies of the scaled latents, unweighted."""
+    def losses(self, latents: Latents, quantized: Latents, inverse_temperature: float) -> Losses:
+        """Return the commitment loss and both entropies of the scaled latents, unweighted."""
         return super().losses(on_sphere(latents), quantized, inverse_temperature * latents.shape[1] ** -0.5)
 
 
 class FiniteScalarQuantizer(nn.Module):
-    """Each channel bounded by a tanh and rounded to one of its levels in [-1, 1] (FSQ, arXiv 2309.15505).
+    """Bounds each channel by a tanh and rounds it to one of its levels in [-1, 1] (FSQ, arXiv 2309.15505).
 
     A code is the integer whose digits are the levels, with channel 0 as the lowest. Bounding keeps the latents near the
-    levels and rounding spreads them over the codes, so there are no losses.
+    levels and rounding spreads them over the codes, so there are no losses. The values are those of
+    `vector_quantize_pytorch.FSQ`, whose buffers are not saved and which cannot be built on the meta device.
     """
 
     def __init__(self, levels: tuple[int, ...]) -> None:
-        """Raises:
-        ValueError: more codes than the library can hold.
-        """
         super().__init__()
-        check_codebook_size(math.prod(levels))
-        self.fsq = FSQ(levels)
+        self.levels = levels
         self.codebook_size = math.prod(levels)
 
-    def forward(self, latents: Float[Tensor, "b k t h w"]) -> Quantization:
-        rounded, codes = self.fsq(latents)
-        codes = codes.long()
-        quantized = self.dequantize(codes)
-        # The gradient is the library's: that of the bounding, straight through the rounding.
-        return Quantization(quantized + (rounded - rounded.detach()).to(quantized.dtype), codes)
+    def forward(self, latents: Latents) -> Quantization:
+        exact = at_least_float32(latents)
+        levels, place_values = self._digits(latents.device)
+        half = (levels - 1).to(exact) * (1 + FSQ_MARGIN) / 2
+        offset = 0.5 * (levels % 2 == 0).to(exact)
+        bounded = (exact + (offset / half).atanh()).tanh() * half - offset
+        digits = bounded.detach().round().long() + levels // 2
+        codes = (digits * place_values).sum(dim=1)
+        quantized = self.dequantize(codes, type_of_quantized(latents))
+        return Quantization(straight_through(quantized, (bounded / (levels // 2)).to(latents.dtype)), codes)
 
-    def dequantize(self, codes: Int[Tensor, "b t h w"]) -> Float[Tensor, "b k t h w"]:
-        """The levels that each code names: the exact inverse of `forward`."""
-        return self.fsq.indices_to_codes(codes).to(self.fsq.implicit_codebook.dtype)
+    def dequantize(self, codes: Codes, dtype: torch.dtype) -> Latents:
+        """Return the levels of each code: the exact inverse of `forward`."""
+        levels, place_values = (values.flatten() for values in self._digits(codes.device))
+        steps = codes[..., None] // place_values % levels - levels // 2
+        exact = steps.to(torch.promote_types(dtype, torch.float32))
+        return (exact / (levels // 2)).to(dtype).movedim(-1, 1)
 
-    def losses(
-        self,
-        latents: Float[Tensor, "b k t h w"],
-        quantized: Float[Tensor, "b k t h w"],
-        inverse_temperature: float,
-    ) -> Losses:
-        """None."""
+    def losses(self, latents: Latents, quantized: Latents, inverse_temperature: float) -> Losses:
+        """Return no losses."""
         return {}
+
+    def _digits(self, device: torch.device) -> tuple[Int[Tensor, "k 1 1 1"], Int[Tensor, "k 1 1 1"]]:
+        """Return the number of levels of each channel, and the value of one level in a code."""
+        place_values = [math.prod(self.levels[:channel]) for channel in range(len(self.levels))]
+        levels, values = torch.tensor([self.levels, place_values], device=device).view(2, -1, 1, 1, 1)
+        return levels, values
 
 
 Quantizer = LookupFreeQuantizer | FiniteScalarQuantizer
 
 
-def make_quantizer(config: TokenizerConfig) -> Quantizer:
-    """The quantizer that a config names.
-
-    Raises:
-        ValueError: more codes than the library can hold.
-    """
+def make_quantizer(config: TokenizerArchitecture) -> Quantizer:
+    """Return the quantizer of a config."""
     if config.fsq_levels is not None:
         return FiniteScalarQuantizer(config.fsq_levels)
     return {"lfq": LookupFreeQuantizer, "bsq": SphericalQuantizer}[config.quantizer](config.codebook_size)
 
 
-def check_codebook_size(codebook_size: int) -> None:
-    if codebook_size > MAX_CODEBOOK_SIZE:
-        raise ValueError(f"a quantizer holds at most {MAX_CODEBOOK_SIZE} (2^20) codes, got {codebook_size}")
+def straight_through(quantized: Latents, latents: Latents) -> Latents:
+    """Return `quantized`, exactly, with the gradient of `latents`."""
+    return quantized + (latents - latents.detach()).to(quantized.dtype)
 
 
-def on_sphere(latents: Float[Tensor, "b k t h w"]) -> Float[Tensor, "b k t h w"]:
-    """The latents of each place, scaled to length 1, in float32 at least."""
-    return unit_length(at_least_float32(latents), dim=1)
+def type_of_quantized(latents: Latents) -> torch.dtype:
+    """Return the type of the weights: that of the latents, except under autocast."""
+    is_autocast = torch.is_autocast_enabled(latents.device.type)
+    return at_least_float32(latents).dtype if is_autocast else latents.dtype
 
 
-def unit_length(t: Float[Tensor, "*shape"], dim: int = -1) -> Float[Tensor, "*shape"]:
-    return F.normalize(t, dim=dim)
+def on_sphere(latents: Latents) -> Latents:
+    """Return the latents scaled to length 1 at each position, in float32 or float64."""
+    return F.normalize(at_least_float32(latents), dim=1)

@@ -31,7 +31,7 @@ class Upsample(Sequence):
             fine = rearrange(deep, "b (d r p q) t h w -> b (t r) (h p) (w q) d", r=r, p=p, q=q).movedim(-1, 1)
         else:
             fine = rearrange(deep, "b (d r p q) t h w -> b d (t r) (h p) (w q)", r=r, p=p, q=q)
-        return fine[:, :, r - 1 :] if context.begins(self) else fine
+        return fine[:, :, r - 1 :] if context.begins else fine
 
 
 class Fold(nn.Module):
@@ -43,7 +43,7 @@ class Fold(nn.Module):
 
     def forward(self, video: Float[Tensor, "b c T H W"], context: Context = WHOLE) -> Float[Tensor, "b d t h w"]:
         r, p, q = self.patch_size
-        if context.begins(self) and r > 1:
+        if context.begins and r > 1:
             first = repeat(video[:, :, 0], "b c H W -> b c r H W", r=r - 1)
             video = torch.cat([first, video], dim=2)
         return rearrange(video, "b c (t r) (h p) (w q) -> b (c r p q) t h w", r=r, p=p, q=q)
@@ -59,4 +59,4 @@ class Unfold(nn.Module):
     def forward(self, folded: Float[Tensor, "b d t h w"], context: Context = WHOLE) -> Float[Tensor, "b c T H W"]:
         r, p, q = self.patch_size
         video = rearrange(folded, "b (c r p q) t h w -> b c (t r) (h p) (w q)", r=r, p=p, q=q)
-        return video[:, :, r - 1 :] if context.begins(self) else video
+        return video[:, :, r - 1 :] if context.begins else video

@@ -1,37 +1,35 @@
-"""Large frames, tile by tile, where a whole frame's activations would not fit.
+"""Encode and decode large frames tile by tile, if the activations of a whole frame do not fit into memory.
 
-Where every layer sees a bounded neighbourhood (`norm="channel"`, no attention over whole frames) tiles that overlap far
-enough give what the whole frame gives. Otherwise each tile has statistics of its own: codes may differ from those of
-the whole, and decoded tiles are blended across their overlap.
+If every layer has a bounded receptive field (`norm="channel"`, no attention over whole frames), tiles with enough
+overlap give the same result as the whole frame. Otherwise each tile has its own statistics: codes may differ from those
+of the whole frame, and decoded tiles are blended across their overlap.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .autoencoder import outer_kernel
-from .config import TokenizerConfig
+from .autoencoder import Autoencoder
+from .config import TokenizerArchitecture
+from .encoder_decoder import outer_kernel
 from .inputs import Condition, Video, as_video, check_codes, decoded_sizes, pad, trim
 from .layer_kinds import Layer
 
-if TYPE_CHECKING:
-    from .model import VideoTokenizer
-
 
 class Tile(NamedTuple):
-    """A stretch of one axis of the grid of codes: what is looked at, and what is kept of it."""
+    """An interval of one axis of the grid of codes: the input of a tile, and the part of its result that is kept."""
 
     start: int
     stop: int
     first_kept: int
     last_kept: int  # exclusive
-    margin: int  # between what is kept and a cut
+    margin: int  # between the part that is kept and a cut
 
 
-def exact_overlap(config: TokenizerConfig) -> int | None:
-    """Pixels that neighbouring tiles must share to give what the whole gives; None where no overlap is enough."""
+def exact_overlap(config: TokenizerArchitecture) -> int | None:
+    """Return the overlap in pixels that makes tiling exact; None if no overlap does."""
     needed = 0
     for axis, stride in zip((1, 2), config.spatial_stride, strict=True):
         for reach in (_reach_of_codes(config, axis), _reach_of_pixels(config, axis)):
@@ -42,9 +40,25 @@ def exact_overlap(config: TokenizerConfig) -> int | None:
 
 
 def encode_tiled(
-    tokenizer: "VideoTokenizer", video: Video, tile_size: int, overlap: int | None, cond: Condition | None
+    tokenizer: Autoencoder,
+    video: Video,
+    *,
+    tile_size: int = 256,
+    overlap: int | None = None,
+    cond: Condition | None = None,
 ) -> Int[Tensor, "b t h w"]:
-    """See `VideoTokenizer.encode_tiled`."""
+    """Encode large frames in square tiles, with the memory of one tile.
+
+    Args:
+        video: as in `encode`.
+        tile_size: height and width of a tile in pixels, including the overlap.
+        overlap: pixels that neighboring tiles share. None: `exact_overlap` if that is at most half a tile, else a
+            quarter of a tile.
+        cond: as in `encode`.
+
+    Raises:
+        ValueError: as in `encode`, or if tiles are too small for their overlap.
+    """
     config = tokenizer.config
     whole = pad(as_video(video, config, tokenizer.dtype), config)
     rows, columns = config.spatial_stride
@@ -52,7 +66,7 @@ def encode_tiled(
     vertical, horizontal = (
         _tiles(size, tile_size, overlap, stride, config) for size, stride in zip(grid[1:], (rows, columns), strict=True)
     )
-    codes = torch.empty(len(whole), *grid, dtype=torch.long, device=whole.device)
+    codes = torch.empty(whole.shape[0], *grid, dtype=torch.long, device=whole.device)
     for up in vertical:
         for left in horizontal:
             pixels = whole[..., up.start * rows : up.stop * rows, left.start * columns : left.stop * columns]
@@ -66,27 +80,34 @@ def encode_tiled(
 
 
 def decode_tiled(
-    tokenizer: "VideoTokenizer",
+    tokenizer: Autoencoder,
     codes: Int[Tensor, "b t h w"],
-    num_frames: int | None,
-    height: int | None,
-    width: int | None,
-    tile_size: int,
-    overlap: int | None,
-    cond: Condition | None,
+    num_frames: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    *,
+    tile_size: int = 256,
+    overlap: int | None = None,
+    cond: Condition | None = None,
 ) -> Float[Tensor, "b c T H W"]:
-    """See `VideoTokenizer.decode_tiled`."""
+    """Decode large frames in square tiles, with the memory of one tile. If no overlap is exact, tiles are blended.
+
+    Args:
+        codes, num_frames, height, width, cond: as in `decode`.
+        tile_size, overlap: as in `encode_tiled`.
+
+    Raises:
+        ValueError: as in `decode`, or if tiles are too small for their overlap.
+    """
     config = tokenizer.config
     check_codes(codes, config.codebook_size)
-    t, h, w = codes.shape[1:]
+    b, t, h, w = codes.shape
     sizes = decoded_sizes(config, (t, h, w), num_frames, height, width)
     rows, columns = config.spatial_stride
     vertical, horizontal = (
         _tiles(size, tile_size, overlap, stride, config) for size, stride in zip((h, w), (rows, columns), strict=True)
     )
-    whole = torch.zeros(
-        len(codes), config.channels, *config.clip_shape(t, h, w), dtype=tokenizer.dtype, device=codes.device
-    )
+    whole = torch.zeros(b, config.channels, *config.clip_shape(t, h, w), dtype=tokenizer.dtype, device=codes.device)
     for up in vertical:
         share_down = _shares(up, h, rows, _reach_of_pixels(config, 1), whole)
         for left in horizontal:
@@ -98,7 +119,7 @@ def decode_tiled(
     return trim(whole, sizes)
 
 
-def _tiles(size: int, tile_size: int, overlap: int | None, stride: int, config: TokenizerConfig) -> list[Tile]:
+def _tiles(size: int, tile_size: int, overlap: int | None, stride: int, config: TokenizerArchitecture) -> list[Tile]:
     """Tiles along an axis of `size` codes; what they keep of it is the axis, once."""
     if overlap is not None and overlap < 0:
         raise ValueError(f"overlap must not be negative, got {overlap}")
@@ -138,7 +159,7 @@ def _shares(tile: Tile, size: int, stride: int, reach: int | None, like: Tensor)
     return shares.to(like.dtype)
 
 
-def _reach_of_codes(config: TokenizerConfig, axis: int) -> int | None:
+def _reach_of_codes(config: TokenizerArchitecture, axis: int) -> int | None:
     """Pixels each way along `axis` of (t, h, w) that a code depends on beyond its own."""
     kernel, folding = outer_kernel(config)[axis], config.folding[axis]
     reach = 0
@@ -151,7 +172,7 @@ def _reach_of_codes(config: TokenizerConfig, axis: int) -> int | None:
     return None if config.norm == "group" else (reach + kernel // 2) * folding
 
 
-def _reach_of_pixels(config: TokenizerConfig, axis: int) -> int | None:
+def _reach_of_pixels(config: TokenizerArchitecture, axis: int) -> int | None:
     """Pixels each way along `axis` of (t, h, w) in whose codes a pixel is drawn from."""
     reach = outer_kernel(config)[axis] // 2
     for layer in config.decoder_layers_resolved:

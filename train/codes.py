@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 from tqdm.auto import tqdm
 
-from ..configs import config_to_dict
 from ..maskgit.seeds import seeded_generator
 from ..maskgit.tasks import TASKS
 from ..pipelines.fill.regions import encode_condition, known_region
@@ -35,13 +34,9 @@ FORMAT = 1
 
 
 def fingerprint(tokenizer: VideoTokenizer, data: VideoData, conditions: Sequence[str] = ()) -> str:
-    """Digest of what the codes depend on: the tokenizer's config and weights, the data, and the tasks' conditions."""
-    described = f"{FORMAT} {data.fingerprint} {config_to_dict(tokenizer.config)}"
-    digest = hashlib.sha256(" ".join([described, *conditions]).encode())
-    for name, value in sorted(tokenizer.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:32]
+    """Return a digest of everything that the codes depend on: tokenizer, data, and conditions of the tasks."""
+    described = " ".join([str(FORMAT), data.fingerprint, tokenizer.fingerprint(), *conditions])
+    return hashlib.sha256(described.encode()).hexdigest()[:32]
 
 
 def encoded(

@@ -12,7 +12,7 @@ if __name__ == "__main__" and not __package__:  # started by path: this file's f
 
 import logging
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from magvit2_pytorch.files import write_json
 from magvit2_pytorch.pipelines.media.pictures import save_videos
 from magvit2_pytorch.tokenizer import DiscriminatorConfig, TokenizerConfig, TokenizerObjective, VideoTokenizer
+from magvit2_pytorch.tokenizer.config import TokenizerArchitecture
 from magvit2_pytorch.tokenizer.losses import weighted_sum
 from magvit2_pytorch.tokenizer.perceptual import load_perceptual_network
 from magvit2_pytorch.tokenizer.pixels import to_unit_range
@@ -57,11 +58,6 @@ logger = logging.getLogger(__name__)
 
 WEIGHTS_FOLDER = "tokenizer"  # in a run's folder: the exported model
 PICTURED_CLIPS = 8
-# What the saved weights of a tokenizer are bound to; the rest of its config is how it is trained.
-ARCHITECTURE = (
-    *("image_only", "init_dim", "layers", "decoder_layers", "codebook_size", "channels", "patch_size", "quantizer"),
-    *("fsq_levels", "dim_cond", "norm", "antialiased_downsample"),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,12 +260,12 @@ def new_tokenizer(run: TokenizerRun) -> VideoTokenizer:
     saved = VideoTokenizer.from_pretrained(run.init_from)
     if saved.config.image_only and not run.model.image_only:
         saved = saved.inflate(run.model.layers, run.model.decoder_layers)
-    for field_name in ARCHITECTURE:
-        theirs, ours = getattr(saved.config, field_name), getattr(run.model, field_name)
+    for of_weights in fields(TokenizerArchitecture):
+        theirs, ours = getattr(saved.config, of_weights.name), getattr(run.model, of_weights.name)
         if theirs != ours:
             raise ValueError(
-                f"the tokenizer in {run.init_from} is of another architecture: {field_name} is {theirs!r} there, and "
-                f"{ours!r} in this run's model"
+                f"the tokenizer in {run.init_from} is of another architecture: {of_weights.name} is {theirs!r} there, "
+                f"and {ours!r} in this run's model"
             )
     tokenizer.load_state_dict(saved.state_dict())
     return tokenizer

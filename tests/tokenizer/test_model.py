@@ -241,9 +241,12 @@ def test_what_are_no_codes_is_refused_in_words(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"layers": ("residul",)}, "residul.*perhaps you meant 'residual'"),
-        ({"layers": (("residual", 64),)}, "keeps the width"),
-        ({"layers": (("compress_space", 0),)}, "positive width"),
+        ({"layers": ("residul",)}, "residul.*did you mean 'residual'"),
+        ({"layers": (("residual", 64),)}, "'residual' takes no argument, got"),
+        (
+            {"layers": (("compress_space", 0),)},
+            "the width of layer 'compress_space' must be a whole number from 1 to 65536, got 0",
+        ),
         ({"codebook_size": 1000}, "power of two.*1000"),
         ({"patch_size": (4, 4)}, r"patch_size.*\(4, 4\)"),
         ({"init_dim": 0}, "init_dim"),
@@ -287,9 +290,9 @@ def conditioned() -> VideoTokenizer:
     ("cond", "said"),
     [
         (None, r"shape \(2, 5\), got NoneType"),
-        (torch.zeros(2, 4), r"shape \(2, 5\), got torch.float32 of \(2, 4\)"),
-        (torch.zeros(1, 5), r"got torch.float32 of \(1, 5\)"),
-        (torch.zeros(5), r"got torch.float32 of \(5,\)"),
+        (torch.zeros(2, 4), r"shape \(2, 5\), got torch.float32 of shape \(2, 4\)"),
+        (torch.zeros(1, 5), r"got torch.float32 of shape \(1, 5\)"),
+        (torch.zeros(5), r"got torch.float32 of shape \(5,\)"),
         (torch.zeros(2, 5, dtype=torch.long), "floating point.*got torch.int64"),
         ([[0.0] * 5] * 2, "got list"),
     ],
@@ -325,7 +328,7 @@ def test_a_condition_that_no_layer_wants_is_refused(tokenizer: VideoTokenizer) -
     ("options", "said"),
     [
         ({"layers": ("cond_residual",)}, "need dim_cond.*got None"),
-        ({"layers": ("cond_residual",), "dim_cond": 0}, "need dim_cond.*got 0"),
+        ({"layers": ("cond_residual",), "dim_cond": 0}, "dim_cond must be a whole number from 1"),
         ({"dim_cond": 5}, "dim_cond is 5, but no layer is conditioned"),
     ],
 )

@@ -124,11 +124,15 @@ def test_the_config_of_a_preset_survives_its_file(name: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("name", "changes", "said"),
     [
-        ("magvit3", {}, "there is no preset 'magvit3', allowed are magvit2, magvit2-small, seed, tiny"),
-        ("", {}, "there is no preset ''"),
-        ("tiny", {"width": 8}, "a tokenizer has no option 'width', allowed are image_size, init_dim, layers"),
-        ("tiny", {"layers": ("residul",)}, "perhaps you meant 'residual'"),
-        ("magvit2", {"layers": ("residual",)}, "the decoder must undo what the encoder did"),
+        (
+            "magvit3",
+            {},
+            "unknown preset 'magvit3': did you mean 'magvit2'. Allowed: magvit2, magvit2-small, seed, tiny",
+        ),
+        ("", {}, "unknown preset ''"),
+        ("tiny", {"width": 8}, "unknown option 'width': .*Allowed: image_only, init_dim, layers"),
+        ("tiny", {"layers": ("residul",)}, "did you mean 'residual'"),
+        ("magvit2", {"layers": ("residual",)}, r"layers divide .* by \(1, 1, 1\), but decoder_layers by \(4, 8, 8\)"),
     ],
 )
 def test_an_unknown_preset_or_option_is_refused_in_words(name: str, changes: dict[str, Any], said: str) -> None:

@@ -41,7 +41,7 @@ def test_lookup_free_quantizing_takes_the_sign(code_bits: int) -> None:
     quantized, codes = quantizer(latents)
 
     assert torch.equal(quantized, torch.where(latents > 0, 1.0, -1.0))
-    assert torch.equal(quantizer.dequantize(codes), quantized)
+    assert torch.equal(quantizer.dequantize(codes, quantized.dtype), quantized)
 
 
 @pytest.mark.parametrize("code_bits", [1, 5, 18])
@@ -83,14 +83,14 @@ def test_dequantizing_gives_exactly_what_the_decoder_saw(
 
     assert codes.dtype == torch.int64
     assert quantized.dtype == dtype
-    assert torch.equal(quantizer.dequantize(codes), quantized)
+    assert torch.equal(quantizer.dequantize(codes, quantized.dtype), quantized)
 
 
 @each_kind
 def test_quantizing_inverts_dequantizing_over_the_whole_codebook(quantizer: Quantizer, channels: int) -> None:
     codes = torch.arange(quantizer.codebook_size).reshape(1, -1, 1, 1)
 
-    quantized = quantizer.dequantize(codes)
+    quantized = quantizer.dequantize(codes, torch.float32)
 
     assert quantized.shape == (1, channels, quantizer.codebook_size, 1, 1)
     assert len(quantized.flatten(2).unique(dim=2)[0, 0]) == quantizer.codebook_size
@@ -112,7 +112,7 @@ def test_under_autocast_the_decoder_sees_what_dequantizing_gives(quantizer: Quan
     with torch.autocast("cpu", dtype=torch.bfloat16):
         quantized, codes = quantizer(latents)
 
-        assert torch.equal(quantizer.dequantize(codes), quantized.float())
+        assert torch.equal(quantizer.dequantize(codes, torch.float32), quantized.float())
 
 
 def test_channel_0_is_the_highest_bit() -> None:
@@ -264,28 +264,23 @@ def test_a_config_names_its_quantizer_and_counts_the_latent_channels() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"quantizer": "vq"}, "quantizer.*lfq.*bsq.*fsq.*'vq'"),
+        ({"quantizer": "vq"}, "unknown quantizer 'vq'.*lfq, bsq, fsq"),
         ({"quantizer": "fsq"}, "fsq_levels.*None.*'fsq'"),
         ({"fsq_levels": (8, 8)}, r"fsq_levels.*\(8, 8\).*'lfq'"),
         ({"quantizer": "fsq", "fsq_levels": (8, 5, 5, 5)}, r"codebook_size must be 1000.*got 262144"),
-        ({"quantizer": "fsq", "fsq_levels": (2, 4), "codebook_size": 8}, r"at least 3.*\(2, 4\)"),
-        ({"quantizer": "fsq", "fsq_levels": (), "codebook_size": 1}, r"at least 3.*\(\)"),
+        (
+            {"quantizer": "fsq", "fsq_levels": (2, 4), "codebook_size": 8},
+            "each of fsq_levels must be a whole number from 3 to 1048576, got 2",
+        ),
+        ({"quantizer": "fsq", "fsq_levels": (), "codebook_size": 2}, "fsq_levels must have 1 to 12 entries, got 0"),
         ({"quantizer": "bsq", "codebook_size": 1000}, "power of two.*1000"),
+        ({"codebook_size": 2**21}, "codebook_size must be a whole number from 2 to 1048576, got 2097152"),
+        ({"quantizer": "fsq", "fsq_levels": (8,) * 7, "codebook_size": 2**21}, "1048576, got 2097152"),
     ],
 )
 def test_a_config_that_contradicts_itself_is_refused_in_words(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         TokenizerConfig(**options)
-
-
-def test_more_codes_than_the_library_holds_are_refused_in_words() -> None:
-    for make in (
-        lambda: LookupFreeQuantizer(2**21),
-        lambda: SphericalQuantizer(2**21),
-        lambda: FiniteScalarQuantizer((8,) * 7),
-    ):
-        with pytest.raises(ValueError, match=r"at most 1048576 \(2\^20\) codes, got 2097152"):
-            make()
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=["lfq", "bsq", "fsq"])

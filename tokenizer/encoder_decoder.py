@@ -1,0 +1,96 @@
+"""Encoder and decoder: the `layers` tuple forwards, and its mirror."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .config import TokenizerArchitecture
+from .context import WHOLE, Context
+from .convolution import CausalConv3d, Sequence, Swish
+from .memory_format import CHANNELS_LAST, in_fastest_format, is_channels_last
+from .resampling import Fold, Unfold
+
+
+class Encoder(nn.Sequential):
+    """Video to latents; frames and sizes must be aligned to the strides (`VideoTokenizer.encode` pads)."""
+
+    def __init__(self, config: TokenizerArchitecture) -> None:
+        layers, parts = config.encoder_layers_resolved, config.parts
+        width = layers[-1].width_after if layers else config.init_dim
+        super().__init__(
+            Stem(config),
+            *(layer.kind.encode(layer, parts) for layer in layers),
+            Sequence(parts.make_plain_norm(width), Swish(), CausalConv3d(width, config.latent_channels, (1, 1, 1))),
+        )
+
+    def forward(
+        self, input: Float[Tensor, "b c T H W"], context: Context = WHOLE, *, checkpointing: bool = False
+    ) -> Float[Tensor, "b k t h w"]:
+        return run(self, input, context, checkpointing)
+
+
+class Decoder(nn.Sequential):
+    """Quantized latents to video."""
+
+    def __init__(self, config: TokenizerArchitecture) -> None:
+        layers, parts = config.decoder_layers_resolved, config.parts
+        width = layers[-1].width_after if layers else config.init_dim
+        super().__init__(
+            CausalConv3d(config.latent_channels, width, (parts.frames, 3, 3)),
+            *(layer.kind.decode(layer, parts) for layer in reversed(layers)),
+            Head(config),
+        )
+
+    def forward(
+        self, input: Float[Tensor, "b k t h w"], context: Context = WHOLE, *, checkpointing: bool = False
+    ) -> Float[Tensor, "b c T H W"]:
+        return run(self, input, context._replace(quantized=input), checkpointing)
+
+    @property
+    def last_weight(self) -> nn.Parameter:
+        """The kernel of the last convolution, where the gradients of several losses are weighed against each other."""
+        return self[-1][2].weight  # type: ignore[index, return-value]
+
+
+class Stem(Sequence):
+    """Pixels to the first width; with a patch size it folds blocks of them first."""
+
+    def __init__(self, config: TokenizerArchitecture) -> None:
+        folded = config.channels * math.prod(config.folding)
+        super().__init__(Fold(config.folding), CausalConv3d(folded, config.init_dim, outer_kernel(config)))
+
+
+class Head(Sequence):
+    """The first width back to pixels."""
+
+    def __init__(self, config: TokenizerArchitecture) -> None:
+        folded = config.channels * math.prod(config.folding)
+        super().__init__(
+            config.parts.make_plain_norm(config.init_dim),
+            Swish(),
+            CausalConv3d(config.init_dim, folded, outer_kernel(config)),
+            Unfold(config.folding),
+        )
+
+
+def outer_kernel(config: TokenizerArchitecture) -> tuple[int, int, int]:
+    """The paper's 3x3x3; over folded blocks a pointwise kernel, since a place then holds a neighbourhood."""
+    return (config.parts.frames, 3, 3) if math.prod(config.patch_size) == 1 else (1, 1, 1)
+
+
+def run(layers: nn.Sequential, x: Tensor, context: Context, checkpointing: bool) -> Tensor:
+    """Pass `x` through `layers`, keeping only what lies between them where `checkpointing` is on.
+
+    What comes out lies in memory as what came in.
+    """
+    given_format = CHANNELS_LAST if is_channels_last(x) else torch.contiguous_format
+    for layer in layers:
+        x = in_fastest_format(x)
+        if checkpointing and torch.is_grad_enabled():
+            x = checkpoint(layer, x, context, use_reentrant=False, preserve_rng_state=False)
+        else:
+            x = layer(x, context)
+    return x.contiguous(memory_format=given_format)
