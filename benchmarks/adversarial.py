@@ -34,7 +34,7 @@ from magvit2_pytorch import VideoTokenizer
 from magvit2_pytorch.tokenizer.pixels import to_model_range, to_unit_range
 from magvit2_pytorch.train.data import load_data
 from magvit2_pytorch.train.metrics import fd_lite0, psnr, real_floor, sharpness_ratio
-from magvit2_pytorch.train.session import available_cores
+from magvit2_pytorch.train.process import available_cores
 from magvit2_pytorch.train.tokenizer import DEMO, WEIGHTS_FOLDER
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -47,7 +47,7 @@ from magvit2_pytorch.train.metrics.seams import (
     extrapolation_errors,
     frame_differences,
 )
-from magvit2_pytorch.train.session import available_cores
+from magvit2_pytorch.train.process import available_cores
 
 NUM_FRAMES = 65
 OVERLAP = 5

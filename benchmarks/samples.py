@@ -50,7 +50,7 @@ from magvit2_pytorch.train.metrics.comparison import (
 )
 from magvit2_pytorch.train.metrics.reconstruction import batches, decode, encode
 from magvit2_pytorch.train.metrics.report import table
-from magvit2_pytorch.train.session import available_cores
+from magvit2_pytorch.train.process import available_cores
 
 CLASSIFIERS: dict[str, type[VideoClassifier]] = {"single frames": FrameClassifier, "space-time": SpaceTimeClassifier}
 TRUSTWORTHY = 0.96  # accuracy on real held-out clips: 27 of 28

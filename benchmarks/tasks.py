@@ -51,7 +51,7 @@ from magvit2_pytorch.train.metrics.motion import seen_motions
 from magvit2_pytorch.train.metrics.reconstruction import batches, decode, encode
 from magvit2_pytorch.train.metrics.report import Row, aligned, table
 from magvit2_pytorch.train.metrics.samples import energy_distance_within_labels
-from magvit2_pytorch.train.session import available_cores
+from magvit2_pytorch.train.process import available_cores
 from magvit2_pytorch.train.tokenizer import WEIGHTS_FOLDER
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -25,6 +25,7 @@ from .metrics import (
     psnr_first_frame,
     psnr_mean_colour,
 )
+from .process import SignalInterruption, exit_if_interrupted, set_up
 
 T = TypeVar("T")
 
@@ -73,15 +74,19 @@ def run_demo(config: DemoConfig) -> None:
         resume=True,
     )
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    set_up()
+    interruption = SignalInterruption()
     logger.info("magvit2 demo: from real video to generated video, about 9 minutes on two cores.")
     logger.info("1/3 The tokenizer learns to turn video into codes and back (about 4 minutes).")
-    timed(seconds, "tokenizer", lambda: tokenizer.train(tokenizer_run))
+    trained = timed(seconds, "tokenizer", lambda: tokenizer.train(tokenizer_run, interruption))
+    exit_if_interrupted(trained, interruption)
     logger.info("2/3 The transformer learns to write codes (about 4 minutes).")
-    pipeline_folder = timed(seconds, "maskgit", lambda: maskgit.train(maskgit_run))
+    trained = timed(seconds, "maskgit", lambda: maskgit.train(maskgit_run, interruption))
+    exit_if_interrupted(trained, interruption)
+    assert trained is not None
     logger.info("3/3 Generating and measuring.")
     data = load_data(tokenizer_run.data)
-    pipeline = VideoGenerationPipeline.from_pretrained(pipeline_folder)
+    pipeline = VideoGenerationPipeline.from_pretrained(trained)
     timed(seconds, "generation", lambda: generate(pipeline, config))
     draw_reconstructions(pipeline.tokenizer, data, folder / "reconstruction.gif")
     metrics = {"tokenizer": measure(pipeline.tokenizer, data, tokenizer_run)}

@@ -29,24 +29,13 @@ from magvit2_pytorch.pipelines.saved_pipeline import INDEX_NAME
 from magvit2_pytorch.pretrained import CONFIG_NAME
 from magvit2_pytorch.tokenizer import VideoTokenizer
 from magvit2_pytorch.train.codes import CodeBatches, encoded, fingerprint
-from magvit2_pytorch.train.command_line import WrittenTasks, parse_run
+from magvit2_pytorch.train.command_line import WrittenTasks
 from magvit2_pytorch.train.contexts import find_contexts
 from magvit2_pytorch.train.data import Clips, DataConfig, load_data
 from magvit2_pytorch.train.data.config import MOVING_SHAPES, SHIPPED_CLIPS
 from magvit2_pytorch.train.optimization import ExponentialMovingAverage, OptimizerConfig, adamw, set_learning_rate
-from magvit2_pytorch.train.run_folder import NUM_PROCESSES, RunFolder
-from magvit2_pytorch.train.session import (
-    RunConfig,
-    all_cores,
-    errors_in_words,
-    finish,
-    interruptible,
-    log_losses,
-    start,
-    steps,
-    stop,
-    track,
-)
+from magvit2_pytorch.train.process import run_command
+from magvit2_pytorch.train.session import Interruption, RunConfig, Session, all_cores
 from magvit2_pytorch.train.task_mix import WeightedTask, check_mix, conditions_of
 from magvit2_pytorch.train.task_samples import draw_tasks
 
@@ -179,22 +168,29 @@ PRESETS = {
 }
 
 
-def train(run: MaskGitRun) -> Path:
-    """Encode the data once, train, sample and export.
+def train(run: MaskGitRun, interruption: Interruption | None = None) -> Path | None:
+    """Encode the data, train a transformer on the codes, and export the pipeline.
+
+    Args:
+        interruption: Asked after each step whether to stop.
 
     Returns:
-        The folder of the complete pipeline (with the averaged weights).
+        The folder of the complete pipeline, with the averaged weights; None if the run has stopped before its end.
 
     Raises:
-        ValueError, FileNotFoundError: an output folder in use, no tokenizer, or data that cannot be read.
+        ValueError, FileNotFoundError: if the output folder is in use, there is no tokenizer, or the data cannot be
+            read.
     """
-    folder = RunFolder(run.output_dir, run)
-    tokenizer = load_tokenizer(run.tokenizer)
-    accelerator = start(run)
-    tokenizer.to(accelerator.device).requires_grad_(False)
-    is_main, show = accelerator.is_main_process, run.progress and accelerator.is_main_process
+    with Session(run, interruption) as session:
+        return train_in(session, run)
+
+
+def train_in(session: Session, run: MaskGitRun) -> Path | None:
+    """Do the work of `train` in a session."""
+    accelerator = session.accelerator
+    tokenizer = load_tokenizer(run.tokenizer).to(accelerator.device).requires_grad_(False)
     with accelerator.main_process_first():
-        data = load_data(run.data, progress=show)
+        data = load_data(run.data, progress=session.shows_progress)
     grid = tokenizer.code_shape(run.data.num_frames, run.data.resolution, run.data.resolution)
     if tokenizer.config.height_width != (run.data.resolution, run.data.resolution):
         raise ValueError(
@@ -214,13 +210,10 @@ def train(run: MaskGitRun) -> Path:
     )
     with accelerator.main_process_first(), all_cores():
         conditions = conditions_of(run.tasks)
-        table = encoded(tokenizer, data, run.data.codes_dir, conditions=conditions, progress=show)
-    if is_main:
-        inputs = {"codes": fingerprint(tokenizer, data, conditions), NUM_PROCESSES: accelerator.num_processes}
-        folder.claim(inputs if contexts is None else inputs | {"contexts": contexts.fingerprint})
-    track(accelerator, folder.config)
+        table = encoded(tokenizer, data, run.data.codes_dir, conditions=conditions, progress=session.shows_progress)
+    inputs = {"codes": fingerprint(tokenizer, data, conditions)}
+    session.begin(inputs if contexts is None else inputs | {"contexts": contexts.fingerprint})
 
-    torch.manual_seed(run.seed)
     objective = MaskGitObjective(
         MaskGit(config),
         label_smoothing=run.label_smoothing,
@@ -232,7 +225,7 @@ def train(run: MaskGitRun) -> Path:
     ema.model.to(accelerator.device)
     pipeline = VideoGenerationPipeline(tokenizer, ema.model, labels=data.labels, num_frames=run.data.num_frames)
     objective, optimizer = accelerator.prepare(objective, adamw(objective, run.optimizer))
-    first_step = folder.load(accelerator, ema.model)
+    first_step = session.resume(ema.model)
 
     batches = CodeBatches(
         table,
@@ -263,13 +256,10 @@ def train(run: MaskGitRun) -> Path:
         logger.info("%d of %d windows have embeddings, of %d channels", num_with, len(videos), contexts.channels)
 
     started = time.monotonic()
-    bar = steps(run, first_step, description="MaskGIT", is_main=is_main)
-    with interruptible() as interruption, bar:
+    with session.loop("MaskGIT") as bar:
         for step in bar:
             set_learning_rate(optimizer, run.optimizer.learning_rate_at(step, run.num_steps))
-            torch.manual_seed(
-                int(seeded_generator(run.seed, step, accelerator.process_index).initial_seed())
-            )  # dropout
+            torch.manual_seed(seeded_generator(run.seed, step, accelerator.process_index).initial_seed())  # dropout
             losses = {}
             for micro_step in range(run.gradient_accumulation):
                 batch = {name: value.to(accelerator.device) for name, value in next(stream).items()}
@@ -284,22 +274,17 @@ def train(run: MaskGitRun) -> Path:
             ema.update(accelerator.unwrap_model(objective).maskgit, step)
 
             done = step + 1
-            if done % run.log_every == 0:
-                log_losses(accelerator, bar, losses, done, group="train")
-            if is_main and done % run.evaluate_every == 0:
+            session.log_losses(bar, losses, done, group="train")
+            if session.is_main and done % run.evaluate_every == 0:
                 sample(pipeline, data.heldout, run, done)
-            interrupted = interruption.agreed(accelerator)
-            if interrupted or done % run.save_every == 0 or done == run.last_step:
-                folder.save(accelerator, ema.model, done)
-            if interrupted and done < run.num_steps:
-                stop(accelerator, folder, run, done, planned=False)
-    if run.last_step < run.num_steps:
-        stop(accelerator, folder, run, max(first_step, run.last_step), planned=True)
+            if session.ends_after(done, ema.model):
+                break
+    if not session.is_complete:
+        return None
 
     result = run.output_dir / PIPELINE_FOLDER
-    if is_main:
+    if session.is_main:
         pipeline.save_pretrained(result)
-    finish(accelerator, folder)
     logger.info("trained for %.0f seconds; the pipeline is in %s", time.monotonic() - started, result)
     return result
 
@@ -343,5 +328,4 @@ def sample(pipeline: VideoGenerationPipeline, heldout: Clips, run: MaskGitRun, s
 
 
 if __name__ == "__main__":
-    with errors_in_words():
-        train(parse_run(PRESETS, description="Train the masked transformer (stage two)."))
+    run_command(train, PRESETS, description="Train the masked transformer (stage two).")

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from accelerate import Accelerator
 from filelock import FileLock, Timeout
 from torch import nn
 
-from ..configs import config_to_dict
+from ..configs import config_from_dict, config_to_dict
 from ..files import read_json, write_json
+from ..messages import printable
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +25,9 @@ CHECKPOINTS_NAME = "checkpoints"
 CHECKPOINTS_KEPT = 2
 LOGS_NAME = "tensorboard"
 NAMES_AT_START = {CONFIG_NAME, INPUTS_NAME, LOCK_NAME, LOGS_NAME}  # in the folder of a run that has saved nothing
-NUM_PROCESSES = "num_processes"  # what all runs have among their inputs
-# What may differ between a run and its continuation: how it is watched and kept, not what it computes.
+NUM_PROCESSES = "num_processes"  # an input of every run
+ARITHMETIC = "arithmetic"  # an input of every run: precision and compiler. Older versions did not record it.
+# Settings that may differ between a run and its continuation: they do not change what is computed.
 MAY_CHANGE = {
     "resume",
     "stop_after",
@@ -54,6 +57,7 @@ class RunFolder:
         """
         self.folder = folder
         self.checkpoints = folder / CHECKPOINTS_NAME
+        self.run_class = type(run)
         self.config = config_to_dict(run)
         self.resume = run.resume
         self.lock = FileLock(folder / LOCK_NAME)
@@ -71,8 +75,12 @@ class RunFolder:
                 f"{self.folder} holds a run already ({self.progress()}): give --resume to go on with it, "
                 "or another --output-dir"
             )
-        if changed := differences(read_json(path), self.config):
-            raise ValueError(f"{self.folder} holds a run with other settings, it cannot go on: {'; '.join(changed)}")
+        # As a config, so that settings which an older version did not have get their defaults.
+        before = config_from_dict(self.run_class, read_json(path), where=str(path))
+        if changed := differences(config_to_dict(before), self.config):
+            raise ValueError(
+                f"{self.folder} holds a run with other settings, so it cannot be resumed: {'; '.join(changed)}"
+            )
 
     def claim(self, inputs: dict[str, Any]) -> None:
         """Make the folder this run's, for as long as the process lives. On the main process.
@@ -100,8 +108,10 @@ class RunFolder:
         path = self.folder / INPUTS_NAME
         if self.is_unused():
             shutil.rmtree(self.folder / LOGS_NAME, ignore_errors=True)  # two runs would be one curve
-        elif path.is_file() and (changed := differences(read_json(path), inputs)):
-            raise ValueError(f"the run in {self.folder} cannot go on from other inputs: {'; '.join(changed)}")
+        elif path.is_file():
+            before = {ARITHMETIC: inputs.get(ARITHMETIC)} | read_json(path)
+            if changed := differences(before, inputs):
+                raise ValueError(f"the run in {self.folder} cannot be resumed with other inputs: {'; '.join(changed)}")
         write_json(path, inputs)
         write_json(self.folder / CONFIG_NAME, self.config)
 
@@ -165,29 +175,20 @@ class RunFolder:
 
 
 def run_facts(folder: Path) -> dict[str, str]:
-    """What the folder of a run tells in words; nothing of another folder."""
+    """Return what `magvit2 info` prints of a training run; nothing if the folder holds none."""
     if not ((folder / CONFIG_NAME).is_file() and (folder / INPUTS_NAME).is_file()):
         return {}
     config, latest = read_json(folder / CONFIG_NAME), latest_checkpoint(folder)
-    made = [name for name in ("tokenizer", "maskgit", "pipeline") if (folder / name).is_dir()]
+    models = [name for name in ("tokenizer", "maskgit", "pipeline") if (folder / name).is_dir()]
     return {
-        "training run": str(folder),
+        "training run": printable(folder),
         "steps saved": f"{step_of(latest) if latest else 0} of {config.get('num_steps')}",
-        "holds": ", ".join(made) or "no model yet",
-    } | {name: value for name, value in written(config).items() if name != "num_steps"}
-
-
-def written(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """The settings of a resolved config by the names that the command line gives them."""
-    settings: dict[str, str] = {}
-    for name, value in config.items():
-        is_group = isinstance(value, dict)
-        settings |= written(value, f"{prefix}{name}.") if is_group else {prefix + name: json.dumps(value)}
-    return settings
+        "holds": ", ".join(models) or "no model yet",
+    } | {name: json.dumps(value) for name, value in flat(config).items() if name != "num_steps"}
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint of a run."""
+    """Return the newest checkpoint of a run."""
     return max((folder / CHECKPOINTS_NAME).glob("step-*"), key=step_of, default=None)
 
 
@@ -195,13 +196,23 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
 
 
-def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    """The settings in which two resolved configs differ, in words, apart from those that may change."""
-    found = []
-    for name in sorted({*before, *now} - MAY_CHANGE):
-        was, is_now = before.get(name), now.get(name)
-        if isinstance(was, dict) and isinstance(is_now, dict):
-            found += differences(was, is_now, f"{prefix}{name}.")
-        elif was != is_now:
-            found.append(f"{prefix}{name} was {json.dumps(was)} and is now {json.dumps(is_now)}")
-    return found
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the settings of a nested config by the names that the command line has for them.
+
+    >>> flat({"seed": 0, "model": {"width": 8}})
+    {'seed': 0, 'model.width': 8}
+    """
+    settings: dict[str, Any] = {}
+    for name, value in config.items():
+        settings |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return settings
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return one phrase for each setting in which two configs differ, except for those that may change."""
+    was, is_now = flat(before), flat(now)
+    return [
+        f"{name} was {json.dumps(was.get(name))} and is now {json.dumps(is_now.get(name))}"
+        for name in sorted({*was, *is_now})
+        if name.rpartition(".")[2] not in MAY_CHANGE and was.get(name) != is_now.get(name)
+    ]

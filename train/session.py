@@ -1,63 +1,74 @@
-"""What both trainings share around their loop: processes and threads, logs, bars, interruption."""
+"""What both training stages share around their loops: processes, the run's folder, logs, progress bars, stopping."""
 
 import logging
 import os
-import signal
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, Self
 
-import datasets
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
-from torch import Tensor
+from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs, broadcast_object_list
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .run_folder import RunFolder
+from ..files import as_path
+from ..messages import printable
+from .run_folder import ARITHMETIC, NUM_PROCESSES, RunFolder, flat
 
 logger = logging.getLogger(__name__)
+
+# Settings in accelerate's environment under which averaged weights, checkpoints or precision would be wrong.
+UNSUPPORTED = {
+    "ACCELERATE_USE_DEEPSPEED": "true",
+    "ACCELERATE_USE_FSDP": "true",
+    "ACCELERATE_USE_MEGATRON_LM": "true",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "true",
+    "ACCELERATE_MIXED_PRECISION": "fp8",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """What every training run has."""
+    """Settings of every training run."""
 
     output_dir: Path
-    """Folder for checkpoints, pictures, logs and the result; a used one is never overwritten."""
+    """Folder for checkpoints, pictures, logs and the trained model. A folder in use is never overwritten."""
     num_steps: int
-    """Optimizer steps."""
+    """Number of optimizer steps."""
     batch_size: int
-    """Clips for each process and step, before gradient accumulation."""
+    """Clips per process and batch."""
     gradient_accumulation: int = 1
-    """Batches for each optimizer step."""
+    """Batches per optimizer step."""
     seed: int = 0
+    """Seed of the initial weights, the batches and the noise."""
     log_every: int = 20
     """Steps between log lines of the losses."""
     evaluate_every: int = 1000
-    """Steps between evaluations, with their pictures."""
+    """Steps between evaluations, which also draw pictures."""
     save_every: int = 1000
-    """Steps between checkpoints; the last step and an interruption leave one, too."""
+    """Steps between checkpoints. The last step and an interruption also save one."""
     num_workers: int = 0
-    """Processes that load data."""
+    """Number of worker processes that load data."""
     resume: bool = False
-    """Go on with the run in the output folder, exactly; begin it if there is none."""
+    """Continue the run in the output folder from its last checkpoint; start it if the folder is empty."""
     stop_after: int | None = None
-    """Stop after so many steps in all, as an interruption would; go on with --resume."""
+    """Stop after this step, counted from the start of the run. Continue with --resume."""
     progress: bool = True
-    """Show progress bars; without them the losses come in lines."""
+    """Show progress bars. Without them, the losses are logged as lines."""
 
     @property
     def last_step(self) -> int:
-        """The step after which this start ends."""
+        """The step after which this start of the run ends."""
         return self.num_steps if self.stop_after is None else min(self.num_steps, self.stop_after)
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            if isinstance(path := getattr(self, field.name), Path):
+                object.__setattr__(self, field.name, as_path(path))
         at_least_one = ("num_steps", "batch_size", "gradient_accumulation", "log_every", "evaluate_every", "save_every")
         for name in at_least_one:
             if getattr(self, name) < 1:
@@ -67,171 +78,199 @@ class RunConfig:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.stop_after is not None and self.stop_after < 1:
             raise ValueError(f"stop_after must be at least 1, got {self.stop_after}")
-
-
-def start(run: RunConfig) -> Accelerator:
-    """The accelerator of this process, with all cores in use and a TensorBoard tracker.
-
-    Raises:
-        ValueError: started as one of several processes that do not know of each other.
-    """
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    datasets.disable_progress_bars()  # ours say what is going on
-    for noisy in ("httpx", "datasets", "accelerate"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    accelerator = Accelerator(
-        gradient_accumulation_steps=run.gradient_accumulation,
-        log_with="tensorboard",
-        project_dir=run.output_dir,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=1))],  # one process prepares, the others wait
-    )
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    if world_size != accelerator.num_processes:
-        raise ValueError(
-            f"{world_size} processes were launched, but each would train by itself. Without a GPU set "
-            "ACCELERATE_USE_CPU=true: `ACCELERATE_USE_CPU=true torchrun --standalone --nproc_per_node 2 train/...`"
-        )
-    if accelerator.device.type == "cpu":
-        # `accelerate launch` sets OMP_NUM_THREADS=1, which would leave all cores but one idle.
-        processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        torch.set_num_threads(max(1, available_cores() // processes_here))
-    if not accelerator.is_main_process:
-        logging.getLogger().setLevel(logging.ERROR)
-    return accelerator
-
-
-def available_cores() -> int:
-    """Cores that this process may use; of the whole machine where the system does not say."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def all_cores() -> Iterator[None]:
-    """Let this process use all cores, where the others beside it wait."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(available_cores())
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def track(accelerator: Accelerator, config: Mapping[str, Any]) -> None:
-    """Start TensorBoard with the run's config beside it."""
-    accelerator.init_trackers("tensorboard", config=flat(config))
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, int | float | str | bool]:
-    """A nested config as TensorBoard takes it: one level of plain values."""
-    values: dict[str, int | float | str | bool] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            values |= flat(value, f"{prefix}{name}.")
-        else:
-            values[prefix + name] = value if isinstance(value, int | float | str | bool) else str(value)
-    return values
+        try:
+            str(self.output_dir).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"output_dir must be a name in UTF-8, since TensorBoard can write to no other, got "
+                f"{printable(self.output_dir)}"
+            ) from error
 
 
 class Interruption:
-    """Whether somebody has asked this run to stop (Ctrl-C, SIGTERM).
+    """A request to stop a run after its current step, with a checkpoint.
 
-    `accelerate launch` dies of SIGTERM without passing it on: a launcher that is gone asks, too.
+    Set `asked` to True to make the request, for example from another thread. Runs enter it as a context for their loop.
     """
 
     def __init__(self) -> None:
         self.asked = False
-        self.launcher = os.getppid() if "ACCELERATE_MIXED_PRECISION" in os.environ else None
 
-    def __call__(self, signum: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt  # asked twice: now
-        self.asked = True
-        logger.warning("stopping after this step, with a checkpoint (again: at once, without)")
+    def __enter__(self) -> Self:
+        return self
 
-    def agreed(self, accelerator: Accelerator) -> bool:
-        """What the main process was asked, on all processes."""
-        if self.launcher is not None and os.getppid() != self.launcher and not self.asked:
-            self(signal.SIGTERM, None)
-        if accelerator.num_processes == 1:
-            return self.asked
-        return bool(broadcast_object_list([self.asked])[0])
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def is_asked(self) -> bool:
+        """Whether the run shall stop. Called after each step."""
+        return self.asked
+
+
+class Session:
+    """One start of a run in this process: its accelerator, its folder and its loop.
+
+    Attributes:
+        done: Number of optimizer steps taken.
+    """
+
+    def __init__(self, run: RunConfig, interruption: Interruption | None) -> None:
+        """Check the output folder, then join the other processes.
+
+        Raises:
+            ValueError: if the output folder or the environment cannot be used.
+        """
+        self.run = run
+        self.folder = RunFolder(run.output_dir, run)
+        self.accelerator = create_accelerator(run)
+        self.interruption = Interruption() if interruption is None else interruption
+        self.is_main = self.accelerator.is_main_process
+        self.shows_progress = run.progress and self.is_main
+        self.done = 0
+        self.at_end = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is None:
+            self.accelerator.wait_for_everyone()
+        self.at_end.close()
+        self.accelerator.free_memory()
+        self.folder.release()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all steps of the run are done."""
+        return self.done >= self.run.num_steps
+
+    def begin(self, inputs: Mapping[str, Any]) -> None:
+        """Claim the output folder, start TensorBoard and seed PyTorch.
+
+        Args:
+            inputs: What the run depends on besides its config; see `RunFolder.claim`.
+        """
+        if self.is_main:
+            arithmetic = {
+                "mixed_precision": self.accelerator.mixed_precision,
+                "dynamo_backend": str(self.accelerator.state.dynamo_plugin.backend),
+                "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            }
+            self.folder.claim({**inputs, NUM_PROCESSES: self.accelerator.num_processes, ARITHMETIC: arithmetic})
+        settings = flat(self.folder.config)
+        self.accelerator.init_trackers(
+            "tensorboard",
+            config={
+                name: value if isinstance(value, int | float) else printable(value) for name, value in settings.items()
+            },
+        )
+        for tracker in self.accelerator.trackers:
+            self.at_end.callback(tracker.finish)
+        torch.manual_seed(self.run.seed)
+
+    def resume(self, ema: nn.Module) -> int:
+        """Load the last checkpoint, if there is one, and return the number of steps done by then."""
+        self.done = self.folder.load(self.accelerator, ema)
+        return self.done
+
+    @contextmanager
+    def loop(self, description: str) -> Iterator["tqdm[int]"]:
+        """Yields the optimizer steps that remain, shown by a progress bar, and listens for the interruption."""
+        bar = tqdm(
+            range(self.done, self.run.last_step),
+            initial=self.done,
+            total=self.run.num_steps,
+            desc=description,
+            unit="step",
+            disable=not self.shows_progress,
+            dynamic_ncols=True,
+            mininterval=1.0,
+        )
+        with self.interruption, bar:
+            yield bar
+        if not self.is_complete:
+            logger.warning("stopped after %d of %d steps; --resume continues", self.done, self.run.num_steps)
+
+    def ends_after(self, done: int, ema: nn.Module) -> bool:
+        """Save a checkpoint if one is due, and return whether the run shall stop here. Called on all processes."""
+        self.done = done
+        interrupted = self.interruption.is_asked()
+        if self.accelerator.num_processes > 1:  # the main process decides
+            interrupted = bool(broadcast_object_list([interrupted])[0])
+        if interrupted or done % self.run.save_every == 0 or done == self.run.last_step:
+            self.folder.save(self.accelerator, ema, done)
+        return interrupted and not self.is_complete
+
+    def log_losses(self, bar: "tqdm[int]", losses: Mapping[str, Tensor], done: int, *, group: str) -> None:
+        """Every `log_every` steps, log the losses of the last batch, averaged over the processes.
+
+        Args:
+            group: Prefix of the names in TensorBoard.
+        """
+        if done % self.run.log_every:
+            return
+        gathered = {name: self.accelerator.gather(loss.detach()[None]) for name, loss in losses.items()}
+        means = {name: float(torch.as_tensor(values).mean()) for name, values in gathered.items()}
+        self.accelerator.log({f"{group}/{name}": value for name, value in means.items()}, step=done)
+        bar.set_postfix({name: f"{value:.3f}" for name, value in means.items()}, refresh=False)
+        if bar.disable:
+            logger.info("step %d: %s", done, ", ".join(f"{name} {value:.3f}" for name, value in means.items()))
+
+
+def create_accelerator(run: RunConfig) -> Accelerator:
+    """Return the accelerator of this process, with a TensorBoard tracker.
+
+    Raises:
+        ValueError: if the environment asks for something unsupported, or if this is one of several processes that are
+            not connected to each other.
+    """
+    for name, value in UNSUPPORTED.items():
+        if os.environ.get(name, "").lower() == value:
+            raise ValueError(
+                f"{name}={value} is not supported: each process trains the whole model, in float32, bf16 or fp16. "
+                f"Unset {name}, or choose otherwise in `accelerate config`"
+            )
+    accelerator = Accelerator(
+        # A plugin, since ACCELERATE_GRADIENT_ACCUMULATION_STEPS replaces the plain number.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=run.gradient_accumulation),
+        log_with="tensorboard",
+        project_dir=run.output_dir,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=1))],  # the others wait while one prepares
+    )
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size != accelerator.num_processes:
+        raise ValueError(
+            f"{world_size} processes were launched, but they are not connected. Without a GPU, set "
+            "ACCELERATE_USE_CPU=true: `ACCELERATE_USE_CPU=true torchrun --standalone --nproc_per_node 2 train/...`"
+        )
+    return accelerator
+
+
+def processes_here() -> int:
+    """Return the number of processes of this run on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 @contextmanager
-def interruptible() -> Iterator[Interruption]:
-    """Catch Ctrl-C and SIGTERM, so that a step and its checkpoint are finished first."""
-    interruption = Interruption()
-    before = {number: signal.signal(number, interruption) for number in (signal.SIGINT, signal.SIGTERM)}
+def all_cores() -> Iterator[None]:
+    """Lend this process the threads of the other processes on this machine, which wait meanwhile."""
+    own = torch.get_num_threads()
+    torch.set_num_threads(own * processes_here())
     try:
-        yield interruption
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def steps(run: RunConfig, first: int, *, description: str, is_main: bool) -> "tqdm[int]":
-    """The optimizer steps still to take, behind a progress bar."""
-    return tqdm(
-        range(first, run.last_step),
-        initial=first,
-        total=run.num_steps,
-        desc=description,
-        unit="step",
-        disable=not (run.progress and is_main),
-        dynamic_ncols=True,
-        mininterval=1.0,
-    )
+        torch.set_num_threads(own)
 
 
 def check_finite(losses: Mapping[str, Tensor], step: int) -> None:
-    """Stop before a loss that is no number reaches the weights.
+    """Stop the training before a NaN or infinite loss reaches the weights.
 
     Raises:
-        ValueError: a loss is infinite or NaN.
+        ValueError: if a loss is infinite or NaN.
     """
     if not torch.stack([loss.detach().float() for loss in losses.values()]).isfinite().all():
         broken = ", ".join(f"{name} is {loss.item()}" for name, loss in losses.items() if not loss.isfinite())
         raise ValueError(
-            f"step {step}: {broken}. Training has stopped; the checkpoints are of steps before. "
-            "docs/troubleshooting.md says what to change"
+            f"step {step}: {broken}. Training has stopped; the saved checkpoints are from earlier steps. "
+            "See docs/troubleshooting.md for what to change"
         )
-
-
-def log_losses(
-    accelerator: Accelerator, bar: "tqdm[int]", losses: Mapping[str, Tensor], step: int, *, group: str
-) -> None:
-    """The losses of the last batch, as means over the processes: for TensorBoard, and beside the bar or in a line.
-
-    Args:
-        group: of the names in TensorBoard.
-    """
-    gathered = {name: accelerator.gather(loss.detach()[None]) for name, loss in losses.items()}
-    means = {name: float(torch.as_tensor(values).mean()) for name, values in gathered.items()}
-    accelerator.log({f"{group}/{name}": value for name, value in means.items()}, step=step)
-    bar.set_postfix({name: f"{value:.3f}" for name, value in means.items()}, refresh=False)
-    if bar.disable:
-        logger.info("step %d: %s", step, ", ".join(f"{name} {value:.3f}" for name, value in means.items()))
-
-
-def stop(accelerator: Accelerator, folder: RunFolder, run: RunConfig, done: int, *, planned: bool) -> NoReturn:
-    """End the program before the run is complete: with status 0 where that was planned, 1 where it was interrupted."""
-    finish(accelerator, folder)
-    logger.warning("stopped after %d of %d steps; --resume goes on", done, run.num_steps)
-    sys.exit(0 if planned else 1)
-
-
-def finish(accelerator: Accelerator, folder: RunFolder) -> None:
-    """Let all processes come to the end together; the trackers write what they hold."""
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
-    accelerator.free_memory()
-    folder.release()
-
-
-@contextmanager
-def errors_in_words() -> Iterator[None]:
-    """End the program with the message alone where the user's input was refused."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")

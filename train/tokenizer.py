@@ -29,7 +29,6 @@ from magvit2_pytorch.tokenizer.pixels import to_unit_range
 from magvit2_pytorch.tokenizer.presets import PRESETS as MODEL_PRESETS
 from magvit2_pytorch.train.adversarial import AdversarialConfig, Adversary
 from magvit2_pytorch.train.annealing import AnnealingConfig
-from magvit2_pytorch.train.command_line import parse_run
 from magvit2_pytorch.train.data import Clips, DataConfig, TrainingBatches, load_data
 from magvit2_pytorch.train.metrics import (
     bit_balance,
@@ -40,19 +39,8 @@ from magvit2_pytorch.train.metrics import (
     psnr_mean_colour,
 )
 from magvit2_pytorch.train.optimization import ExponentialMovingAverage, OptimizerConfig, adamw, set_learning_rate
-from magvit2_pytorch.train.run_folder import NUM_PROCESSES, RunFolder
-from magvit2_pytorch.train.session import (
-    RunConfig,
-    check_finite,
-    errors_in_words,
-    finish,
-    interruptible,
-    log_losses,
-    start,
-    steps,
-    stop,
-    track,
-)
+from magvit2_pytorch.train.process import run_command
+from magvit2_pytorch.train.session import Interruption, RunConfig, Session, check_finite
 
 logger = logging.getLogger(__name__)
 
@@ -146,24 +134,29 @@ PRESETS = {
 }
 
 
-def train(run: TokenizerRun) -> Path:
-    """Train, evaluate and export.
+def train(run: TokenizerRun, interruption: Interruption | None = None) -> Path | None:
+    """Train, evaluate and export a tokenizer.
+
+    Args:
+        interruption: Asked after each step whether to stop.
 
     Returns:
-        The folder of the exported tokenizer (with the averaged weights).
+        The folder of the exported tokenizer, with the averaged weights; None if the run has stopped before its end.
 
     Raises:
-        ValueError, FileNotFoundError: an output folder in use, or data that cannot be read.
+        ValueError, FileNotFoundError: if the output folder is in use, or the data cannot be read.
     """
-    folder = RunFolder(run.output_dir, run)
-    accelerator = start(run)
-    with accelerator.main_process_first():
-        data = load_data(run.data, progress=run.progress and accelerator.is_main_process)
-    if accelerator.is_main_process:
-        folder.claim({"data": data.fingerprint, NUM_PROCESSES: accelerator.num_processes})
-    track(accelerator, folder.config)
+    with Session(run, interruption) as session:
+        return train_in(session, run)
 
-    torch.manual_seed(run.seed)
+
+def train_in(session: Session, run: TokenizerRun) -> Path | None:
+    """Do the work of `train` in a session."""
+    accelerator = session.accelerator
+    with accelerator.main_process_first():
+        data = load_data(run.data, progress=session.shows_progress)
+    session.begin({"data": data.fingerprint})
+
     objective = TokenizerObjective(
         new_tokenizer(run),
         None if run.perceptual is None else load_perceptual_network(run.perceptual),
@@ -175,7 +168,7 @@ def train(run: TokenizerRun) -> Path:
     adversary = None
     if run.adversarial.discriminators:
         adversary = Adversary(accelerator, run.adversarial, channels=run.model.channels, num_steps=run.num_steps)
-    first_step = folder.load(accelerator, ema.model)
+    first_step = session.resume(ema.model)
 
     batches = TrainingBatches(
         data,
@@ -197,8 +190,7 @@ def train(run: TokenizerRun) -> Path:
     )
 
     started = time.monotonic()
-    bar = steps(run, first_step, description="Tokenizer", is_main=accelerator.is_main_process)
-    with interruptible() as interruption, bar:
+    with session.loop("Tokenizer") as bar:
         for step in bar:
             set_learning_rate(optimizer, run.optimizer.learning_rate_at(step, run.num_steps))
             loss_weights = run.annealing.loss_weights_at(step, run.model.loss_weights)
@@ -226,24 +218,19 @@ def train(run: TokenizerRun) -> Path:
             ema.update(accelerator.unwrap_model(objective).tokenizer, step)
 
             done = step + 1
-            if done % run.log_every == 0:
-                log_losses(accelerator, bar, losses, done, group="loss")
+            session.log_losses(bar, losses, done, group="loss")
             if done % run.evaluate_every == 0 and done < run.num_steps:
                 evaluate(accelerator, ema.model, data.heldout, run.output_dir, done)
-            interrupted = interruption.agreed(accelerator)
-            if interrupted or done % run.save_every == 0 or done == run.last_step:
-                folder.save(accelerator, ema.model, done)
-            if interrupted and done < run.num_steps:
-                stop(accelerator, folder, run, done, planned=False)
-    if run.last_step < run.num_steps:
-        stop(accelerator, folder, run, max(first_step, run.last_step), planned=True)
+            if session.ends_after(done, ema.model):
+                break
+    if not session.is_complete:
+        return None
 
     scores = evaluate(accelerator, ema.model, data.heldout, run.output_dir, run.num_steps)
     weights = run.output_dir / WEIGHTS_FOLDER
-    if accelerator.is_main_process:
+    if session.is_main:
         ema.model.save_pretrained(weights)
         write_json(run.output_dir / "metrics.json", scores)
-    finish(accelerator, folder)
     logger.info("trained for %.0f seconds; the tokenizer is in %s", time.monotonic() - started, weights)
     return weights
 
@@ -309,5 +296,4 @@ def draw(tokenizer: VideoTokenizer, clips: Clips, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    with errors_in_words():
-        train(parse_run(PRESETS, description="Train the video tokenizer (stage one)."))
+    run_command(train, PRESETS, description="Train the video tokenizer (stage one).")

@@ -41,6 +41,15 @@ def test_a_preset_and_options_that_change_it() -> None:
     assert (run.data.path, run.data.resolution, run.model.image_size, run.resume) == ("shapes", 32, 32, True)
 
 
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    arguments = ("--output-dir=~/runs", "--tokenizer", "~/tokenizer")
+
+    run = parse_run(MASKGIT_PRESETS, description="A test.", arguments=arguments)
+
+    assert (run.output_dir, run.tokenizer) == (tmp_path / "runs", tmp_path / "tokenizer")
+
+
 def test_the_config_of_a_run_can_be_given_back(tmp_path: Path) -> None:
     run = parsed("--num-steps", "7", "--model.layers", "residual,compress_space:96", "--stop-after", "3")
     write_json(tmp_path / "config.json", config_to_dict(run))
@@ -87,7 +96,7 @@ def test_help_names_the_presets_and_explains_the_options(capsys: pytest.CaptureF
         "demo, shapes, shapes-tasks, laptop, base, magvit2",
         "--config",
         "KIND[:ARGUMENT...]",
-        "Optimizer steps.",
+        "Number of optimizer steps.",
     ):
         assert text in printed
 

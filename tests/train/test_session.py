@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from magvit2_pytorch.train import session
+from magvit2_pytorch.train.session import all_cores
 
 
-def test_all_cores_are_used_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = torch.get_num_threads()
-    monkeypatch.setattr(session, "available_cores", lambda: before + 2)
+def test_a_process_uses_the_threads_of_all_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = torch.get_num_threads()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
 
-    with session.all_cores():
-        assert torch.get_num_threads() == before + 2
+    with all_cores():
+        assert torch.get_num_threads() == 3 * own
 
-    assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == own

@@ -1,21 +1,27 @@
 """Both stages as functions; `test_commands.py` starts them as commands."""
 
 import json
+import logging
 import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from PIL import Image
 from torch import Tensor
 
@@ -28,8 +34,10 @@ from magvit2_pytorch.train import codes, maskgit, tokenizer
 from magvit2_pytorch.train.adversarial import AdversarialConfig, Adversary
 from magvit2_pytorch.train.annealing import AnnealingConfig
 from magvit2_pytorch.train.maskgit import MaskGitRun
-from magvit2_pytorch.train.optimization import AdamWConfig
+from magvit2_pytorch.train.optimization import AdamWConfig, ExponentialMovingAverage
+from magvit2_pytorch.train.process import SignalInterruption
 from magvit2_pytorch.train.run_folder import RunFolder
+from magvit2_pytorch.train.session import Interruption
 from magvit2_pytorch.train.task_mix import WeightedTask
 from magvit2_pytorch.train.tokenizer import TokenizerRun
 
@@ -41,6 +49,23 @@ def weights_in(folder: Path) -> dict[str, Tensor]:
 def assert_equal_weights(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def finished(result: Path | None) -> Path:
+    assert result is not None
+    return result
+
+
+def after_step(step: int, action: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do something in the loop, after an optimizer step."""
+    update = ExponentialMovingAverage.update
+
+    def acting(self: ExponentialMovingAverage, model: torch.nn.Module, number: int) -> None:
+        update(self, model, number)
+        if number + 1 == step:
+            action()
+
+    monkeypatch.setattr(ExponentialMovingAverage, "update", acting)
 
 
 def with_adversary(run: TokenizerRun, **settings: Any) -> TokenizerRun:
@@ -66,9 +91,7 @@ def test_a_stopped_tokenizer_run_goes_on_bit_for_bit(
 
     tokenizer.train(whole)
     for resume in (False, True):  # a queue starts the same command again: it stays stopped
-        with pytest.raises(SystemExit) as stop:
-            tokenizer.train(replace(halved, stop_after=3, resume=resume))
-        assert stop.value.code == 0
+        assert tokenizer.train(replace(halved, stop_after=3, resume=resume)) is None
         assert [path.name for path in (halved.output_dir / "checkpoints").iterdir()] == ["step-00000003"]
     assert not (halved.output_dir / "tokenizer").exists()
     tokenizer.train(replace(halved, resume=True))
@@ -90,7 +113,7 @@ def test_pictures_alone_train_both_stages(tokenizer_run: TokenizerRun, maskgit_r
     pictures = replace(tokenizer_run.data, path=str(tmp_path / "pictures"), num_frames=1)
 
     tokenizer.train(replace(tokenizer_run, data=pictures))
-    folder = maskgit.train(replace(maskgit_run, data=pictures))
+    folder = finished(maskgit.train(replace(maskgit_run, data=pictures)))
 
     assert (tokenizer_run.output_dir / "pictures" / "reconstruction-00000006.png").is_file()
     pipeline = VideoGenerationPipeline.from_pretrained(folder)
@@ -105,8 +128,7 @@ def test_a_transformer_is_not_trained_on_two_sizes_of_codes(maskgit_run: MaskGit
 def test_the_adversary_plays_from_its_start_and_is_not_exported(tokenizer_run: TokenizerRun) -> None:
     def trained(name: str, run: TokenizerRun, stop_after: int) -> dict[str, Tensor]:
         run = replace(run, output_dir=run.output_dir.with_name(name), stop_after=stop_after)
-        with pytest.raises(SystemExit):
-            tokenizer.train(run)
+        assert tokenizer.train(run) is None
         return weights_in(run.output_dir / "checkpoints" / f"step-{stop_after:08d}")
 
     late = with_adversary(tokenizer_run, start_step=3)
@@ -115,7 +137,7 @@ def test_the_adversary_plays_from_its_start_and_is_not_exported(tokenizer_run: T
     after = trained("after", late, 4)
     stem = "encoder.0.1.weight"
     assert not torch.equal(after[f"tokenizer.{stem}"], trained("without-4", tokenizer_run, 4)[f"tokenizer.{stem}"])
-    weights = tokenizer.train(replace(late, output_dir=late.output_dir.with_name("after"), resume=True))
+    weights = finished(tokenizer.train(replace(late, output_dir=late.output_dir.with_name("after"), resume=True)))
     own = VideoTokenizer.from_config(tokenizer_run.model).state_dict()
     assert weights_in(weights).keys() == own.keys()
 
@@ -183,7 +205,7 @@ def test_reconstructions_worse_than_the_mean_colour_are_named(
 
 
 def test_weights_to_start_from_are_taken_and_must_fit(tokenizer_run: TokenizerRun) -> None:
-    weights = tokenizer.train(tokenizer_run)
+    weights = finished(tokenizer.train(tokenizer_run))
     again = replace(tokenizer_run, output_dir=tokenizer_run.output_dir.with_name("again"), init_from=str(weights))
 
     started = tokenizer.new_tokenizer(again)
@@ -199,7 +221,7 @@ def test_an_image_tokenizer_is_inflated_to_start_a_video_tokenizer(tokenizer_run
         data=replace(tokenizer_run.data, num_frames=1),
         model=replace(tokenizer_run.model, image_only=True),
     )
-    weights = tokenizer.train(images)
+    weights = finished(tokenizer.train(images))
     layers = ("residual", "attend_time", "compress_space", "compress_time")
     run = replace(
         tokenizer_run,
@@ -213,7 +235,7 @@ def test_an_image_tokenizer_is_inflated_to_start_a_video_tokenizer(tokenizer_run
     image = torch.rand(4, 3, 16, 16) * 2 - 1
     with torch.no_grad():
         assert torch.allclose(started(image), VideoTokenizer.from_pretrained(weights)(image), atol=1e-5)
-    assert tokenizer.train(run).is_dir()
+    assert finished(tokenizer.train(run)).is_dir()
     with pytest.raises(ValueError, match="image_only is False there, and True"):
         tokenizer.new_tokenizer(replace(images, init_from=str(run.output_dir / "tokenizer")))
 
@@ -241,8 +263,7 @@ def test_a_stopped_transformer_run_goes_on_bit_for_bit(
     halved = replace(maskgit_run, output_dir=maskgit_run.output_dir.with_name("halved"))
 
     maskgit.train(maskgit_run)
-    with pytest.raises(SystemExit):
-        maskgit.train(replace(halved, stop_after=3))
+    assert maskgit.train(replace(halved, stop_after=3)) is None
     maskgit.train(replace(halved, resume=True))
 
     for part in ("pipeline/maskgit", "pipeline/tokenizer", "checkpoints/step-00000006"):
@@ -255,7 +276,7 @@ def test_a_stopped_transformer_run_goes_on_bit_for_bit(
 
 def test_the_result_is_a_pipeline_that_generates(tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun) -> None:
     tokenizer.train(tokenizer_run)
-    folder = maskgit.train(maskgit_run)
+    folder = finished(maskgit.train(maskgit_run))
 
     pipeline = VideoGenerationPipeline.from_pretrained(folder)
 
@@ -268,14 +289,14 @@ def test_the_result_is_a_pipeline_that_generates(tokenizer_run: TokenizerRun, ma
 
 
 def test_training_leaves_the_frozen_tokenizer_as_it_was(tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun) -> None:
-    weights = tokenizer.train(tokenizer_run)
-    folder = maskgit.train(maskgit_run)
+    weights = finished(tokenizer.train(tokenizer_run))
+    folder = finished(maskgit.train(maskgit_run))
 
     assert_equal_weights(weights_in(weights), weights_in(folder / "tokenizer"))
 
 
 def test_what_is_exported_is_the_average_not_the_last_weights(tokenizer_run: TokenizerRun) -> None:
-    exported = weights_in(tokenizer.train(tokenizer_run))
+    exported = weights_in(finished(tokenizer.train(tokenizer_run)))
     checkpoint = tokenizer_run.output_dir / "checkpoints" / "step-00000006"
     average = safetensors.torch.load_file(checkpoint / "ema.safetensors")
     last = {name.removeprefix("tokenizer."): value for name, value in weights_in(checkpoint).items()}
@@ -286,8 +307,7 @@ def test_what_is_exported_is_the_average_not_the_last_weights(tokenizer_run: Tok
 
 
 def test_a_used_folder_is_refused_and_left_alone(tokenizer_run: TokenizerRun) -> None:
-    with pytest.raises(SystemExit):
-        tokenizer.train(replace(tokenizer_run, stop_after=2))
+    assert tokenizer.train(replace(tokenizer_run, stop_after=2)) is None
     before = {path: path.stat().st_mtime_ns for path in tokenizer_run.output_dir.rglob("*")}
 
     with pytest.raises(ValueError, match=r"holds a run already \(2 steps are saved\): give --resume"):
@@ -327,8 +347,7 @@ def test_a_folder_that_is_somebody_elses_is_refused(tokenizer_run: TokenizerRun,
 
 def test_a_run_that_ended_while_another_prepared_is_left_alone(tokenizer_run: TokenizerRun) -> None:
     late = RunFolder(tokenizer_run.output_dir, replace(tokenizer_run, batch_size=1))
-    with pytest.raises(SystemExit):
-        tokenizer.train(replace(tokenizer_run, stop_after=2))
+    assert tokenizer.train(replace(tokenizer_run, stop_after=2)) is None
 
     with pytest.raises(ValueError, match="holds a run already"):
         late.claim({"data": "", "num_processes": 1})
@@ -349,11 +368,10 @@ def test_losses_are_logged_in_lines_where_no_bar_is_shown(
 
 
 def test_a_run_does_not_go_on_from_other_data(tokenizer_run: TokenizerRun, videos: Path) -> None:
-    with pytest.raises(SystemExit):
-        tokenizer.train(replace(tokenizer_run, stop_after=2))
+    assert tokenizer.train(replace(tokenizer_run, stop_after=2)) is None
     (videos / "left" / "bar.gif").replace(videos / "right" / "other.gif")
 
-    with pytest.raises(ValueError, match="cannot go on from other inputs: data was"):
+    with pytest.raises(ValueError, match="cannot be resumed with other inputs: data was"):
         tokenizer.train(replace(tokenizer_run, resume=True))
 
 
@@ -361,12 +379,11 @@ def test_a_transformer_does_not_go_on_with_another_tokenizer(
     tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun
 ) -> None:
     tokenizer.train(tokenizer_run)
-    with pytest.raises(SystemExit):
-        maskgit.train(replace(maskgit_run, stop_after=2))
+    assert maskgit.train(replace(maskgit_run, stop_after=2)) is None
     shutil.rmtree(tokenizer_run.output_dir)
     tokenizer.train(replace(tokenizer_run, seed=1))
 
-    with pytest.raises(ValueError, match="cannot go on from other inputs: codes was"):
+    with pytest.raises(ValueError, match="cannot be resumed with other inputs: codes was"):
         maskgit.train(replace(maskgit_run, resume=True))
 
 
@@ -374,11 +391,10 @@ def test_a_transformer_does_not_go_on_with_other_embeddings(
     tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun, videos: Path
 ) -> None:
     tokenizer.train(tokenizer_run)
-    with pytest.raises(SystemExit):
-        maskgit.train(replace(maskgit_run, stop_after=2))
+    assert maskgit.train(replace(maskgit_run, stop_after=2)) is None
     safetensors.torch.save_file({"context": torch.randn(3, 4)}, videos / "left" / "bar.context.safetensors")
 
-    with pytest.raises(ValueError, match="cannot go on from other inputs: contexts was null"):
+    with pytest.raises(ValueError, match="cannot be resumed with other inputs: contexts was null"):
         maskgit.train(replace(maskgit_run, resume=True))
 
 
@@ -400,8 +416,7 @@ def test_somebody_elses_folder_is_refused(tokenizer_run: TokenizerRun) -> None:
 
 
 def test_a_half_written_checkpoint_is_passed_over(tokenizer_run: TokenizerRun) -> None:
-    with pytest.raises(SystemExit):
-        tokenizer.train(replace(tokenizer_run, stop_after=2))
+    assert tokenizer.train(replace(tokenizer_run, stop_after=2)) is None
     (tokenizer_run.output_dir / "checkpoints" / ".step-00000003").mkdir()
 
     tokenizer.train(replace(tokenizer_run, resume=True))
@@ -411,21 +426,117 @@ def test_a_half_written_checkpoint_is_passed_over(tokenizer_run: TokenizerRun) -
 
 
 def test_an_interruption_leaves_a_checkpoint(tokenizer_run: TokenizerRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    from magvit2_pytorch.train.tokenizer import ExponentialMovingAverage
+    after_step(3, lambda: os.kill(os.getpid(), signal.SIGTERM), monkeypatch)  # as a job queue does
+    interruption = SignalInterruption()
 
-    update = ExponentialMovingAverage.update
+    result = tokenizer.train(tokenizer_run, interruption)
 
-    def interrupting(self: ExponentialMovingAverage, model: torch.nn.Module, step: int) -> None:
-        update(self, model, step)
-        if step == 2:
-            os.kill(os.getpid(), 15)  # as a job queue does
+    assert (result, interruption.asked) == (None, True)
+    assert (tokenizer_run.output_dir / "checkpoints" / "step-00000003" / "ema.safetensors").is_file()
 
-    monkeypatch.setattr(ExponentialMovingAverage, "update", interrupting)
-    with pytest.raises(SystemExit) as stop:
+
+def test_a_run_in_a_thread_is_stopped_from_another_and_resumed(
+    tokenizer_run: TokenizerRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interruption = Interruption()
+    after_step(2, lambda: setattr(interruption, "asked", True), monkeypatch)
+    resumed = replace(tokenizer_run, resume=True)
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        assert pool.submit(tokenizer.train, tokenizer_run, interruption).result() is None
+        assert pool.submit(tokenizer.train, resumed).result() == tokenizer_run.output_dir / "tokenizer"
+
+
+def test_training_leaves_the_settings_of_the_process_alone(
+    tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def settings() -> list[object]:
+        handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        loggers = [(logging.getLogger(name).level, logging.getLogger(name).handlers[:]) for name in ("", "datasets")]
+        return [*handlers, *loggers, torch.get_num_threads(), datasets.are_progress_bars_disabled()]
+
+    seen: list[object] = []
+    before = settings()
+    after_step(1, lambda: seen.append(settings()), monkeypatch)
+
+    tokenizer.train(tokenizer_run)
+    maskgit.train(maskgit_run)
+
+    assert [*seen, settings()] == [before] * 3
+
+
+def test_a_run_that_failed_can_be_resumed_in_the_same_process(
+    tokenizer_run: TokenizerRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise ValueError("an error in the loop")
+
+    with monkeypatch.context() as patch:
+        after_step(5, fail, patch)
+        with pytest.raises(ValueError, match="an error in the loop") as kept:  # with the frames, as a notebook keeps it
+            tokenizer.train(tokenizer_run)
+
+    assert tokenizer.train(replace(tokenizer_run, resume=True)) is not None
+    assert kept.value.__traceback__ is not None
+
+
+def test_the_environment_does_not_change_the_number_of_batches_in_a_step(
+    tokenizer_run: TokenizerRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = weights_in(finished(tokenizer.train(tokenizer_run)))
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+
+    weights = tokenizer.train(replace(tokenizer_run, output_dir=tokenizer_run.output_dir.with_name("other")))
+
+    assert_equal_weights(weights_in(finished(weights)), expected)
+
+
+def test_a_run_does_not_go_on_in_another_precision(
+    tokenizer_run: TokenizerRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    tokenizer.train(replace(tokenizer_run, stop_after=2))
+    for state in (AcceleratorState, GradientState, PartialState):  # as a new process has it
+        state._reset_state()
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION")
+
+    with pytest.raises(ValueError, match=r'arithmetic\.mixed_precision was "bf16" and is now "no"'):
+        tokenizer.train(replace(tokenizer_run, resume=True))
+
+
+def test_a_run_of_an_older_version_can_be_resumed(tokenizer_run: TokenizerRun) -> None:
+    tokenizer.train(replace(tokenizer_run, stop_after=2))
+    for name, newer in (("inputs.json", "arithmetic"), ("config.json", "gradient_accumulation")):
+        content = read_json(tokenizer_run.output_dir / name)
+        del content[newer]
+        write_json(tokenizer_run.output_dir / name, content)
+
+    assert tokenizer.train(replace(tokenizer_run, resume=True)) is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ACCELERATE_USE_FSDP", "true"), ("ACCELERATE_USE_DEEPSPEED", "true"), ("ACCELERATE_MIXED_PRECISION", "fp8")],
+)
+def test_an_environment_that_training_does_not_support_is_refused(
+    tokenizer_run: TokenizerRun, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(ValueError, match=f"{name}={value} is not supported"):
         tokenizer.train(tokenizer_run)
 
-    assert stop.value.code == 1
-    assert (tokenizer_run.output_dir / "checkpoints" / "step-00000003" / "ema.safetensors").is_file()
+
+def test_names_that_are_not_utf_8_are_read_but_not_written(
+    tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun, tmp_path: Path
+) -> None:
+    tokenizer.train(tokenizer_run)
+    folder = tokenizer_run.output_dir.rename(tmp_path / os.fsdecode(b"caf\xe9"))
+
+    assert maskgit.train(replace(maskgit_run, tokenizer=folder)) is not None
+    assert json.loads((maskgit_run.output_dir / "config.json").read_text())["tokenizer"] == str(folder)
+    with pytest.raises(ValueError, match=r"output_dir must be a name in UTF-8, .* got .*caf\\udce9"):
+        replace(maskgit_run, output_dir=folder)
 
 
 def test_codes_are_encoded_once(

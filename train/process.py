@@ -1,0 +1,118 @@
+"""What a training command does to its process: logs, threads, signals, exit statuses. `train(run)` does none of it."""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Self, TypeVar
+
+import datasets
+import psutil
+import torch
+
+from .command_line import parse_run
+from .session import Interruption, RunConfig, processes_here
+
+Run = TypeVar("Run", bound=RunConfig)
+
+logger = logging.getLogger(__name__)
+
+LAUNCHERS = {"accelerate", "accelerate-launch", "accelerate.commands.launch", "accelerate.commands.accelerate_cli"}
+
+
+def run_command(
+    train: Callable[[Run, Interruption], Path | None], presets: Mapping[str, Run], *, description: str
+) -> None:
+    """Train as the command line says.
+
+    Ends the process with status 1 and a message if the input was refused, with status 1 if the run was interrupted,
+    and with status 0 otherwise, also after `--stop-after`.
+    """
+    with errors_in_words():
+        run = parse_run(presets, description=description)
+        set_up()
+        interruption = SignalInterruption()
+        result = train(run, interruption)
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        exit_if_interrupted(result, interruption)
+
+
+def set_up() -> None:
+    """Log to the terminal, on the main process, and use all cores of the machine."""
+    is_main = os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger().setLevel(logging.INFO if is_main else logging.ERROR)
+    for library in ("httpx", "datasets", "accelerate"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    datasets.disable_progress_bars()  # there is a bar for the whole data set
+    # `accelerate launch` sets OMP_NUM_THREADS=1, which would leave all cores but one idle.
+    torch.set_num_threads(max(1, available_cores() // processes_here()))
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class SignalInterruption(Interruption):
+    """An interruption by Ctrl-C, by SIGTERM, or by the end of `accelerate launch`. For the main thread.
+
+    Signals are caught only while a run is in its loop. `accelerate launch` does not pass SIGTERM on to its children,
+    so its end counts as a request, too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        launcher = launcher_of(psutil.Process())
+        self.launcher = None if launcher is None else launcher.pid
+
+    def __enter__(self) -> Self:
+        self.before = {number: signal.signal(number, self.handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def handle(self, signum: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        logger.warning("stopping after this step, with a checkpoint (again: at once, without a checkpoint)")
+
+    def is_asked(self) -> bool:
+        if self.launcher is not None and os.getppid() != self.launcher and not self.asked:
+            self.handle(signal.SIGTERM, None)
+        return self.asked
+
+
+def launcher_of(process: psutil.Process) -> psutil.Process | None:
+    """Return the `accelerate launch` that has started a process, by its command line; None if there is none."""
+    try:
+        parent = process.parent()
+        words = [] if parent is None else parent.cmdline()
+    except psutil.Error:  # it has ended, or belongs to another user
+        return None
+    is_python = bool(words) and "python" in Path(words[0]).name
+    names = {Path(word).name for word in words[1:4]}  # the script or module comes after options of the interpreter
+    return parent if is_python and names & LAUNCHERS else None
+
+
+def exit_if_interrupted(result: Path | None, interruption: Interruption) -> None:
+    """End the process with status 1 if a run has no result since it was interrupted."""
+    if result is None and interruption.asked:
+        sys.exit(1)
+
+
+@contextmanager
+def errors_in_words() -> Iterator[None]:
+    """End the process with the message alone if the user's input was refused."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
