@@ -67,12 +67,13 @@ def test_the_library_still_has_what_is_replaced_in_its_encoder() -> None:
     message names, change `make_encoder`, and raise the upper bound of x-transformers in pyproject.toml.
     """
     encoder = library.Encoder(dim=WIDTH, depth=1, heads=NUM_HEADS, attn_dim_head=HEAD_SIZE, cross_attend=True)
-    kinds = [type(layer[1]) for layer in encoder.layers]
+    layers: list[Any] = list(encoder.layers)
+    kinds = [type(layer[1]) for layer in layers]
 
     assert kinds == [library.Attention, library.Attention, library.FeedForward], (
         "layer[1] is no longer the attention to the sequence, the attention to the context and the MLP, in this order"
     )
-    for layer in encoder.layers:
+    for layer in layers:
         assert type(layer[0][0]) is library.LayerNorm, "layer[0][0] is no longer the norm before a layer"
         assert not any(layer[0][1:]), "there are norms after a layer, which nothing replaces"
     assert type(encoder.final_norm) is library.LayerNorm, "final_norm is no longer the last norm"

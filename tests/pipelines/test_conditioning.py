@@ -10,7 +10,7 @@ from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
 
-from magvit2_pytorch import VideoGenerationPipeline
+from magvit2_pytorch import VideoGenerationPipeline, VideoTokenizer
 from magvit2_pytorch.maskgit import MaskGit
 from magvit2_pytorch.tokenizer.pixels import to_model_range
 
@@ -269,3 +269,29 @@ def test_one_video_goes_with_several_labels_and_one_label_with_several_videos(
     assert torch.equal(of_one.videos[:, :, :1], frames[:1].expand(2, -1, -1, -1, -1))
     assert of_two.labels == ("up",) * 4
     assert torch.equal(of_two.videos[:, :, :1], frames.repeat_interleave(2, dim=0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_pipeline_generates_under_another_default_type(
+    versatile: VideoGenerationPipeline, dtype: torch.dtype
+) -> None:
+    """One that was built before, whose videos stay the same, and one that is built under it."""
+    given: dict[str, Any] = {"frames": VIDEO[:, :2], "num_frames": 9, "num_steps": 2, "seed": 1, "progress": False}
+    given |= {"context": torch.rand(2, 6), "guidance_scale": 2.0, "guidance_schedule": "cosine", "top_p": 0.9}
+    expected = versatile.generate(**given)
+    torch.set_default_dtype(dtype)
+    try:
+        found = versatile.generate(**given)
+        built = VideoGenerationPipeline(
+            VideoTokenizer.from_config(versatile.tokenizer.config),
+            MaskGit(versatile.maskgit.config),
+            labels=versatile.labels,
+            num_frames=5,
+        )
+        of_built = [built.generate(**given, order=order) for order in ("halton", "critic")]
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+    assert torch.equal(found.videos, expected.videos)
+    assert torch.equal(found.codes, expected.codes)
+    assert all(one.videos.dtype == torch.float32 and one.videos.isfinite().all() for one in of_built)
