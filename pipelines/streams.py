@@ -1,6 +1,5 @@
 """Videos in [0, 1] through a tokenizer piece by piece, on whatever device it is."""
 
-import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 
@@ -12,6 +11,7 @@ from tqdm.auto import tqdm
 from ..tokenizer import VideoTokenizer
 from ..tokenizer.pixels import to_model_range, to_unit_range
 from .code_files import VideoCodes
+from .media.squared_error import SquaredError
 from .media.video_source import VideoSource
 
 Piece = Float[Tensor, "b 3 _ H W"]
@@ -60,19 +60,8 @@ def reconstruct_pieces(tokenizer: VideoTokenizer, source: VideoSource) -> Iterat
         yield original, to_unit_range(video[:, :, :num_frames].float()).cpu()
 
 
-class MeanSquaredError:
-    """Of pairs that pass by."""
-
-    def __init__(self) -> None:
-        self.sum, self.num_values = 0.0, 0
-
-    def of(self, pairs: Iterable[tuple[Piece, Piece]]) -> Iterator[tuple[Piece, Piece]]:
-        for original, reconstruction in pairs:
-            self.sum += float((original - reconstruction).double().square().sum())
-            self.num_values += original.numel()
-            yield original, reconstruction
-
-    @property
-    def psnr(self) -> float:
-        """In decibels, of pixels in [0, 1]."""
-        return -10 * math.log10(max(self.sum / self.num_values, 1e-12))
+def adding_errors(error: SquaredError, pairs: Iterable[tuple[Piece, Piece]]) -> Iterator[tuple[Piece, Piece]]:
+    """Yield pairs of an original and its reconstruction, and add their squared errors."""
+    for original, reconstruction in pairs:
+        error.add(original, reconstruction)
+        yield original, reconstruction

@@ -12,12 +12,13 @@ from ..hub import fetch
 from ..tokenizer import VideoTokenizer
 from .code_files import CodesInfo, VideoCodes, check_code_ending, code_file_writer
 from .media.pictures import save_pieces
+from .media.squared_error import SquaredError
 from .media.video_files import DEFAULT_FPS, check_ending
 from .media.video_like import VideoLike
 from .media.video_source import VideoSource
 from .movable import Movable
 from .saved_pipeline import INDEX_NAME
-from .streams import MeanSquaredError, decode_pieces, encode_pieces, reconstruct_pieces
+from .streams import adding_errors, decode_pieces, encode_pieces, reconstruct_pieces
 
 logger = logging.getLogger(__name__)
 
@@ -212,8 +213,8 @@ class TokenizationPipeline(Movable):
         if output is None:
             return torch.cat([reconstruction for _, reconstruction in pairs], dim=2)
         fps = (source.fps or DEFAULT_FPS) if fps is None else fps
-        error = MeanSquaredError()
-        pieces = (in_pairs(*pair) if side_by_side else pair[1] for pair in error.of(pairs))
+        error = SquaredError()
+        pieces = (in_pairs(*pair) if side_by_side else pair[1] for pair in adding_errors(error, pairs))
         captions = ["original", "reconstruction"] * source.batch if side_by_side else None
         columns = 2 if side_by_side else None
         save_pieces(output, pieces, captions=captions, fps=fps, columns=columns, min_width=min_width)

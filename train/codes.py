@@ -6,7 +6,6 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
-from torch.utils.data import IterableDataset, get_worker_info
 from tqdm.auto import tqdm
 
 from ..maskgit.seeds import seeded_generator
@@ -24,7 +22,7 @@ from ..pipelines.fill.regions import encode_condition, known_region
 from ..tokenizer import VideoTokenizer
 from .contexts import Contexts
 from .data import VideoData
-from .data.batches import epoch_order
+from .data.batches import NumberedBatches, epoch_order
 from .task_mix import WeightedTask, condition_of, drawn_tasks
 
 logger = logging.getLogger(__name__)
@@ -145,7 +143,7 @@ def times_in_an_epoch(labels: Int[np.ndarray, " n"], balance: float) -> Int[np.n
     return np.round((num_windows.max() / num_windows[labels]) ** balance).astype(int)
 
 
-class CodeBatches(IterableDataset[dict[str, Tensor]]):
+class CodeBatches(NumberedBatches):
     """Endless training batches of codes; batch i is a pure function of (seed, i), as in `TrainingBatches`.
 
     Blank windows are left out; each other one comes once in an epoch, those of rare labels more often where asked for.
@@ -163,47 +161,33 @@ class CodeBatches(IterableDataset[dict[str, Tensor]]):
         table: datasets.Dataset,
         grid: tuple[int, int, int],
         *,
-        batch_size: int,
-        seed: int,
         mask_id: int,
         mix: Sequence[WeightedTask] = (),
         contexts: Contexts | None = None,
         label_balance: float = 0.0,
-        start: int = 0,
-        process_index: int = 0,
-        num_processes: int = 1,
+        **settings: int,
     ) -> None:
         """
         Args:
             table: from `encoded`, with the conditions of the mix.
             mask_id: the transformer's; stands where a sample has no condition code.
             label_balance: as `times_in_an_epoch` takes it.
+            settings: `batch_size`, `seed`, `start`, `process_index` and `num_processes` of `NumberedBatches`.
         """
-        super().__init__()
+        super().__init__(**settings)
         keep = np.flatnonzero(~np.asarray(table["is_blank"][:]))
         if not len(keep):
             raise ValueError("every training window is blank: there is nothing to learn from")
         times = times_in_an_epoch(np.asarray(table["label"][:])[keep], label_balance)
         self.table = table.select(np.repeat(keep, times)).with_format("numpy")
         self.grid = grid
-        self.batch_size = batch_size
-        self.seed = seed
         self.mask_id = mask_id
         self.mix = tuple(mix)
         self.contexts = contexts
-        self.start = start
-        self.process_index = process_index
-        self.num_processes = num_processes
-
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        worker = get_worker_info()
-        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        return (self.batch(index) for index in count(self.start + first, step))
 
     def batch(self, index: int) -> dict[str, Tensor]:
         """Batch number `index` of this process, whatever was asked for before."""
-        first = (index * self.num_processes + self.process_index) * self.batch_size
-        places = range(first, first + self.batch_size)
+        places = self.places(index)
         rows = self.table[[self.row(place) for place in places]]
         batch = {
             "codes": self.grids(np.stack(rows["codes"])),

@@ -1,6 +1,7 @@
 """Training batches that can be asked for by their number."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import count
@@ -17,34 +18,21 @@ STRETCH = 64  # batches; each stretch has its share of image batches
 IMAGES = 2**31  # stands in random seeds where video has its epochs, which never come to so many
 
 
-class TrainingBatches(IterableDataset[dict[str, Tensor]]):
-    """Endless stream of training batches in which batch i is a pure function of (seed, i).
+class NumberedBatches(IterableDataset[dict[str, Tensor]], ABC):
+    """Endless stream of training batches that a subclass makes from their number.
 
-    Every window comes once per epoch; the order depends on (seed, epoch), crop and mirroring on (seed, epoch, window).
-    Where the data has an `image_ratio`, that share of the batches are clips of one frame, the data's `images`, which
-    have epochs of their own. Which batches these are depends on the seed alone, so it is the same on all processes.
-    So a run resumes exactly with nothing but the number of its next batch, with any number of workers.
-    Use it as `DataLoader(batches, batch_size=None, num_workers=...)`, and do not hand that loader to
-    `Accelerator.prepare`, which would split it a second time: process r of W already gets the r-th of W
-    contiguous slices, and the slices joined in that order are what one process with W times the batch size gets.
-
-    Yields:
-        {"video": `b 3 T H W` in [-1, 1], with T = 1 in an image batch, "label": `b`}
+    A run resumes exactly from the number of its next batch, with any number of workers. Process r of W gets the r-th
+    of W contiguous slices of what one process with W times the batch size gets. Use it as
+    `DataLoader(batches, batch_size=None, num_workers=...)`, and do not pass that loader to `Accelerator.prepare`,
+    which would split the batches a second time.
     """
 
     def __init__(
-        self,
-        data: VideoData,
-        *,
-        batch_size: int,
-        seed: int,
-        start: int = 0,
-        process_index: int = 0,
-        num_processes: int = 1,
+        self, *, batch_size: int, seed: int, start: int = 0, process_index: int = 0, num_processes: int = 1
     ) -> None:
         """
         Args:
-            batch_size: clips per process.
+            batch_size: samples per process.
             start: number of the first batch.
         """
         super().__init__()
@@ -53,9 +41,6 @@ class TrainingBatches(IterableDataset[dict[str, Tensor]]):
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         if not 0 <= process_index < num_processes:
             raise ValueError(f"process_index must be in [0, {num_processes}), got {process_index}")
-        if data.image_ratio > 0 and data.images is None:
-            raise ValueError(f"image_ratio is {data.image_ratio}, but the data has no images")
-        self.data = data
         self.batch_size = batch_size
         self.seed = seed
         self.start = start
@@ -67,13 +52,42 @@ class TrainingBatches(IterableDataset[dict[str, Tensor]]):
         first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
         return (self.batch(index) for index in count(self.start + first, step))
 
+    @abstractmethod
     def batch(self, index: int) -> dict[str, Tensor]:
-        """Batch number `index` of this process, whatever was asked for before."""
+        """Return batch number `index` of this process. It does not depend on earlier calls."""
+
+    def places(self, index: int) -> range:
+        """Return the places of batch number `index` of this process in the endless sequence of samples."""
+        first = (index * self.num_processes + self.process_index) * self.batch_size
+        return range(first, first + self.batch_size)
+
+
+class TrainingBatches(NumberedBatches):
+    """Endless stream of batches of clips in which batch i is a pure function of (seed, i).
+
+    Every window comes once per epoch; the order depends on (seed, epoch), crop and mirroring on (seed, epoch, window).
+    If the data has an `image_ratio`, that share of the batches are clips of one frame, the data's `images`, which
+    have epochs of their own. Which batches these are depends on the seed alone, so it is the same on all processes.
+
+    Yields:
+        {"video": `b 3 T H W` in [-1, 1], with T = 1 in an image batch, "label": `b`}
+    """
+
+    def __init__(self, data: VideoData, **settings: int) -> None:
+        """
+        Args:
+            settings: `batch_size`, `seed`, `start`, `process_index` and `num_processes` of `NumberedBatches`.
+        """
+        super().__init__(**settings)
+        if data.image_ratio > 0 and data.images is None:
+            raise ValueError(f"image_ratio is {data.image_ratio}, but the data has no images")
+        self.data = data
+
+    def batch(self, index: int) -> dict[str, Tensor]:
+        """Return batch number `index` of this process. It does not depend on earlier calls."""
         num_images = self.num_image_batches(index)
         is_image = self.num_image_batches(index + 1) > num_images
-        number = num_images if is_image else index - num_images
-        first_place = (number * self.num_processes + self.process_index) * self.batch_size
-        places = range(first_place, first_place + self.batch_size)
+        places = self.places(num_images if is_image else index - num_images)
         pixels, labels = zip(*(self.example(place, is_image=is_image) for place in places), strict=True)
         return {"video": to_video(np.stack(pixels)), "label": torch.tensor(labels)}
 

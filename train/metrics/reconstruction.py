@@ -9,6 +9,7 @@ from einops import reduce
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ...pipelines.media.squared_error import SquaredError
 from ...tokenizer import VideoTokenizer
 from ...tokenizer.pixels import to_model_range, to_unit_range
 from ..data import Clips
@@ -28,7 +29,7 @@ def evaluate_tokenizer(
     tokenizer: VideoTokenizer, clips: Clips, *, batch_size: int = BATCH_SIZE
 ) -> ReconstructionScores:
     """Send every clip through codes and back."""
-    error, codes = PooledError(), []
+    error, codes = SquaredError(), []
     for videos in batches(clips, batch_size):
         codes.append(encode(tokenizer, videos))
         error.add(videos, decode(tokenizer, codes[-1], videos.shape[2:]))
@@ -40,7 +41,7 @@ def psnr(reference: Float[Tensor, "*shape"], video: Float[Tensor, "*shape"]) -> 
 
     Pooling lets hard clips count for what they are; a mean of the clips' own ratios would be higher.
     """
-    error = PooledError()
+    error = SquaredError()
     error.add(reference, video)
     return error.psnr
 
@@ -59,23 +60,6 @@ def bits_per_pixel(tokenizer: VideoTokenizer, num_frames: int, height: int, widt
     """Bits of all codes of a clip over its frames x height x width. Uncompressed RGB has 24."""
     bits = math.prod(tokenizer.code_shape(num_frames, height, width)) * tokenizer.config.code_bits
     return bits / (num_frames * height * width)
-
-
-class PooledError:
-    """Squared error, added up in double precision."""
-
-    def __init__(self) -> None:
-        self.total = 0.0
-        self.num_values = 0
-
-    def add(self, reference: Float[Tensor, "*shape"], video: Float[Tensor, "*shape"]) -> None:
-        self.total += (reference.double() - video.double()).square().sum().item()
-        self.num_values += video.numel()
-
-    @property
-    def psnr(self) -> float:
-        """Infinite where there is no error."""
-        return 10 * math.log10(self.num_values / self.total) if self.total else math.inf
 
 
 def batches(clips: Clips, batch_size: int = BATCH_SIZE) -> Iterator[Float[Tensor, "b 3 T H W"]]:
@@ -102,7 +86,7 @@ def decode(
 
 
 def _psnr_of(guess: Callable[[Float[Tensor, "b c T H W"]], Float[Tensor, "b c T H W"]], clips: Clips) -> float:
-    error = PooledError()
+    error = SquaredError()
     for videos in batches(clips):
         error.add(videos, guess(videos))
     return error.psnr
