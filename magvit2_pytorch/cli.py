@@ -1,4 +1,4 @@
-"""The console script `magvit2`. A verb imports what it needs when it is called."""
+"""The console script `magvit2`. A command imports what it needs when it is called."""
 
 import logging
 import sys
@@ -8,6 +8,7 @@ import tyro
 
 from .cli_generation import generate, inpaint, interpolate, outpaint, predict
 from .cli_tokenization import detokenize, info, reconstruct, tokenize
+from .messages import printable
 
 
 def demo(
@@ -17,14 +18,14 @@ def demo(
     tokenizer_steps: int | None = None,
     maskgit_steps: int | None = None,
 ) -> None:
-    """Train both stages on the shipped clips in some 9 minutes on two cores, then generate video: `magvit2 demo`.
+    """Train both stages on the shipped clips (about 9 minutes on two cores), then generate video: `magvit2 demo`.
 
-    Interrupted, it goes on where it was; a finished one is never overwritten.
+    An interrupted demo continues where it stopped. A finished one is never overwritten.
 
     Args:
-        output_dir: Folder for everything that is made.
+        output_dir: Output folder.
         seed: The same seed gives the same result.
-        tokenizer_steps: Optimizer steps of stage one; fewer for a quick look at the machinery.
+        tokenizer_steps: Optimizer steps of stage one. Few steps are enough for a test run.
         maskgit_steps: Optimizer steps of stage two.
     """
     from .train.demo import DemoConfig, run_demo
@@ -34,27 +35,28 @@ def demo(
     run_demo(DemoConfig(output_dir=output_dir, seed=seed, **chosen))
 
 
-VERBS = (generate, predict, interpolate, inpaint, outpaint, reconstruct, tokenize, detokenize, info, demo)
+MAX_MESSAGE = 2000  # characters
+COMMANDS = (generate, predict, interpolate, inpaint, outpaint, reconstruct, tokenize, detokenize, info, demo)
 
 
 def main() -> None:
-    """Run the verb that the command line names; what the user got wrong ends it in one line."""
+    """Run a command. Invalid input ends it with a message on one line."""
     import magvit2_pytorch
 
     if "VideoGenerationPipeline" not in getattr(magvit2_pytorch, "__all__", ()):
         sys.exit(
-            f"{magvit2_pytorch.__file__} is of another package of the same name: "
+            f"{magvit2_pytorch.__file__} belongs to another package of the same name: "
             "run `pip uninstall magvit2-pytorch`, then `pip install -e .` in the clone of this one"
         )
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         tyro.extras.subcommand_cli_from_dict(
-            {verb.__name__: verb for verb in VERBS},
+            {command.__name__: command for command in COMMANDS},
             prog="magvit2",
             description="MAGVIT-v2 video tokenizer and MaskGIT: generate video, tokenize it, train.",
         )
     except (ValueError, OSError) as error:
-        sys.exit(f"magvit2: {' '.join(str(error).split())}")
+        sys.exit(f"magvit2: {printable(' '.join(str(error).split()), MAX_MESSAGE)}")
 
 
 if __name__ == "__main__":

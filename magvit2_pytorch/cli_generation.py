@@ -1,4 +1,4 @@
-"""The verbs of the command line that make videos: files in, files out."""
+"""Commands that generate videos: files in, files out."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -37,9 +37,9 @@ def generate(
 
     Args:
         pipeline: Folder or Hub name of a pipeline.
-        output: File to write: .mp4, .gif, or .png for frames in a row.
-        num_frames: Any number, 1 for an image; by default as many as the model was trained on.
-        device: Where to compute, say cpu or cuda:1; by default the accelerator that is there.
+        output: Output file: .mp4, .gif, or .png with the frames in rows.
+        num_frames: Number of frames, 1 for an image; by default the length of the training clips.
+        device: Device such as cpu or cuda:1, by default the accelerator if there is one.
     """
     model = loaded(ModelOptions(model=pipeline, device=device), output, picture)
     make(model, output, sampling, picture, num_frames=num_frames)
@@ -57,15 +57,15 @@ def predict(
     sampling: Sampling,
     picture: Picture,
 ) -> None:
-    """Continue a video from its end: `magvit2 predict film.mp4 --frames 32 --output longer.mp4`.
+    """Continue a video: `magvit2 predict film.mp4 --frames 32 --output longer.mp4`.
 
-    The result shows the frames that it goes on from, then the new ones.
+    The output contains the last frames of the video, then the new ones.
 
     Args:
-        video: File to continue; an image is a video of one frame.
-        output: File to write: .mp4, .gif, or .png for frames in a row.
-        given: How many of the last frames to go on from.
-        frames: New frames; by default as many as make up a clip of the length trained on.
+        video: Video to continue, or an image, which is a video of one frame.
+        output: Output file: .mp4, .gif, or .png with the frames in rows.
+        given: Number of last frames that the prediction starts from.
+        frames: Number of new frames; by default the output has the length of the training clips.
     """
     from .pipelines.media.file_clips import last_frames
 
@@ -88,16 +88,16 @@ def interpolate(
     sampling: Sampling,
     picture: Picture,
 ) -> None:
-    """Make what lies between two images or videos: `magvit2 interpolate first.png last.png --output between.gif`.
+    """Generate the frames between two images or videos: `magvit2 interpolate first.png last.png --output between.gif`.
 
-    The result begins with the end of the one and ends with the start of the other.
+    The output starts with the end of the first and ends with the start of the second.
 
     Args:
-        first: File whose last frames come first.
-        last: File whose first frames come last.
-        output: File to write: .mp4, .gif, or .png for frames in a row.
-        given: How many frames of each to use.
-        frames: New frames between them; by default as many as make up a clip of the length trained on.
+        first: Image or video whose last frames come first.
+        last: Image or video whose first frames come last.
+        output: Output file: .mp4, .gif, or .png with the frames in rows.
+        given: Number of frames to use of each.
+        frames: Number of new frames; by default the output has the length of the training clips.
     """
     from .pipelines.media.file_clips import first_frames, last_frames
 
@@ -125,11 +125,11 @@ def inpaint(
     """Fill in a part of a video: `magvit2 inpaint film.mp4 --box 16 16 32 32 --output filled.mp4`.
 
     Args:
-        video: File to fill in.
-        mask: Picture or video as large as the video, white where it is to be filled in.
-        box: In place of a mask: top, left, height and width of what is to be filled in, in pixels of the video.
-        output: File to write: .mp4, .gif, or .png for frames in a row.
-        side_by_side: Show what was left of the video beside the result.
+        video: Video to change.
+        mask: Image or video of the same size as the video, white where pixels are generated.
+        box: Instead of a mask: top, left, height and width of the generated part, in pixels of the video.
+        output: Output file: .mp4, .gif, or .png with the frames in rows.
+        side_by_side: Show the given pixels and the result side by side.
     """
     from .pipelines.media.file_clips import check_one, masked_frames
 
@@ -154,16 +154,16 @@ def outpaint(
     sampling: Sampling,
     picture: Picture,
 ) -> None:
-    """Make what lies around a video: `magvit2 outpaint film.mp4 --margins 0 0 16 16 --output wider.mp4`.
+    """Extend a video in space: `magvit2 outpaint film.mp4 --margins 0 0 16 16 --output wider.mp4`.
 
     Args:
-        video: File to go on from.
-        margins: Rows to add above and below, columns to add left and right, in pixels of the video; and more of them
-            where the result would not have the proportions of what the model was trained on.
-        box: Or top, left, height and width of what is kept of the video; all around it is made anew.
-        mask: Or a picture or video as large as the video, white where it is to be made anew.
-        output: File to write: .mp4, .gif, or .png for frames in a row.
-        side_by_side: Show what is left of the video beside the result.
+        video: Video to extend.
+        margins: Rows to add above and below, columns to add left and right, in pixels of the video. More are added
+            if the result would not have the aspect ratio of the training clips.
+        box: Instead of margins: top, left, height and width of the part to keep. Everything around it is generated.
+        mask: Instead of margins: image or video of the same size, white where pixels are generated.
+        output: Output file: .mp4, .gif, or .png with the frames in rows.
+        side_by_side: Show the given pixels and the result side by side.
     """
     from .pipelines.media.file_clips import check_one, masked_frames
 
@@ -175,15 +175,15 @@ def outpaint(
 
 
 def loaded(model: ModelOptions, output: Path, picture: PictureOptions, *read: Path | None) -> "VideoGenerationPipeline":
-    """The pipeline, on its device, after a look at the names of the files to write.
+    """Check the output files, then load the pipeline onto its device.
 
     Args:
-        read: files that the verb reads.
+        read: input files of the command.
 
     Raises:
-        FileNotFoundError: there is no such folder or repository.
-        ValueError: a file cannot be written or would replace another of the call, the folder holds no pipeline, or
-            there is no such device.
+        FileNotFoundError: if there is no such folder or repository.
+        ValueError: if an output file cannot be written or is another file of the call, if the folder contains no
+            pipeline, or if there is no such device.
     """
     from .devices import chosen_device
     from .pipelines import VideoGenerationPipeline
@@ -193,24 +193,23 @@ def loaded(model: ModelOptions, output: Path, picture: PictureOptions, *read: Pa
     if picture.decoding is not None:
         check_ending(picture.decoding, *read)
     model.check()
-    device = chosen_device(model.device)
-    return VideoGenerationPipeline.from_pretrained(model.model).to(device)
+    return VideoGenerationPipeline.from_pretrained(model.model, device=chosen_device(model.device))
 
 
 def size(pipeline: "VideoGenerationPipeline", reading: ReadingOptions) -> tuple[int, int] | None:
-    """Height and width that frames are cropped and resized to; None where they stay as they are."""
+    """Return the height and width that frames are cropped and resized to, None to keep theirs."""
     return None if reading.own_size else pipeline.tokenizer.config.height_width
 
 
 def length(pipeline: "VideoGenerationPipeline", num_given: int, num_new: int | None) -> int:
-    """Frames of the result.
+    """Return the number of frames of the result.
 
     Raises:
-        ValueError: none of them is new.
+        ValueError: if none of them is new.
     """
     num_new = pipeline.num_frames - num_given if num_new is None else num_new
     if num_new < 1:
-        raise ValueError(f"{num_given} frames are given, and there must be at least 1 new one, got frames {num_new}")
+        raise ValueError(f"frames must be at least 1, got {num_new} ({num_given} frames are given)")
     return num_given + num_new
 
 
@@ -224,23 +223,22 @@ def make(
     beside: "Tensor | None" = None,
     **given: Any,
 ) -> None:
-    """Generate from what is given, and write the videos and, where it is asked for, how they came about.
+    """Generate videos and write them and, if requested, the decoding steps.
 
     Args:
-        fps: of the file that something was given from.
-        beside: a video to show beside each result.
+        fps: frames per second of the input video.
+        beside: a video to show next to each result.
 
     Raises:
-        ValueError: something that cannot be written, or as `generate`.
+        ValueError: if a file cannot be written, or as `generate`.
     """
+    from .messages import printable
     from .pipelines.media.pictures import save_videos
     from .pipelines.media.video_files import DEFAULT_FPS, check_rate
     from .pipelines.tokenization import in_pairs
 
     fps = check_rate(output, (fps or DEFAULT_FPS) if picture.fps is None else picture.fps)
-    names = pipeline.labels
-    labels = [int(label) if label.isdecimal() and label not in names else label for label in sampling.labels]
-    arguments: dict[str, Any] = given | asdict(sampling) | {"labels": labels or None}
+    arguments: dict[str, Any] = given | asdict(sampling) | {"labels": sampling.labels or None}
     made = pipeline.generate(**arguments)
     if beside is None:
         made.save(output, fps=fps, min_width=picture.min_width)
@@ -250,5 +248,5 @@ def make(
         save_videos(output, pairs, captions=captions, columns=2, fps=fps, min_width=picture.min_width)
     if picture.decoding is not None:
         made.save_decoding(picture.decoding, min_width=picture.min_width)
-    shown = ", ".join(label for label in made.labels if label)
+    shown = ", ".join(printable(label) for label in made.labels if label)
     print(f"{output}: {made.videos.shape[2]} frames" + (f", {shown}" if shown else ""))

@@ -1,4 +1,4 @@
-"""Options that several verbs of the command line share. Nothing here loads torch: `magvit2 --help` needs none."""
+"""Options that several commands share. Nothing here imports torch, which `magvit2 --help` does not need."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,69 +13,69 @@ Box = tuple[int, int, int, int]
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
     model: Path = Path("outputs/demo/pipeline")
-    """Folder or Hub name of a pipeline; where no transformer is needed, of a tokenizer too."""
+    """Folder or Hub name of a pipeline. Commands that need no transformer also take a tokenizer."""
     device: str | None = None
-    """Where to compute, say cpu or cuda:1; by default the accelerator that is there."""
+    """Device such as cpu or cuda:1, by default the accelerator if there is one."""
 
     def check(self) -> None:
         """
         Raises:
-            FileNotFoundError: no model is named, and the demo has not made one.
+            FileNotFoundError: if no model is named and the demo has not been run.
         """
         if self.model == ModelOptions.model and not self.model.exists():
             raise FileNotFoundError(
-                f"there is no {self.model}: run `magvit2 demo`, which makes it, or name another pipeline"
+                f"there is no {self.model}: run `magvit2 demo`, which creates it, or pass another pipeline"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadingOptions:
     max_frames: int | None = None
-    """Read only so many frames from the start of a file."""
+    """Read at most this number of frames of a file."""
     own_size: bool = False
-    """Take frames as large as they are; otherwise they are cropped and resized to the size trained on."""
+    """Keep the size of the frames. By default they are cropped and resized to the training size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingOptions:
-    """Arguments of `VideoGenerationPipeline.generate` of the same names, with the same defaults."""
+    """Arguments of `VideoGenerationPipeline.generate` with the same names and defaults."""
 
     labels: tuple[str, ...] = ()
-    """Names or indices, a video for each."""
+    """Names or indices. Each gives a video."""
     num_videos_per_label: int = 1
-    """Videos for each label, or for each video that something is given of."""
+    """Videos per label, or per input video."""
     overlap: int = 5
-    """Frames before it that a window of a long video sees."""
+    """Earlier frames that each window of a long video is conditioned on."""
     num_steps: int = 12
-    """Passes through the transformer for each window."""
+    """Decoding steps per window: passes through the transformer."""
     guidance_scale: float = 1.0
-    """How strongly the label is followed; 1 is no guidance."""
+    """Strength of classifier-free guidance; 1 = none."""
     guidance_schedule: str = "constant"
-    """constant, or rising from pass to pass: linear, cosine."""
+    """constant, or increasing with each step: linear, cosine."""
     temperature: float = 1.0
-    """Less is safer, more is wilder."""
+    """Sampling temperature. Lower values give safer samples, higher ones more varied samples."""
     top_k: int | None = None
-    """Draw from so many of the likeliest sub-codes only."""
+    """Sample from the k most likely sub-codes only."""
     top_p: float | None = None
-    """Draw from the likeliest sub-codes only that together have this probability."""
+    """Nucleus sampling: sample from the most likely sub-codes with this total probability."""
     order: str = "confidence"
-    """Which codes are settled first: confidence, random, halton, critic."""
+    """Order in which codes are accepted: confidence, random, halton, critic."""
     choice_temperature: float | None = None
-    """How much chance there is in the orders by confidence (by default 8) and by critic (1)."""
+    """Randomness of the orders confidence (default 8) and critic (default 1)."""
     schedule: str = "cosine"
-    """How many codes are settled in each pass: cosine, linear, square, cubic, arccos, log."""
+    """Mask schedule: cosine, linear, square, cubic, arccos, log."""
     seed: int | None = None
-    """The same seed gives the same videos."""
+    """Random seed. The same seed gives the same videos."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PictureOptions:
     fps: float | None = None
-    """Frames per second of the file; by default those of the video that is given, or 12."""
+    """Frames per second of the output, by default those of the input video, or 12."""
     min_width: int = 512
-    """The picture is enlarged by a whole factor to at least so many pixels; 0 for none."""
+    """Enlarge the picture by an integer factor to at least this width in pixels; 0 = keep its size."""
     decoding: Path | None = None
-    """Another file to write, .gif, .mp4, or .png for frames in a row: how the codes were filled in."""
+    """Second output file that shows the decoding steps: .gif, .mp4, or .png with the frames in rows."""
 
 
 Model = Annotated[ModelOptions, tyro.conf.arg(name="")]

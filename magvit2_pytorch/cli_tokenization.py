@@ -1,4 +1,4 @@
-"""The verbs of the command line that tokenize, and the one that says what something is."""
+"""Commands that tokenize videos, and the one that describes files and folders."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,14 +20,14 @@ def reconstruct(
     reading: Reading,
     model: Model,
 ) -> None:
-    """Send a video through the tokenizer: `magvit2 reconstruct film.mp4 --side-by-side --output both.gif`.
+    """Encode and decode a video with the tokenizer: `magvit2 reconstruct film.mp4 --side-by-side --output both.gif`.
 
     Args:
-        video: File to read, of any length; an image is a video of one frame.
-        output: File to write: .mp4 or .gif; of one frame also .png or .jpg.
-        side_by_side: Show the original beside the reconstruction.
-        fps: Frames per second of the file; by default those of the video.
-        min_width: The picture is enlarged by a whole factor to at least so many pixels.
+        video: Video of any length, or an image, which is a video of one frame.
+        output: Output file: .mp4 or .gif, for a single frame also .png or .jpg.
+        side_by_side: Show original and reconstruction side by side.
+        fps: Frames per second of the output, by default those of the video.
+        min_width: Enlarge the picture by an integer factor to at least this width in pixels.
     """
     from .pipelines.media.video_files import check_ending
 
@@ -55,8 +55,8 @@ def tokenize(
     """Turn a video into a file of codes: `magvit2 tokenize film.mp4 --output film.safetensors`.
 
     Args:
-        video: File to read, of any length; an image is a video of one frame.
-        output: File to write, .safetensors.
+        video: Video of any length, or an image, which is a video of one frame.
+        output: Output file (.safetensors).
     """
     from .pipelines.code_files import check_code_ending
 
@@ -65,7 +65,7 @@ def tokenize(
     info, grid = codes.info, " x ".join(map(str, codes.shape[1:]))
     print(
         f"{output}: {info.num_frames} frames of {info.height} x {info.width} pixels as {grid} codes, "
-        f"{codes.bits_per_pixel:.4f} bit a pixel"
+        f"{codes.bits_per_pixel:.4f} bits per pixel"
     )
 
 
@@ -81,10 +81,10 @@ def detokenize(
     """Turn a file of codes back into a video: `magvit2 detokenize film.safetensors --output film.mp4`.
 
     Args:
-        codes: File of codes, made by the same tokenizer.
-        output: File to write: .mp4 or .gif; of one frame also .png or .jpg.
-        fps: Frames per second of the file; by default those of the video that was tokenized.
-        min_width: The picture is enlarged by a whole factor to at least so many pixels.
+        codes: File of codes of the same tokenizer.
+        output: Output file: .mp4 or .gif, for a single frame also .png or .jpg.
+        fps: Frames per second of the output, by default those of the tokenized video.
+        min_width: Enlarge the picture by an integer factor to at least this width in pixels.
     """
     from .pipelines.media.video_files import check_ending
 
@@ -94,30 +94,31 @@ def detokenize(
 
 
 def info(path: Positional[Path] = ModelOptions.model, /) -> None:
-    """Say what something is: `magvit2 info outputs/demo/pipeline`, `magvit2 info film.safetensors`.
+    """Describe a file or folder: `magvit2 info outputs/demo/pipeline`, `magvit2 info film.safetensors`.
 
     Args:
-        path: Folder or Hub name of a pipeline or a model, folder of a training run, or file of codes.
+        path: Folder or Hub name of a pipeline or model, folder of a training run, or file of codes.
     """
+    from .messages import printable
+    from .model_card import MAX_FACT
     from .pipelines.info import facts_of
     from .train.run_folder import run_facts
 
     ModelOptions(model=path).check()
     facts = run_facts(path) or facts_of(path)
     width = max(map(len, facts))
-    print("\n".join(f"{name:{width}}  {fact}" for name, fact in facts.items()))
+    print("\n".join(f"{name:{width}}  {printable(fact, MAX_FACT)}" for name, fact in facts.items()))
 
 
 def loaded(model: ModelOptions) -> "TokenizationPipeline":
-    """The tokenizer, on its device.
+    """Load the tokenizer onto its device.
 
     Raises:
-        FileNotFoundError: there is no such folder or repository.
-        ValueError: it holds no tokenizer, or there is no such device.
+        FileNotFoundError: if there is no such folder or repository.
+        ValueError: if it contains no tokenizer, or if there is no such device.
     """
     from .devices import chosen_device
     from .pipelines import TokenizationPipeline
 
     model.check()
-    device = chosen_device(model.device)
-    return TokenizationPipeline.from_pretrained(model.model).to(device)
+    return TokenizationPipeline.from_pretrained(model.model, device=chosen_device(model.device))

@@ -4,14 +4,14 @@ import torch
 
 
 def chosen_device(name: str | None) -> torch.device:
-    """The device of that name; without one the accelerator that is there, or the CPU.
+    """Return the device of a name, by default the accelerator if there is one, else the CPU.
 
     Raises:
-        ValueError: there is no such device.
+        ValueError: if there is no such device.
     """
     if name is None:
         return torch.accelerator.current_accelerator() or torch.device("cpu")
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"there is no device {name!r} here: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"device {name!r} is not available: {str(error).splitlines()[0]}") from error

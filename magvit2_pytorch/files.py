@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, JSON, and the names of results."""
+"""Files: paths as users write them, atomic writes, JSON, and checks of output paths."""
 
 import json
 import os
@@ -6,27 +6,42 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from .messages import printable
+
+MAX_JSON_BYTES = 2**24
+MAX_ENDING = 16  # characters of a file name's ending that a temporary file keeps
 
 
 def as_path(path: str | os.PathLike[str]) -> Path:
-    """The path that a user means: a leading `~` is the home folder."""
-    return Path(path).expanduser()
+    """Return a path with a leading `~` replaced by the home folder.
+
+    Raises:
+        ValueError: if it contains a null character, or if there is no home folder.
+    """
+    if "\0" in os.fspath(path):
+        raise ValueError(f"a path must not contain a null character, got {printable(path)!r}")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"~ in {printable(path)!r} cannot be replaced: the home folder is unknown") from error
 
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
-    """A path to write to in place of `path`, renamed to `path` at the end and removed after an error.
+    """Yield a temporary path that is renamed to `path` at the end of the block, and removed after an error.
 
-    Nobody ever sees half a file: a crash leaves the old one, or none. The ending stays the same,
-    for writers that choose the format by it.
+    A crash leaves the old file or none, never a part of one. The temporary file has the same ending, because some
+    writers choose their format by it.
     """
-    path = Path(path)
+    path = as_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    ending = path.suffix if len(path.suffix) <= MAX_ENDING else ""
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=".unfinished-", suffix=ending, dir=path.parent)
     except OSError as error:
-        error.filename = str(path)  # what was asked for
+        error.filename = str(path)  # instead of the temporary name
         raise
     os.close(handle)
     aside = Path(name)
@@ -41,45 +56,55 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write `content` as indented JSON, whole or not at all."""
+    """Write `content` as indented JSON, atomically."""
     with written_whole(path) as aside:
         aside.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
-    """The object in a JSON file.
+    """Return the object in a JSON file.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file holds no JSON object.
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is too large, is not valid JSON, or does not contain an object.
     """
+    path = as_path(path)
+    if (size := path.stat().st_size) > MAX_JSON_BYTES:
+        raise ValueError(f"{path} has {size:,} bytes; a JSON file may have {MAX_JSON_BYTES:,}")
     try:
-        content = json.loads(Path(path).read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise ValueError(f"{path} is not JSON that can be read: it is nested too deeply") from error
+    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, an integer with too many digits
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a JSON object, got {type(content).__name__}")
+        raise ValueError(f"{path} must contain a JSON object, got {type(content).__name__}")
     return content
 
 
 def check_result_file(path: str | Path, *others: object) -> Path:
-    """The path of a file to write, before the work that it is to hold.
+    """Return the path of an output file, checked before the work whose result it will hold.
 
     Args:
-        others: what else the call reads or writes; of these, only paths are looked at.
+        others: the other arguments of the call. Those that are paths must be other files.
 
     Raises:
-        ValueError: it is a folder, one of the others, or in a place where nothing can be written.
+        ValueError: if it is a folder, one of the others, or in a place that cannot be written to.
     """
-    path = Path(path)
+    path = as_path(path)
     if path.is_dir():
-        raise ValueError(f"{path} is a folder, not a file to write")
-    if any(isinstance(other, str | Path) and os.path.realpath(other) == os.path.realpath(path) for other in others):
-        raise ValueError(f"{path} is to hold the result, but it is also another file of this call: give it a new name")
+        raise ValueError(f"the output must be a file, but {path} is a folder")
+    paths = [as_path(other) for other in others if isinstance(other, str | Path)]
+    if any(os.path.realpath(other) == os.path.realpath(path) for other in paths):
+        raise ValueError(f"the output {path} is also another file of this call; choose a new name")
     nearest = next((folder for folder in path.absolute().parents if folder.exists()), Path.cwd())
     if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
-        raise ValueError(f"{path} cannot be written: nothing can be made in {nearest}")
+        raise ValueError(f"the output {path} cannot be written: {nearest} is not a writable folder")
     return path
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not allowed")
 
 
 def _umask() -> int:

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: folders from it, and its errors in words."""
+"""The Hugging Face Hub: downloads, and clear messages for its errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,44 +8,68 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
-    HTTPError,  # of the client that the library happens to use  # pyright: ignore[reportPrivateImportUsage]
+    HTTPError,  # of the HTTP client that the library uses  # pyright: ignore[reportPrivateImportUsage]
     LocalEntryNotFoundError,
 )
 
+from .files import as_path
+from .messages import printable
 
-def fetch(name_or_folder: str | Path, *, revision: str | None = None) -> Path:
-    """The folder itself, or the local copy of a Hub repository of that name.
+
+def fetch(
+    name_or_folder: str | Path,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """Return a local folder, or the local copy of a Hub repository.
+
+    Args:
+        name_or_folder: a folder, or the name of a Hub repository (`owner/name`).
+        revision: branch, tag or commit of the repository.
+        token: access token; by default that of `hf auth login`. False sends none.
+        cache_dir: folder for downloads; by default the Hub's cache.
+        local_files_only: use only what was downloaded before.
 
     Raises:
-        FileNotFoundError: a file, or neither a folder nor a repository that can be reached.
+        FileNotFoundError: if there is neither such a folder nor such a repository, or if the name is a file.
     """
-    folder = Path(name_or_folder)
+    folder = as_path(name_or_folder)
     if folder.is_dir():
         return folder
     if folder.is_file():
-        raise FileNotFoundError(f"{folder} is a file: give the folder that it lies in")
+        raise FileNotFoundError(f"{folder} is a file; pass the folder that contains it")
     name = str(name_or_folder)
     if folder.is_absolute() or name.count("/") != 1 or name.startswith((".", "~")):
-        raise FileNotFoundError(f"there is no folder {name_or_folder}")
+        raise FileNotFoundError(f"there is no folder {printable(name_or_folder)}")
     try:
-        return Path(snapshot_download(name, revision=revision))
+        downloaded = snapshot_download(
+            name,
+            revision=revision,
+            token=token,
+            cache_dir=None if cache_dir is None else as_path(cache_dir),
+            local_files_only=local_files_only,
+        )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise FileNotFoundError(
-            f"there is no folder {name}, and no Hub repository of that name could be read: {error}"
+            f"there is no folder {printable(name)}, and no Hub repository of this name can be read: {error}"
         ) from error
+    return Path(downloaded)
 
 
 @contextmanager
 def hub_errors_in_words(repo_id: str) -> Iterator[None]:
-    """Say what was wrong with an upload to `repo_id` and what to do about it."""
+    """Raise errors of an upload to `repo_id` with messages that say what to do."""
     try:
         yield
     except HFValidationError as error:
-        raise ValueError(f"a Hub repository is named owner/name, got {repo_id!r}: {error}") from error
-    except (HTTPError, ConnectionError) as error:  # with a status where the Hub has answered
+        raise ValueError(f"repo_id must be owner/name, got {printable(repo_id)!r}: {error}") from error
+    except (HTTPError, ConnectionError) as error:  # HfHubHTTPError has a status code
         if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
             raise PermissionError(
-                f"uploading to {repo_id} takes an access token with the role write: "
-                f"run `hf auth login`, or give token= ({error})"
+                f"uploading to {repo_id} requires an access token with the role write: "
+                f"run `hf auth login`, or pass token= ({error})"
             ) from error
         raise ConnectionError(f"uploading to {repo_id} failed: {error}") from error

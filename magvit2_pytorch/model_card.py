@@ -1,14 +1,18 @@
-"""Model cards: the `README.md` of a folder that holds a model."""
+"""Model cards: the `README.md` of a folder that contains a model."""
 
 import hashlib
-import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from huggingface_hub import ModelCard, ModelCardData
+
 from .files import written_whole
+from .messages import printable
 
 CARD_NAME = "README.md"
 CARD_MARK = b"<!-- Written by magvit2-pytorch, which writes it anew until somebody edits it (digest "
+MAX_FACT = 10_000  # characters
 
 
 def model_card(
@@ -20,19 +24,16 @@ def model_card(
     tags: Sequence[str],
     license: str | None,
 ) -> str:
-    """The text of a model card: header, what the model is, how to load it, its facts.
+    """Return the text of a model card: metadata, what the model is, how to load it, its properties.
 
     Args:
         title: the class that loads it.
         example: lines of Python that follow the import of that class.
+        facts: properties by name. They are escaped: labels, for example, come from names of folders.
     """
-    header = {"library_name": "magvit2-pytorch"} | ({"license": license} if license else {}) | {"tags": list(tags)}
-    return "\n".join(
+    data = ModelCardData(library_name="magvit2-pytorch", license=license, tags=list(tags))
+    text = "\n".join(
         [
-            "---",
-            *(f"{key}: {json.dumps(value)}" for key, value in header.items()),  # JSON is YAML
-            "---",
-            "",
             f"# {title}",
             "",
             summary,
@@ -45,10 +46,17 @@ def model_card(
             "",
             "| | |",
             "| --- | --- |",
-            *(f"| {fact} | {value} |" for fact, value in facts.items()),
+            *(f"| {as_markdown(fact)} | {as_markdown(value)} |" for fact, value in facts.items()),
             "",
         ]
     )
+    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}"))
+
+
+def as_markdown(text: str) -> str:
+    """Return Markdown that shows `text` literally on one line: no links, HTML, table cells or control characters."""
+    escaped = re.sub(r"([\\`*_\[<|&])", r"\\\1", printable(text, MAX_FACT))
+    return escaped.replace("://", "&#58;//").replace("www.", "www&#46;")  # GitHub makes links of bare addresses
 
 
 def write_card(folder: Path, card: str) -> None:
@@ -60,11 +68,11 @@ def write_card(folder: Path, card: str) -> None:
 
 
 def is_card_of_ours(content: bytes) -> bool:
-    """Whether a model card is as it was written here: its last line holds the digest of the rest."""
+    """Return whether a model card is unchanged: its last line has the digest of the rest."""
     card, start, rest = content.rpartition(CARD_MARK)
     return start + rest == mark_of(card)
 
 
 def mark_of(card: bytes) -> bytes:
-    """The last line of a model card."""
+    """Return the last line of a model card."""
     return CARD_MARK + hashlib.sha256(card).hexdigest()[:16].encode() + b") -->\n"

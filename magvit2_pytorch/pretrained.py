@@ -1,4 +1,4 @@
-"""Saving, loading and sharing: configs as strict JSON, weights as safetensors, every file written whole."""
+"""Saving, loading and sharing of models: configs as strict JSON, weights as safetensors, every file atomic."""
 
 import json
 import tempfile
@@ -9,41 +9,46 @@ from typing import Any, ClassVar, Self
 import safetensors.torch
 import torch
 from huggingface_hub import HfApi
-from torch import nn
+from torch import Tensor, nn
 
 from .configs import config_from_dict, config_to_dict
-from .files import read_json, write_json, written_whole
+from .files import as_path, read_json, write_json, written_whole
 from .hub import fetch, hub_errors_in_words
+from .messages import printable
 from .model_card import CARD_NAME, is_card_of_ours, model_card, write_card
 
 FORMAT_VERSION = 3
-"""Of what is written. Every older one is read: 1 lacks fields of `TokenizerConfig` whose defaults are what it did, and
-`MaskGit.upgrade_config` says what 1 and 2 lack of `MaskGitConfig`."""
+"""Version of the format that is written. Older ones can be read: 1 lacks fields of `TokenizerConfig` whose defaults are
+what it did, and `MaskGit.upgrade_config` says what 1 and 2 lack of `MaskGitConfig`."""
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
-FEW_DETAILS, LONGEST_DETAIL = 3, 200  # of what is wrong with a file of weights: lines, and letters of each
+MAX_HEADER_BYTES = 2**24  # of a safetensors file
+MAX_LAYERS = 512  # of a model that is loaded; they are built before the file's tensors are compared with theirs
+FEW_DETAILS, LONGEST_DETAIL = 3, 200  # lines and characters per line of PyTorch's report on wrong weights
+INTEGER_BUFFER = "quantizer.lfq.mask"  # the only saved tensor of integers
+FLOATING_POINT = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 class Shareable:
-    """What can be saved into a folder with a model card, and that folder uploaded to the Hugging Face Hub."""
+    """Base of everything that can be saved into a folder with a model card and uploaded to the Hugging Face Hub."""
 
     card_tags: ClassVar[tuple[str, ...]]
-    """For those who search the Hub."""
+    """Tags for the search of the Hub."""
     card_example: ClassVar[str]
-    """Lines that load it from {name} and use it."""
+    """Lines of Python that load it from {name} and use it."""
 
     def save_pretrained(self, folder: str | Path, *, license: str | None = None) -> None:
         raise NotImplementedError
 
     def card_facts(self) -> dict[str, str]:
-        """What the model card tells of this object, by name."""
+        """Return the properties that the model card lists, by name."""
         raise NotImplementedError
 
     def card(self, name: str, *, license: str | None) -> str:
-        """The text of the model card.
+        """Return the text of the model card.
 
         Args:
-            name: what `from_pretrained` is to be given.
+            name: argument of `from_pretrained` in the example.
         """
         kind = type(self)
         return model_card(
@@ -65,25 +70,25 @@ class Shareable:
         commit_message: str | None = None,
         branch: str | None = None,
     ) -> str:
-        """Upload what `save_pretrained` writes to a Hub repository, which is made where there is none.
+        """Upload what `save_pretrained` writes to a Hub repository, which is created if it does not exist.
 
-        A model card that somebody has edited there stays as it is.
+        A model card that somebody has edited there is kept.
 
         Args:
             repo_id: `owner/name`, or `name` for the owner of the token.
-            private: whether a repository that is made is private; by default as the owner has set.
-            token: an access token that may write; by default the one of `hf auth login`.
-            license: the Hub's identifier of the weights' license, for the model card; by default it names none.
+            private: whether a new repository is private; by default the owner's setting.
+            token: access token with the role write; by default that of `hf auth login`.
+            license: the Hub's identifier of the license of the weights, for the model card; by default none.
             commit_message: by default it names the class.
-            branch: made where there is none; by default the main one.
+            branch: created if it does not exist; by default the main branch.
 
         Returns:
             The address of the repository.
 
         Raises:
-            ValueError: `repo_id` is no name of a repository.
-            PermissionError: no token, or one that may not write there.
-            ConnectionError: the Hub cannot be reached, or refuses for another reason.
+            ValueError: if `repo_id` is not a valid name.
+            PermissionError: if there is no token, or if it must not write to the repository.
+            ConnectionError: if the Hub cannot be reached or refuses the upload for another reason.
         """
         api = HfApi(token=token)
         with hub_errors_in_words(repo_id), tempfile.TemporaryDirectory() as temporary:
@@ -110,13 +115,15 @@ class Shareable:
 
 
 class Pretrained(nn.Module, Shareable):
-    """Base of the models: a frozen config dataclass builds one, a folder or a Hub repository keeps one.
+    """Base of the models: built from a frozen config dataclass, saved in a folder or a Hub repository.
 
-    A folder holds `config.json` (the config's fields, the class's name and a format version), `model.safetensors`
-    and a model card, `README.md`. Loading runs no code from any of them.
+    A folder contains `config.json` (the fields of the config, the name of the class and a format version),
+    `model.safetensors` and a model card, `README.md`. Loading executes no code from any of them.
     """
 
     config_class: ClassVar[type]
+    part: ClassVar[str]
+    """Sub-folder of a pipeline that contains a model of this class."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -126,15 +133,23 @@ class Pretrained(nn.Module, Shareable):
     def from_config(cls, config: Any) -> Self:
         return cls(config)
 
-    def save_pretrained(self, folder: str | Path, *, license: str | None = None) -> None:
-        """Write `config.json`, `model.safetensors` and a model card into `folder`, each whole or not at all.
+    @classmethod
+    def num_layers(cls, config: Any) -> int:
+        """Return the number of layers of a model with this config."""
+        raise NotImplementedError
 
-        A `README.md` that is there already stays, unless it is a model card of ours that nobody has edited.
+    def save_pretrained(self, folder: str | Path, *, license: str | None = None) -> None:
+        """Write `config.json`, `model.safetensors` and a model card into `folder`, each file atomically.
+
+        An existing `README.md` is kept, unless it is a model card that was written here and that nobody has edited.
 
         Args:
-            license: the Hub's identifier of the weights' license, for the model card; by default it names none.
+            license: the Hub's identifier of the license of the weights, for the model card; by default none.
+
+        Raises:
+            ValueError: if `folder` is a file.
         """
-        folder = Path(folder)
+        folder = as_path(folder)
         if folder.is_file():
             raise ValueError(f"a model is saved into a folder, but {folder} is a file")
         with written_whole(folder / WEIGHTS_NAME) as aside:
@@ -145,72 +160,157 @@ class Pretrained(nn.Module, Shareable):
 
     @property
     def num_parameters(self) -> int:
-        """Trained numbers, each counted once."""
+        """Number of parameters, shared ones counted once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     @classmethod
-    def from_pretrained(cls, name_or_folder: str | Path, *, subfolder: str = "", revision: str | None = None) -> Self:
-        """The saved model, on the CPU and in evaluation mode.
+    def from_pretrained(
+        cls,
+        name_or_folder: str | Path,
+        *,
+        subfolder: str = "",
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+    ) -> Self:
+        """Load a saved model, in evaluation mode.
 
         Args:
-            name_or_folder: a folder that `save_pretrained` wrote, or the name of a Hub repository (`owner/name`).
-            subfolder: where in it the model lies.
+            name_or_folder: a folder that `save_pretrained` wrote, or the name of a Hub repository (`owner/name`). The
+                folder of a pipeline or of a training run will do as well: its model of this class is loaded.
+            subfolder: path of the model in it.
+            dtype: floating point type of the weights; by default torch's default type.
+            device: by default the CPU.
             revision: branch, tag or commit of the Hub repository.
+            token: access token for the Hub; by default that of `hf auth login`.
+            cache_dir: folder for downloads from the Hub; by default the Hub's cache.
+            local_files_only: use only what was downloaded before.
 
         Raises:
-            FileNotFoundError: there is no such folder or repository, or a file is missing in it.
-            ValueError: the files are of another class, of a newer format, or damaged.
+            FileNotFoundError: if there is no such folder or repository, or if a file is missing in it.
+            ValueError: if the files are of another class, of a newer format, or damaged.
         """
-        folder = fetch(name_or_folder, revision=revision) / subfolder
+        folder = fetch(
+            name_or_folder, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
+        )
+        folder = folder / subfolder
+        if (folder / cls.part / CONFIG_NAME).is_file():
+            folder = folder / cls.part
         config = cls.load_config(folder)
         weights = folder / WEIGHTS_NAME
         if not weights.is_file():
-            raise FileNotFoundError(f"{folder} holds no {WEIGHTS_NAME}")
-        with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten: leave no trace
-            model = cls.from_config(config)
+            raise FileNotFoundError(f"{folder} contains no {WEIGHTS_NAME}")
         try:
+            cls.check_weights(config, read_shapes(weights))
+            with torch.random.fork_rng(devices=[]):  # initial weights are overwritten: keep the random state
+                model = cls.from_config(config)
+            constants = {name: values.clone() for name, values in model.state_dict().items() if is_constant(values)}
             safetensors.torch.load_model(model, str(weights), strict=True)
-        except (RuntimeError, safetensors.SafetensorError) as error:
+        except (RuntimeError, OverflowError, TypeError, ValueError, safetensors.SafetensorError) as error:
             raise ValueError(
-                f"{weights} does not hold the weights of this {cls.__name__}: {few_details(str(error))}"
+                f"{weights} does not contain the weights of this {cls.__name__}: {few_details(str(error))}"
             ) from error
-        return model.eval()
+        for name, values in model.state_dict().items():
+            if values.is_floating_point() and not values.isfinite().all():
+                raise ValueError(f"{weights}: {name} contains NaN or infinity")
+            if is_constant(values) and not torch.equal(values, constants[name]):
+                raise ValueError(f"{weights}: {name} is a constant and must not have other values")
+        return model.to(device=device, dtype=dtype).eval()
+
+    @classmethod
+    def check_weights(cls, config: Any, tensors: dict[str, Tensor]) -> None:
+        """Check that tensors are the weights of a model with this config, before memory is allocated for it.
+
+        Args:
+            tensors: on the meta device, by name.
+
+        Raises:
+            ValueError: if the config describes a larger model.
+            RuntimeError: if names, shapes or types differ.
+        """
+        num_layers, num_values = cls.num_layers(config), sum(tensor.numel() for tensor in tensors.values())
+        if num_layers > min(MAX_LAYERS, len(tensors)):
+            raise ValueError(
+                f"{CONFIG_NAME} describes {num_layers} layers, but there are {len(tensors)} tensors; at most "
+                f"{MAX_LAYERS} layers can be loaded"
+            )
+        with torch.device("meta"):
+            model = cls.from_config(config)
+        if (num_parameters := model.num_parameters) > num_values:
+            raise ValueError(f"{CONFIG_NAME} describes {num_parameters:,} parameters, the weights are {num_values:,}")
+        model.load_state_dict(tensors, strict=True)
 
     @classmethod
     def load_config(cls, folder: Path) -> Any:
-        """The config in a folder that `save_pretrained` wrote."""
+        """Return the config in a folder that `save_pretrained` wrote."""
         path = folder / CONFIG_NAME
         if not path.is_file():
-            raise FileNotFoundError(f"{folder} holds no {CONFIG_NAME}: it is not a saved {cls.__name__}")
+            raise FileNotFoundError(f"{folder} contains no {CONFIG_NAME}: it is not a saved {cls.__name__}")
         values, version = read_versioned(path, cls.__name__)
         return config_from_dict(cls.config_class, cls.upgrade_config(values, version), where=str(path))
 
     @classmethod
     def upgrade_config(cls, values: dict[str, Any], version: int) -> dict[str, Any]:
-        """The fields of a config of format `version`, under today's names and with what was then no field."""
+        """Return the fields of a config of format `version` under today's names, with those that it lacks."""
         return values
 
 
+def read_shapes(weights: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file on the meta device: names, shapes and types without values.
+
+    Raises:
+        ValueError: if the header is too large, or if a tensor is not floating point.
+        SafetensorError: if the file is damaged.
+    """
+    with weights.open("rb") as file:
+        if (size := int.from_bytes(file.read(8), "little")) > MAX_HEADER_BYTES:
+            raise ValueError(f"its header has {size:,} bytes, at most {MAX_HEADER_BYTES:,} are allowed")
+    tensors = {}
+    with safetensors.safe_open(weights, framework="pt") as file:
+        names = file.keys()
+        for name in names:
+            described = file.get_slice(name)
+            kind = described.get_dtype()
+            if kind not in FLOATING_POINT and name != INTEGER_BUFFER:
+                raise ValueError(
+                    f"{printable(name)} has type {kind}, weights must be one of {', '.join(FLOATING_POINT)}"
+                )
+            dtype = FLOATING_POINT.get(kind, torch.int64)
+            tensors[name] = torch.empty(described.get_shape(), dtype=dtype, device="meta")
+    return tensors
+
+
+def is_constant(values: Tensor) -> bool:
+    """Return whether a tensor of a state dict is not trained."""
+    return not values.is_floating_point()
+
+
 def few_details(message: str) -> str:
-    """The first of the lines in which PyTorch tells all that is wrong with some weights, and none of them long."""
+    """Return the first lines of PyTorch's report on wrong weights, shortened."""
     lines = [line.strip().rstrip(".") for line in message.splitlines() if "Error(s) in loading" not in line]
-    shown = "; ".join(textwrap.shorten(line, LONGEST_DETAIL, placeholder=" ...") for line in lines[:FEW_DETAILS])
+    shown = "; ".join(
+        textwrap.shorten(printable(line, 10 * LONGEST_DETAIL), LONGEST_DETAIL, placeholder=" ...")
+        for line in lines[:FEW_DETAILS]
+    )
     return shown + (f" (and {len(lines) - FEW_DETAILS} more)" if len(lines) > FEW_DETAILS else "")
 
 
-def read_header(path: Path, class_name: str) -> dict[str, Any]:
-    """The fields of a saved config, after checking that it is one of `class_name` in a format known here."""
-    return read_versioned(path, class_name)[0]
-
-
 def read_versioned(path: Path, class_name: str) -> tuple[dict[str, Any], int]:
-    """The same, and the version of the format."""
+    """Return the fields of a saved config of `class_name`, and the version of its format.
+
+    Raises:
+        ValueError: if it is of another class or of an unknown format.
+    """
     values = read_json(path)
     found, version = values.pop("_class", None), values.pop("_format", None)
     if found != class_name:
-        raise ValueError(f"{path} describes a {found}, not a {class_name}")
-    if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
+        raise ValueError(f"{path} describes a {printable(found)}, not a {class_name}")
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
         raise ValueError(
-            f"{path} has format version {version}, this release reads 1 to {FORMAT_VERSION}; upgrade to load it"
+            f"{path} has format version {printable(version)}, this release reads 1 to {FORMAT_VERSION}; "
+            "upgrade to load it"
         )
     return values, version

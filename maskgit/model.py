@@ -38,6 +38,7 @@ class MaskGit(Pretrained):
 
     config_class = MaskGitConfig
     config: MaskGitConfig
+    part = "maskgit"
     card_tags = ("masked-transformer",)
     card_example = "maskgit = MaskGit.from_pretrained({name})\nlogits = maskgit(codes, labels)"
 
@@ -78,6 +79,21 @@ class MaskGit(Pretrained):
         for field in changes:
             chosen(known, field, "option of the transformer")
         return cls(replace(preset, codebook_size=codebook_size, grid=grid, **changes))
+
+    @classmethod
+    def num_layers(cls, config: MaskGitConfig) -> int:
+        """Return the depth."""
+        return config.depth
+
+    @classmethod
+    def check_weights(cls, config: MaskGitConfig, tensors: dict[str, Tensor]) -> None:
+        """Compare the number of parameters first, which is known without building a model."""
+        num_values = sum(tensor.numel() for tensor in tensors.values())
+        if config.num_parameters > num_values:
+            raise ValueError(
+                f"the config describes {config.num_parameters:,} parameters, the weights are {num_values:,}"
+            )
+        super().check_weights(config, tensors)
 
     @classmethod
     def upgrade_config(cls, values: dict[str, Any], version: int) -> dict[str, Any]:

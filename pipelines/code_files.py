@@ -1,4 +1,4 @@
-"""A video as codes, in memory or in a file: safetensors with all that it takes to make it a video again."""
+"""Codes of a video, in memory or in a safetensors file, with the sizes that decoding needs."""
 
 import json
 import math
@@ -14,57 +14,87 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from ..choices import whole_number
 from ..configs import config_from_dict
-from ..files import check_result_file, written_whole
+from ..files import as_path, check_result_file, written_whole
+from ..messages import printable
 from ..tokenizer import VideoTokenizer
 
 ENDING = ".safetensors"
 FORMAT = "magvit2 codes 1"
 HEADER_BYTES = 1024
-"""Kept free for the header of a file, which comes first and is written last."""
+"""Reserved for the header, which is the first part of a file and is written last."""
 LATENT_FRAMES = 256
-"""In memory at once where a file is copied."""
+"""Latent frames that are in memory at once while a file is copied."""
 NUMPY_TYPES = {"U8": "<u1", "U16": "<u2", "I32": "<i4", "I64": "<i8"}
+MAX_FRAME_PIXELS = 2**27
+MAX_FPS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
 class CodesInfo:
-    """What stands beside the codes of a video."""
+    """Metadata of the codes of a video.
+
+    Raises:
+        ValueError: if a value is out of range.
+    """
 
     num_frames: int
-    """In pixels; codes do not know how many frames of the last latent frame are padding."""
+    """Length of the video. The last latent frame may stand for padding as well."""
     height: int
     width: int
     fps: float | None
-    """Frames per second of the file that the video came from, if it told them."""
+    """Frames per second of the file that the video was read from, None if unknown."""
     codebook_size: int
     tokenizer: str
-    """The `fingerprint` of the tokenizer whose codes these are."""
+    """Fingerprint of the tokenizer (`VideoTokenizer.fingerprint`)."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("num_frames", 1), ("height", 1), ("width", 1), ("codebook_size", 2)):
+            whole_number(name, getattr(self, name), least)
+        if self.height * self.width > MAX_FRAME_PIXELS:
+            raise ValueError(f"frames of {self.height} x {self.width} pixels are larger than {MAX_FRAME_PIXELS} pixels")
+        if self.fps is not None and not 0 < self.fps <= MAX_FPS:
+            raise ValueError(f"fps must be in (0, {MAX_FPS}], got {self.fps}")
 
 
 @dataclass(frozen=True)
 class VideoCodes:
-    """Codes of a video, or of several of one size, with what stands beside them."""
+    """Codes of a video, or of several videos of the same size, with their metadata."""
 
     info: CodesInfo
     held: Int[Tensor, "b t h w"] | Path
-    """The codes, or the file that they are in and that is read when they are needed."""
+    """The codes, or their file, which is read when they are needed."""
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """The codes in a file, of which only the header is read now.
+        """Open a file of codes. Only its header is read.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it is no whole file of codes.
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is not a complete file of codes.
         """
-        path = Path(path)
+        path = as_path(path)
         with opened(path) as file:
             metadata = dict(file.metadata() or {})
             found = metadata.pop("format", None)
             if found != FORMAT:
-                raise ValueError(f"{path} is no file of codes: its format is {found!r}, this release reads {FORMAT!r}")
+                raise ValueError(
+                    f"{path} is not a file of codes: its format is {printable(found)!r}, this release reads {FORMAT!r}"
+                )
+            names = file.keys()
+            shape, kind = (), ""
+            if list(names) == ["codes"]:
+                described = file.get_slice("codes")
+                shape, kind = tuple(described.get_shape()), described.get_dtype()
+            if kind not in NUMPY_TYPES or len(shape) != 4 or 0 in shape:
+                raise ValueError(
+                    f"{path} must contain one tensor `codes` of shape (b, t, h, w) and type {', '.join(NUMPY_TYPES)}"
+                )
+        try:
             values = {name: json.loads(value) for name, value in metadata.items()}
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path} is not a file of codes: its metadata are not JSON") from error
         return cls(config_from_dict(CodesInfo, values, where=str(path)), path)
 
     @property
@@ -74,7 +104,7 @@ class VideoCodes:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the codes: `b t h w`."""
+        """Shape of the codes, (b, t, h, w)."""
         if isinstance(self.held, Tensor):
             return tuple(self.held.shape)
         with opened(self.held) as file:
@@ -82,13 +112,13 @@ class VideoCodes:
 
     @property
     def bits_per_pixel(self) -> float:
-        """Bits that the codes have, over the pixels of the video."""
+        """Bits of all codes, divided by the number of pixels of the videos."""
         info, shape = self.info, self.shape
         pixels = shape[0] * info.num_frames * info.height * info.width
         return (info.codebook_size - 1).bit_length() * math.prod(shape) / pixels
 
     def pieces(self, step: int) -> Iterator[Int[Tensor, "b _ h w"]]:
-        """The codes of `step` latent frames after those of others; no more are held."""
+        """Yield the codes of `step` latent frames at a time. Only these are in memory."""
         if isinstance(self.held, Tensor):
             yield from self.held.split(step, dim=1)
             return
@@ -98,10 +128,10 @@ class VideoCodes:
                 yield codes[:, start : start + step].long()
 
     def save(self, path: str | Path) -> None:
-        """Write a file of codes, whole or not at all.
+        """Write a file of codes, atomically.
 
         Raises:
-            ValueError: the name does not end in .safetensors.
+            ValueError: if the name does not end in .safetensors.
         """
         with code_file_writer(path, codebook_size=self.info.codebook_size) as writer:
             for piece in self.pieces(LATENT_FRAMES if self.shape[0] == 1 else self.shape[1]):
@@ -109,50 +139,56 @@ class VideoCodes:
             writer.info = self.info
 
     def check(self, tokenizer: VideoTokenizer) -> None:
-        """
+        """Check that a tokenizer can decode these codes.
+
         Raises:
-            ValueError: these are codes of another tokenizer.
+            ValueError: if they are codes of another tokenizer, or if their grid does not fit the size of the video.
         """
-        if self.info.codebook_size != tokenizer.codebook_size:
+        info = self.info
+        if info.codebook_size != tokenizer.codebook_size:
             raise ValueError(
-                f"these codes are of a tokenizer with {self.info.codebook_size} codes, "
-                f"this one has {tokenizer.codebook_size}"
+                f"the codes have codebook_size {info.codebook_size}, this tokenizer has {tokenizer.codebook_size}"
             )
-        if self.info.tokenizer != (here := tokenizer.fingerprint()):
+        if info.tokenizer != (here := tokenizer.fingerprint()):
             raise ValueError(
-                f"these codes are of another tokenizer (fingerprint {self.info.tokenizer}, this one has {here}), "
-                "and would be another video here"
+                f"the codes were made by another tokenizer: fingerprint {printable(info.tokenizer)}, not {here}"
+            )
+        grid = tokenizer.code_shape(info.num_frames, info.height, info.width)
+        if grid != self.shape[1:]:
+            raise ValueError(
+                f"{info.num_frames} frames of {info.height} x {info.width} pixels have {grid} codes, "
+                f"got {self.shape[1:]}"
             )
 
 
 class CodeFileWriter:
-    """Adds codes to a file that has room for its header; made by `code_file_writer`."""
+    """Appends codes to a file whose header is written at the end. Created by `code_file_writer`."""
 
     def __init__(self, file: BinaryIO, codebook_size: int) -> None:
         self.file = file
         self.type = next(name for name, kind in NUMPY_TYPES.items() if codebook_size - 1 <= np.iinfo(kind).max)
         self.shape: tuple[int, ...] | None = None
         self.info: CodesInfo | None = None
-        """To be set before the end: the number of frames may be known only then."""
+        """Must be set before the end of the block. The number of frames may be known only then."""
         file.write(bytes(HEADER_BYTES))
 
     def write(self, codes: Int[Tensor, "b _ h w"]) -> None:
-        """The next latent frames of a video; those of several videos, all at once."""
+        """Append the next latent frames of a video. Those of several videos must be written by a single call."""
         b, t, h, w = codes.shape
         before = self.shape or (b, 0, h, w)
         if (b, h, w) != (before[0], *before[2:]) or (b > 1 and self.shape):
-            raise ValueError(f"codes of shape {(b, t, h, w)} cannot follow those of shape {before} in a file")
+            raise ValueError(f"codes of shape {(b, t, h, w)} cannot follow codes of shape {before}")
         self.shape = (b, before[1] + t, h, w)
         self.file.write(codes.cpu().numpy().astype(NUMPY_TYPES[self.type]).tobytes())
 
     def write_header(self) -> None:
         if self.info is None or self.shape is None:
-            raise ValueError("there are no codes to write")
+            raise ValueError("no codes were written")
         size = np.dtype(NUMPY_TYPES[self.type]).itemsize * math.prod(self.shape)
         metadata = {"format": FORMAT} | {name: json.dumps(value) for name, value in asdict(self.info).items()}
         entry = {"dtype": self.type, "shape": self.shape, "data_offsets": (0, size)}
         header = json.dumps({"__metadata__": metadata, "codes": entry}).encode()
-        room = HEADER_BYTES - 8  # the length of the header is in front of it
+        room = HEADER_BYTES - 8  # after the length of the header
         assert len(header) <= room, header
         self.file.seek(0)
         self.file.write(room.to_bytes(8, "little") + header.ljust(room))
@@ -160,10 +196,10 @@ class CodeFileWriter:
 
 @contextmanager
 def code_file_writer(path: str | Path, *, codebook_size: int) -> Iterator[CodeFileWriter]:
-    """A writer of codes that come piece by piece, to be told `info` at the end; whole or not at all.
+    """Yield a writer for codes that come in pieces. The file appears when the block ends without an error.
 
     Raises:
-        ValueError: the name does not end in .safetensors, or no codes were written.
+        ValueError: if the name does not end in .safetensors, or if no codes were written.
     """
     with written_whole(check_code_ending(path)) as aside, aside.open("wb") as file:
         writer = CodeFileWriter(file, codebook_size)
@@ -173,32 +209,32 @@ def code_file_writer(path: str | Path, *, codebook_size: int) -> Iterator[CodeFi
 
 @contextmanager
 def opened(path: Path) -> Iterator[safetensors.safe_open]:
-    """A file of codes, read where it is asked for.
+    """Open a safetensors file for reading parts of it.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no whole file of codes.
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     try:
         file = safetensors.safe_open(path, framework="pt")
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is no whole file of codes: {error}") from error
+        raise ValueError(f"{path} is not a complete file of codes: {error}") from error
     with file:
         yield file
 
 
 def check_code_ending(path: str | Path, *others: object) -> Path:
-    """The path, if it may be that of a file of codes.
+    """Return the path of a file of codes to write.
 
     Args:
         others: as in `check_result_file`.
 
     Raises:
-        ValueError: another ending, or as `check_result_file`.
+        ValueError: if it has another ending, or as `check_result_file`.
     """
     path = check_result_file(path, *others)
     if path.suffix.lower() != ENDING:
-        raise ValueError(f"a file of codes ends in {ENDING}, got {path}")
+        raise ValueError(f"a file of codes must end in {ENDING}, got {path}")
     return path

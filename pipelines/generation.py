@@ -9,12 +9,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..choices import chosen, whole_number
+from ..labels import Label
 from ..maskgit.seeds import sample_generators
 from ..maskgit.tasks import task_named
 from .fill.code_writer import CodeWriter
 from .fill.joins import join_given
 from .fill.record import DecodingRecord
-from .fill.request import Label, Request, check_context, common_length, gather, label_indices, repeat_each
+from .fill.request import Request, check_context, common_length, gather, label_indices, repeat_each
 from .fill.settings import DecodingSettings
 from .fill.windows import Drawing, Window, draw_windows, plan_windows
 from .media.video_like import MaskLike, VideoLike

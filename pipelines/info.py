@@ -1,10 +1,11 @@
-"""What a folder or a file is, in words."""
+"""Descriptions of saved folders and files of codes, for `magvit2 info`."""
 
 from pathlib import Path
 
-from ..files import read_json
+from ..files import as_path, read_json
 from ..hub import fetch
 from ..maskgit import MaskGit
+from ..messages import printable
 from ..pretrained import CONFIG_NAME
 from ..tokenizer import VideoTokenizer
 from .code_files import ENDING, VideoCodes
@@ -15,38 +16,39 @@ MODELS = {model.__name__: model for model in (VideoTokenizer, MaskGit)}
 
 
 def facts_of(name_or_path: str | Path) -> dict[str, str]:
-    """What is known of a file of codes, or of a folder or Hub repository of a pipeline, tokenizer or transformer.
+    """Return the properties of a file of codes, or of a folder or Hub repository of a pipeline or a model, by name.
 
     Raises:
-        FileNotFoundError: there is no such file, folder or repository.
-        ValueError: it is none of these, or damaged.
+        FileNotFoundError: if there is no such file, folder or repository.
+        ValueError: if it is none of these, or damaged.
     """
-    if Path(name_or_path).is_file():
-        if Path(name_or_path).suffix.lower() != ENDING:
-            raise ValueError(f"{name_or_path} is neither a file of codes ({ENDING}) nor a folder")
-        return code_facts(VideoCodes.load(name_or_path))
+    path = as_path(name_or_path)
+    if path.is_file():
+        if path.suffix.lower() != ENDING:
+            raise ValueError(f"{path} is neither a file of codes ({ENDING}) nor a folder")
+        return code_facts(VideoCodes.load(path))
     folder = fetch(name_or_path)
     if (folder / INDEX_NAME).is_file():
         pipeline = VideoGenerationPipeline.from_pretrained(folder)
-        halves = {"tokenizer": pipeline.tokenizer, "transformer": pipeline.maskgit}
-        of_halves = {
-            f"{half}: {name}": fact for half, model in halves.items() for name, fact in model.card_facts().items()
+        models = {"tokenizer": pipeline.tokenizer, "transformer": pipeline.maskgit}
+        of_models = {
+            f"{part}: {name}": fact for part, model in models.items() for name, fact in model.card_facts().items()
         }
-        return {"class": type(pipeline).__name__} | format_of(folder / INDEX_NAME) | pipeline.card_facts() | of_halves
+        return {"class": type(pipeline).__name__} | format_of(folder / INDEX_NAME) | pipeline.card_facts() | of_models
     path = folder / CONFIG_NAME
     name = read_json(path).get("_class") if path.is_file() else None
-    if name not in MODELS:
-        raise ValueError(f"{name_or_path} holds no pipeline, no model and no training run")
+    if not isinstance(name, str) or name not in MODELS:
+        raise ValueError(f"{printable(name_or_path)} contains no pipeline, no model and no training run")
     return {"class": name} | format_of(path) | MODELS[name].from_pretrained(folder).card_facts()
 
 
 def format_of(path: Path) -> dict[str, str]:
-    """The version of the format that a config is written in."""
+    """Return the version of the format of a config file."""
     return {"format version": str(read_json(path).get("_format"))}
 
 
 def code_facts(codes: VideoCodes) -> dict[str, str]:
-    """What a file of codes tells."""
+    """Return the properties of a file of codes."""
     info, (batch, *grid) = codes.info, codes.shape
     facts = {
         "video": f"{info.num_frames} frames of {info.height} x {info.width} pixels",

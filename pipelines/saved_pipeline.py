@@ -1,24 +1,33 @@
-"""Both halves of the model in one folder: loading, saving, model card."""
+"""Both models of a pipeline in one folder: loading, saving, model card."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from ..files import write_json
+import torch
+
+from ..choices import whole_number
+from ..files import as_path, write_json
 from ..hub import fetch
 from ..maskgit import MaskGit
+from ..messages import printable
 from ..model_card import write_card
-from ..pretrained import FORMAT_VERSION, Shareable, read_header
+from ..pretrained import FORMAT_VERSION, Shareable, read_versioned
 from ..tokenizer import VideoTokenizer
 from .movable import Movable
 
 INDEX_NAME = "model_index.json"
+MAX_CODES = 2**20
+"""Codes of one window. A saved config must not make `generate` fill the memory by itself."""
+MAX_PIXELS = 2**28
+"""Pixels of one window."""
 
 
 class SavedPipeline(Shareable, Movable):
-    """Tokenizer, transformer and the names of the labels: what a pipeline's folder holds.
+    """Tokenizer, transformer and the names of the labels, saved in one folder.
 
-    The folder holds `model_index.json`, `tokenizer/`, `maskgit/` and model cards.
+    The folder contains `model_index.json`, `tokenizer/`, `maskgit/` and model cards.
     """
 
     card_tags = ("video-generation",)
@@ -28,64 +37,94 @@ class SavedPipeline(Shareable, Movable):
 
     def __init__(self, tokenizer: VideoTokenizer, maskgit: MaskGit, *, labels: Sequence[str], num_frames: int) -> None:
         """Args:
-        labels: the name of each label.
-        num_frames: frames of the clips trained on; `generate` makes longer videos window by window.
+        labels: name of each label.
+        num_frames: length of the training clips. `generate` makes longer videos window by window.
 
         Raises:
-            ValueError: the two halves do not belong together.
+            ValueError: if the two models do not belong together, or if labels or `num_frames` are not valid.
         """
         if tokenizer.codebook_size != maskgit.config.codebook_size:
             raise ValueError(
                 f"the tokenizer has {tokenizer.codebook_size} codes, "
                 f"but the transformer was made for {maskgit.config.codebook_size}"
             )
+        check_labels(labels)
         if len(labels) != maskgit.config.num_labels:
             raise ValueError(f"the transformer has {maskgit.config.num_labels} labels, got {len(labels)} names")
         self.tokenizer = tokenizer.eval()
         self.maskgit = maskgit.eval()
         self.labels = tuple(labels)
-        self.num_frames = num_frames
+        self.num_frames = whole_number("num_frames", num_frames, 1)
 
     @classmethod
-    def from_pretrained(cls, name_or_folder: str | Path, *, revision: str | None = None) -> Self:
-        """The pipeline in a folder that `save_pretrained` wrote, or in a Hub repository (`owner/name`).
+    def from_pretrained(
+        cls,
+        name_or_folder: str | Path,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+    ) -> Self:
+        """Load the pipeline in a folder that `save_pretrained` wrote, or in a Hub repository (`owner/name`).
+
+        Args:
+            dtype, device, revision, token, cache_dir, local_files_only: as in `VideoTokenizer.from_pretrained`.
 
         Raises:
-            FileNotFoundError: there is no such folder or repository, or a part of it is missing.
-            ValueError: a file is of another class, of a newer format, or damaged.
+            FileNotFoundError: if there is no such folder or repository, or if a part of it is missing.
+            ValueError: if a file is of another class, of a newer format, or damaged.
         """
-        folder = fetch(name_or_folder, revision=revision)
+        folder = fetch(
+            name_or_folder, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
+        )
         path = folder / INDEX_NAME
         if not path.is_file():
-            raise FileNotFoundError(f"{folder} holds no {INDEX_NAME}: it is not a saved {cls.__name__}")
-        index = read_header(path, cls.__name__)
+            raise FileNotFoundError(f"{folder} contains no {INDEX_NAME}: it is not a saved {cls.__name__}")
+        index, _ = read_versioned(path, cls.__name__)
         labels, num_frames = index.get("labels"), index.get("num_frames")
-        if not isinstance(labels, list) or not isinstance(num_frames, int):
-            raise ValueError(f"{path} must name the labels and num_frames, got {index}")
-        return cls(
-            VideoTokenizer.from_pretrained(folder, subfolder="tokenizer"),
-            MaskGit.from_pretrained(folder, subfolder="maskgit"),
+        if not isinstance(labels, list) or type(num_frames) is not int:
+            raise ValueError(f"{path} must contain the list labels and the integer num_frames")
+        pipeline = cls(
+            VideoTokenizer.from_pretrained(folder, subfolder=VideoTokenizer.part, dtype=dtype, device=device),
+            MaskGit.from_pretrained(folder, subfolder=MaskGit.part, dtype=dtype, device=device),
             labels=labels,
             num_frames=num_frames,
         )
+        clip = (num_frames, *pipeline.tokenizer.config.height_width)
+        num_codes = max(math.prod(pipeline.maskgit.config.grid), math.prod(pipeline.tokenizer.code_shape(*clip)))
+        if num_codes > MAX_CODES or math.prod(clip) > MAX_PIXELS:
+            raise ValueError(
+                f"{folder}: a window of {' x '.join(map(str, clip))} pixels and {num_codes} codes is too large; "
+                f"at most {MAX_PIXELS} pixels and {MAX_CODES} codes are allowed"
+            )
+        return pipeline
 
     def save_pretrained(self, folder: str | Path, *, license: str | None = None) -> None:
-        """Write both halves, a model card and, last, the index that makes the folder a pipeline.
+        """Write both models, a model card and, last, the index that makes the folder a pipeline.
 
-        A `README.md` that is there already stays, unless it is a model card of ours that nobody has edited.
+        An existing `README.md` is kept, unless it is a model card that was written here and that nobody has edited.
 
         Args:
-            license: the Hub's identifier of the weights' license, for the model cards; by default they name none.
+            license: the Hub's identifier of the license of the weights, for the model cards; by default none.
+
+        Raises:
+            ValueError: if a sub-folder is a symbolic link, through which files elsewhere would be overwritten.
         """
-        folder = Path(folder)
-        self.tokenizer.save_pretrained(folder / "tokenizer", license=license)
-        self.maskgit.save_pretrained(folder / "maskgit", license=license)
+        folder = as_path(folder)
+        for part in (folder / model.part for model in self.models()):
+            if part.is_symlink():
+                raise ValueError(f"{part} is a symbolic link to another folder; remove it, or choose a new folder")
+        for model in self.models():
+            model.save_pretrained(folder / model.part, license=license)
         write_card(folder, self.card(f"path/to/{folder.name}", license=license))
         header = {"_class": type(self).__name__, "_format": FORMAT_VERSION}
         write_json(folder / INDEX_NAME, header | {"labels": list(self.labels), "num_frames": self.num_frames})
 
     def card_facts(self) -> dict[str, str]:
-        """What a model card tells of this pipeline."""
+        """Return the properties that the model card lists."""
         height, width = self.tokenizer.config.height_width
         halves = self.tokenizer.num_parameters, self.maskgit.num_parameters
         return {
@@ -98,3 +137,21 @@ class SavedPipeline(Shareable, Movable):
     def models(self) -> tuple[VideoTokenizer, MaskGit]:
         """Return tokenizer and transformer."""
         return self.tokenizer, self.maskgit
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Check the names of labels.
+
+    Raises:
+        ValueError: if one is not a string, cannot be written as UTF-8, or occurs twice.
+    """
+    if isinstance(labels, str):
+        raise ValueError(f"labels must be a list of names, got the string {printable(labels)!r}")
+    for label in labels:
+        if not isinstance(label, str):
+            raise ValueError(f"labels must be strings, got {printable(repr(label))}")
+        if any("\ud800" <= character <= "\udfff" for character in label):
+            raise ValueError(f"label {printable(label)!r} is not valid Unicode: it contains surrogates")
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if list(labels).count(label) > 1)
+        raise ValueError(f"labels must differ, got {printable(twice)!r} twice")

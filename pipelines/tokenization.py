@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..hub import fetch
 from ..tokenizer import VideoTokenizer
 from .code_files import CodesInfo, VideoCodes, check_code_ending, code_file_writer
 from .media.pictures import save_pieces
@@ -17,7 +16,6 @@ from .media.video_files import DEFAULT_FPS, check_ending
 from .media.video_like import VideoLike
 from .media.video_source import VideoSource
 from .movable import Movable
-from .saved_pipeline import INDEX_NAME
 from .streams import adding_errors, decode_pieces, encode_pieces, reconstruct_pieces
 
 logger = logging.getLogger(__name__)
@@ -56,16 +54,31 @@ class TokenizationPipeline(Movable):
         self.tokenizer = tokenizer.eval()
 
     @classmethod
-    def from_pretrained(cls, name_or_folder: str | Path, *, revision: str | None = None) -> Self:
-        """With the tokenizer in a folder or Hub repository (`owner/name`) of a tokenizer or of a whole pipeline.
+    def from_pretrained(
+        cls,
+        name_or_folder: str | Path,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+    ) -> Self:
+        """Load the tokenizer in a folder or Hub repository (`owner/name`) of a tokenizer or of a pipeline.
 
-        Raises:
-            FileNotFoundError: there is no such folder or repository, or a part of it is missing.
-            ValueError: a file is of another class, of a newer format, or damaged.
+        Arguments and errors are those of `VideoTokenizer.from_pretrained`.
         """
-        folder = fetch(name_or_folder, revision=revision)
-        is_pipeline = (folder / INDEX_NAME).is_file()
-        return cls(VideoTokenizer.from_pretrained(folder, subfolder="tokenizer" if is_pipeline else ""))
+        tokenizer = VideoTokenizer.from_pretrained(
+            name_or_folder,
+            dtype=dtype,
+            device=device,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+        )
+        return cls(tokenizer)
 
     def models(self) -> tuple[VideoTokenizer]:
         """Return the tokenizer."""

@@ -14,7 +14,7 @@ import pytest
 from torch import nn
 
 from magvit2_pytorch import VideoGenerationPipeline, VideoTokenizer
-from magvit2_pytorch.cli import VERBS
+from magvit2_pytorch.cli import COMMANDS
 from magvit2_pytorch.tokenizer.layer_kinds import CONDITIONED, LAYER_KINDS
 from magvit2_pytorch.tokenizer.presets import PRESETS as MODEL_PRESETS
 from magvit2_pytorch.train.command_line import parse_run
@@ -109,7 +109,7 @@ def test_the_page_of_generation_shows_every_verb_and_names_every_argument() -> N
     text = page("generation.md")
     arguments = set(inspect.signature(VideoGenerationPipeline.generate).parameters) - {"self"}
 
-    assert {words[0] for words in of_magvit2(text)} == {verb.__name__ for verb in VERBS} - {"demo"}
+    assert {words[0] for words in of_magvit2(text)} == {verb.__name__ for verb in COMMANDS} - {"demo"}
     assert {name for name in arguments if not re.search(rf"\b{name}\b", text)} == set()
 
 

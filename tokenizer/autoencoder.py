@@ -41,6 +41,11 @@ class Autoencoder(Pretrained):
         self.quantizer = make_quantizer(config)
         self.decoder = Decoder(config)
 
+    @classmethod
+    def num_layers(cls, config: TokenizerConfig) -> int:
+        """Return the number of blocks of encoder and decoder."""
+        return sum(layer.number for layer in (*config.encoder_layers_resolved, *config.decoder_layers_resolved))
+
     @property
     def dtype(self) -> torch.dtype:
         """Data type of the weights. Videos are converted to it."""

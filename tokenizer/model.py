@@ -34,6 +34,7 @@ class VideoTokenizer(Autoencoder):
     The arguments are the fields of `TokenizerConfig`.
     """
 
+    part = "tokenizer"
     card_tags = ("video-tokenizer",)
     card_example = "tokenizer = VideoTokenizer.from_pretrained({name})\ncodes = tokenizer.encode(video)"
 

@@ -1,18 +1,15 @@
 """What a call of `generate` asks for: pixels, labels and contexts, checked and brought into one form."""
 
-import operator
 from collections.abc import Sequence
-from typing import NamedTuple, SupportsIndex
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ...choices import as_list, whole_number
-from ...messages import allowed_names, printable
+from ...labels import Label, label_index
 from ..media.video_like import MaskLike, VideoLike, as_masks, as_videos
-
-Label = str | SupportsIndex
 
 
 class Request(NamedTuple):
@@ -151,15 +148,7 @@ def label_indices(labels: Label | Sequence[Label], names: Sequence[str]) -> list
     wanted = as_list(labels)
     if not wanted:
         raise ValueError("labels must contain at least one label, got none")
-    return [_label_index(label, names) for label in wanted]
-
-
-def _label_index(label: Label, names: Sequence[str]) -> int:
-    if isinstance(label, str) and label in names:
-        return names.index(label)
-    if isinstance(label, SupportsIndex) and not isinstance(label, bool) and 0 <= operator.index(label) < len(names):
-        return operator.index(label)
-    raise ValueError(f"unknown label {printable(repr(label))}: {allowed_names(label, names)}")
+    return [label_index(label, names) for label in wanted]
 
 
 def check_context(

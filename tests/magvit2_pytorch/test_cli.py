@@ -190,7 +190,7 @@ def test_a_film_goes_through_codes_and_back(
     decoded = magvit2("detokenize", "film.safetensors", "--output", "back.gif")
     beside = magvit2("reconstruct", "film.mkv", "--side-by-side", "--output", "both.gif")
 
-    assert tokenized == "film.safetensors: 9 frames of 16 x 16 pixels as 5 x 4 x 4 codes, 0.2431 bit a pixel\n"
+    assert tokenized == "film.safetensors: 9 frames of 16 x 16 pixels as 5 x 4 x 4 codes, 0.2431 bits per pixel\n"
     assert re.search(r"^codes +5 x 4 x 4$", described, re.MULTILINE)
     assert re.search(r"^frames per second +25$", described, re.MULTILINE)
     assert decoded == "back.gif: 9 frames at 25 a second\n"
@@ -245,22 +245,22 @@ def test_without_a_model_the_demo_is_named(magvit2: Magvit2, film: torch.Tensor,
         ("generate --decoding a.txt", "a.txt must end in one of"),
         (
             "generate --decoding same.gif --output same.gif",
-            "same.gif is to hold the result, but it is also another file",
+            "same.gif is also another file of this call",
         ),
-        ("generate --output text.mp4/a.gif", "text.mp4/a.gif cannot be written: nothing can be made in"),
+        ("generate --output text.mp4/a.gif", "text.mp4/a.gif cannot be written: "),
         ("generate --fps 0", "fps must be from 0.01 to 1000, got 0"),
-        ("generate --labels down", "there is no label 'down'"),
+        ("generate --labels down", "unknown label 'down'"),
         ("generate --order best", "unknown order 'best'"),
-        ("generate --device toaster", "there is no device 'toaster'"),
+        ("generate --device toaster", "device 'toaster' is not available"),
         ("predict missing.mp4", "there is no file missing.mp4"),
         ("predict text.mp4", "text.mp4 cannot be read as a video or an image"),
-        ("predict small.png --output ./small.png", "small.png is to hold the result, but it is also another file"),
-        ("interpolate film.mkv small.png --output small.png", "small.png is to hold the result"),
-        ("inpaint film.mkv --mask black.png --output black.png", "black.png is to hold the result"),
-        ("reconstruct small.png --output small.png", "small.png is to hold the result"),
-        ("tokenize empty", "empty is a folder, not a file"),
+        ("predict small.png --output ./small.png", "small.png is also another file"),
+        ("interpolate film.mkv small.png --output small.png", "small.png is also another file"),
+        ("inpaint film.mkv --mask black.png --output black.png", "black.png is also another file"),
+        ("reconstruct small.png --output small.png", "small.png is also another file"),
+        ("tokenize empty", "empty is a folder"),
         ("reconstruct film.mkv --fps 0", "fps must be from 0.01 to 1000, got 0"),
-        ("predict film.mkv --given 5", "5 frames are given, and there must be at least 1 new one, got frames 0"),
+        ("predict film.mkv --given 5", "frames must be at least 1, got 0 (5 frames are given)"),
         ("predict film.mkv --given 0", "there must be at least one frame, got 0"),
         ("predict film.mkv --given 1 --output a.gif --fps 60 --num-steps 0", "at most 50 frames a second, got 60"),
         ("interpolate film.mkv missing.png", "there is no file missing.png"),
@@ -275,13 +275,13 @@ def test_without_a_model_the_demo_is_named(magvit2: Magvit2, film: torch.Tensor,
         ("reconstruct film.mkv --output a.png", "a.png can hold one frame only"),
         ("reconstruct film.mkv --model nowhere", "there is no folder nowhere"),
         ("reconstruct film.mkv --max-frames 0", "max_frames must be positive, got 0"),
-        ("tokenize film.mkv --output a.npy", "a file of codes ends in .safetensors, got a.npy"),
-        ("detokenize film.mkv", "film.mkv is no whole file of codes"),
-        ("detokenize other.safetensors", "these codes are of another tokenizer"),
-        ("info empty", "empty holds no pipeline, no model and no training run"),
+        ("tokenize film.mkv --output a.npy", "a file of codes must end in .safetensors, got a.npy"),
+        ("detokenize film.mkv", "film.mkv is not a complete file of codes"),
+        ("detokenize other.safetensors", "the codes "),
+        ("info empty", "empty contains no pipeline, no model and no training run"),
         ("info film.mkv", "film.mkv is neither a file of codes (.safetensors) nor a folder"),
-        ("generate halved", "halved/maskgit holds no config.json: it is not a saved MaskGit"),
-        ("generate film.mkv", "film.mkv is a file: give the folder that it lies in"),
+        ("generate halved", "halved/maskgit contains no config.json: it is not a saved MaskGit"),
+        ("generate film.mkv", "film.mkv is a file; pass the folder that contains it"),
     ],
 )
 def test_mistakes_end_in_one_line_and_leave_no_file(
@@ -309,7 +309,7 @@ def test_mistakes_end_in_one_line_and_leave_no_file(
     assert sorted(Path().iterdir()) == before
 
 
-@pytest.mark.parametrize("verb", cli.VERBS, ids=lambda verb: verb.__name__)
+@pytest.mark.parametrize("verb", cli.COMMANDS, ids=lambda verb: verb.__name__)
 def test_the_help_of_every_verb_has_an_example_that_is_right(verb: Callable[..., None]) -> None:
     parsed = []
 

