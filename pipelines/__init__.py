@@ -1,4 +1,4 @@
-"""What users call: generation, tokenization of whole videos, video files in and out."""
+"""Pipelines that generate and tokenize videos."""
 
 from .code_files import VideoCodes
 from .generation import GenerationOutput, VideoGenerationPipeline

@@ -1,4 +1,4 @@
-"""The animation of decoding: codes filling in, pass by pass."""
+"""Animation of the decoding, pass by pass."""
 
 import torch
 from einops import rearrange, repeat
@@ -8,16 +8,15 @@ from torch import Tensor
 from .fill.record import DecodingRecord
 
 GREY = 0.5
-MAX_FRAMES = 9  # shown of each video
+MAX_FRAMES = 9  # frames in the row of a video
 GAP = 1  # pixels between frames
 
 
 def filling_in(videos: Float[Tensor, "b 3 T H W"], record: DecodingRecord) -> Float[Tensor, "b 3 passes H width"]:
-    """Strips of frames after each pass, cells whose code was still to be settled in grey over the finished videos.
+    """Return each video as a row of frames, before the first pass and after each pass.
 
-    The first strip shows what was given. A strip has a frame for each latent frame, the last that it stands for; or
-    `MAX_FRAMES` of them, evenly spaced, where there are more. A code that was settled and later hidden again, as some
-    orders do, appears when it was settled for the last time.
+    Cells of codes that are not settled are grey, except for given pixels. A code that is revised stays grey until it is
+    settled for the last time. A row has the last frame of each latent frame, or `MAX_FRAMES` evenly spaced ones.
     """
     num_frames, height, width = videos.shape[2:]
     latent_frames = torch.arange(record.settled_after.shape[1])

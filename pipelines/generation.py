@@ -1,4 +1,4 @@
-"""Generation: the masked transformer writes codes, the tokenizer draws them."""
+"""Generation of videos: the transformer generates codes, and the tokenizer decodes them."""
 
 from collections.abc import Callable, Sequence
 from typing import SupportsIndex
@@ -25,14 +25,11 @@ from .tokenization import TokenizationPipeline
 
 
 class VideoGenerationPipeline(SavedPipeline):
-    """Both halves of the model and the names of its labels, from one folder.
-
-    The folder holds `model_index.json`, `tokenizer/`, `maskgit/` and model cards.
-    """
+    """Tokenizer, transformer and names of the labels, which generate videos together."""
 
     @property
     def tokenization(self) -> TokenizationPipeline:
-        """Pipeline of the tokenizer alone: `tokenize`, `detokenize` and `reconstruct` whole videos and files."""
+        """Pipeline of the same tokenizer, with `tokenize`, `detokenize` and `reconstruct` for videos and files."""
         return TokenizationPipeline(self.tokenizer)
 
     @torch.no_grad()
@@ -65,53 +62,57 @@ class VideoGenerationPipeline(SavedPipeline):
         callback: Callable[[int, Int[Tensor, "b t h w"]], None] | None = None,
         progress: bool = True,
     ) -> GenerationOutput:
-        """One video for each label, or for each video that something is given of.
+        """Generate videos, optionally conditioned on labels, on given pixels, or on embeddings such as those of a text.
 
-        Pixels are taken in every form that `VideoLike` names: tensors with channels first or arrays with channels last,
-        floating point in [0, 1] or bytes in 0...255, or pictures of PIL; one, or a batch. They come
-        back unchanged in `.videos`. Of labels, pixels and contexts there may be one, which goes with all of the others,
-        or as many as of the others.
+        Pixels are tensors with channels first, arrays with channels last, or PIL images (see `VideoLike`), with values
+        in [0, 1] or as uint8. Given pixels are returned unchanged in `.videos`. Labels, pixels and context must have
+        the same batch size, or batch size 1, which is repeated for all videos.
 
         Args:
-            num_frames: any number; 1 makes an image. More than the model was trained on are made window by window,
-                each of which continues the one before. By default as many as the model was trained on, or those of
-                `video`.
-            labels: names or indices, one or several. Without any the videos are of none where pixels or a context are
-                given, else of one drawn at random.
-            frames: the first frames, to predict the others from; of any size. (Where they end within a latent frame,
-                the first few are not coded: `.codes` begin with the first latent frame that is needed.)
-            last_frames: the last frames.
-            video: of which `mask` hides a part, to be filled in; it says how many frames there are.
-            mask: True where a pixel of `video` is hidden; of all its frames, or one mask for all.
-            task: one of those that the model was trained on, for every window; by default the one that fits what is
-                known of each window and whether there is a label, or none.
-            context: embeddings (b, m, e) or (m, e) for a model that was trained with some, such as of a text.
-            context_padding: True where `context` holds no embedding.
-            num_videos_per_label: videos for each label, or for each video that something is given of.
-            overlap: frames before it that a window sees, at least; as many as fill latent frames and leave room.
-            num_steps: passes through the transformer for each window.
-            guidance_scale: how far to go from the prediction without label and context to that with them, and beyond;
-                1 is none. What is known of the pixels, and the task, are told to both.
-            guidance_schedule: `constant`, or `linear` or `cosine`: rising from 1 to the scale.
-            temperature: divides the logits; less than 1 is safer, more is wilder.
-            top_k: draw from so many of the likeliest sub-codes only.
-            top_p: draw from the likeliest sub-codes only that together have this probability, in (0, 1].
-            order: which codes are settled first: `confidence` (the surest), `random`, `halton` (evenly spread), or
-                `critic` (by the judgement of a model trained with a critic, which also takes settled ones back).
-            choice_temperature: how much chance there is in the orders by confidence (by default 8) and by critic (1).
-            schedule: how many codes are settled in each pass: `cosine`, `linear`, `square`, `cubic`, `arccos`, `log`.
-            seed: an integer, with which video i draws from (seed, i); or one for each video, each then being what it is
-                in a call of its own with that integer. A video does not depend on those beside it.
-            generators: on the CPU, in place of a seed: one for each video, or one that gives each a seed.
-            output_type: `pt` for a tensor b 3 T H W, `np` for an array b T H W 3, `pil` for a list of frames for each
-                video.
-            callback: is called after each pass with its number, over all windows, and the codes of the whole videos,
-                the model's `mask_id` where they are still hidden.
-            progress: show a progress bar.
+            num_frames: number of frames of each video; 1 generates an image. Videos that are longer than the training
+                clips are generated window by window. None: the length of `video`, or of the training clips.
+            labels: names or indices of labels, one or several. None: no label if pixels or a context are given, and
+                otherwise one random label for all videos.
+            frames: first frames of the video, of any size. The frames after them are generated.
+            last_frames: last frames of the video. The frames before them are generated.
+            video: video with hidden pixels, which are generated.
+            mask: True where a pixel of `video` is hidden: (H, W) for all frames, (T, H, W), or (b, T, H, W).
+            task: name of a task that the model was trained on, used for every window. None: the task that fits the
+                known pixels of the window and the presence of a label, if the model was trained on it.
+            context: embeddings (m, e) or (b, m, e), such as those of `T5TextEncoder`, if the model was trained with
+                them.
+            context_padding: True where `context` is padding.
+            num_videos_per_label: number of videos for each label or, without labels, for each input.
+            overlap: minimum number of earlier frames that each window after the first is conditioned on. It is
+                increased to fill latent frames, and reduced to leave room for new ones.
+            num_steps: number of decoding passes for each window.
+            guidance_scale: scale s of classifier-free guidance, uncond + s * (cond - uncond); 1 = no guidance. The
+                unconditional prediction is without label and context, but with task and known pixels.
+            guidance_schedule: `constant`, or `linear` or `cosine` to increase the scale from 1 to `guidance_scale`.
+            temperature: divisor of the logits. Lower values give more probable and less varied videos.
+            top_k: draw only from the k most probable values of each sub-code.
+            top_p: draw only from the most probable values of each sub-code whose probabilities sum to p, in (0, 1].
+            order: which codes a pass settles: `confidence` (the most confident), `random`, `halton` (evenly spread), or
+                `critic` (those that the critic of a model trained with one rates best; it also revises earlier codes).
+            choice_temperature: scale of the random noise in the orders `confidence` (None: 8) and `critic` (None: 1).
+            schedule: schedule of the number of settled codes: `cosine`, `linear`, `square`, `cubic`, `arccos` or `log`.
+            seed: an integer: video i uses the random stream (seed, i), which no other video influences. Or one integer
+                per video: each video is the one that a call for it alone with this seed generates. None: torch's
+                global generator draws the seed.
+            generators: CPU generators in place of `seed`: one per video, or one that draws a seed for each video.
+            output_type: `pt` for a tensor (b, 3, T, H, W), `np` for an array (b, T, H, W, 3), `pil` for a list of PIL
+                images per video.
+            callback: called after each pass as `callback(step, codes)`, with the index of the pass over all windows
+                and the codes of the whole videos, `maskgit.config.mask_id` where they are hidden.
+            progress: whether to show a progress bar.
+
+        Returns:
+            Videos, codes and labels. If the first window starts after the first of the given `frames`, `.codes` start
+            with the first frame of this window.
 
         Raises:
-            ValueError: an argument out of range or of wrong type or shape, some that do not go together, or something
-                that the model was not trained for; in words.
+            ValueError: if an argument has a wrong type, shape or range, if arguments exclude each other, or if the
+                model was not trained for them.
         """
         settings = DecodingSettings(
             num_steps=num_steps,
@@ -127,8 +128,6 @@ class VideoGenerationPipeline(SavedPipeline):
         in_form_asked = chosen(OUTPUT_TYPES, output_type, "output_type")
         whole_number("num_videos_per_label", num_videos_per_label, 1)
         whole_number("overlap", overlap, 1)
-        if num_frames is not None:
-            whole_number("num_frames", num_frames, 1)
         self._check_trained_for(order, task, has_label=labels is not None)
         given = gather(
             num_frames,
@@ -139,14 +138,19 @@ class VideoGenerationPipeline(SavedPipeline):
             default_frames=self.num_frames,
             default_size=self.tokenizer.config.height_width,
         )
-        told = check_context(context, context_padding, self.maskgit.config.dim_context)
+        embeddings, padding = check_context(context, context_padding, self.maskgit.config.dim_context) or (None, None)
         indices = None if labels is None else label_indices(labels, self.labels)
+        pixels_from = "video" if video is not None else "last_frames" if frames is None else "frames"
         num_rows = common_length(
             labels=1 if indices is None else len(indices),
-            videos=len(given.pixels),
-            contexts=1 if told is None else len(told.embeddings),
+            **{pixels_from: len(given.pixels)},
+            context=1 if embeddings is None else len(embeddings),
         )
-        pixels, known = (repeat_each(rows, num_rows, num_videos_per_label) for rows in (given.pixels, given.known))
+
+        def for_each_video(rows: Tensor) -> Tensor:
+            return repeat_each(rows, num_rows, num_videos_per_label)
+
+        pixels, known = for_each_video(given.pixels), for_each_video(given.known)
 
         windows = plan_windows(
             pixels.shape[2],
@@ -155,20 +159,19 @@ class VideoGenerationPipeline(SavedPipeline):
             overlap=overlap,
             stride=self.tokenizer.temporal_stride,
         )
-        chance = sample_generators(len(pixels), seed, generators)
+        generators = sample_generators(len(pixels), seed, generators)
         if indices is None:
-            is_free = bool(self.labels) and told is None and frames is last_frames is video is None
-            any_label = torch.randint(len(self.labels), (), generator=chance[0]) if is_free else 0
+            is_free = bool(self.labels) and all(one is None for one in (context, frames, last_frames, video))
+            any_label = torch.randint(len(self.labels), (), generator=generators[0]) if is_free else 0
             indices = [int(any_label) if is_free else self.maskgit.config.null_label]
-        weight = next(self.maskgit.parameters())
         request = Request(
             pixels,
             known,
-            labels=repeat_each(torch.tensor(indices, device=self.device), num_rows, num_videos_per_label),
-            context=told and repeat_each(told.embeddings.to(weight), num_rows, num_videos_per_label),
-            context_padding=told and repeat_each(told.padding.to(self.device), num_rows, num_videos_per_label),
+            labels=for_each_video(torch.tensor(indices, device=self.device)),
+            context=None if embeddings is None else for_each_video(embeddings.to(next(self.maskgit.parameters()))),
+            context_padding=None if padding is None else for_each_video(padding.to(self.device)),
             task=task,
-            generators=chance,
+            generators=generators,
         )
         drawing, record = self._draw(request, windows, settings, callback, progress)
         coded = slice(record.first_frame, None)
@@ -193,7 +196,7 @@ class VideoGenerationPipeline(SavedPipeline):
         callback: Callable[[int, Int[Tensor, "b t h w"]], None] | None,
         progress: bool,
     ) -> tuple[Drawing, DecodingRecord]:
-        """The decoded videos, and how they came about."""
+        """Return the decoded videos, and the passes that settled their codes."""
         tokenizer, (height, width) = self.tokenizer, request.pixels.shape[3:]
         start, stop = windows[0].start, windows[-1].stop
         num_passes = len(windows) * settings.num_steps
@@ -214,15 +217,15 @@ class VideoGenerationPipeline(SavedPipeline):
     def _check_trained_for(self, order: str, task: str | None, *, has_label: bool) -> None:
         """
         Raises:
-            ValueError: the transformer was not trained for what is asked of it.
+            ValueError: if the transformer was not trained with a critic, or not on the task.
         """
         config = self.maskgit.config
         if order == "critic" and not config.critic:
-            raise ValueError("the order critic needs a model trained with a critic, but its config has critic=False")
+            raise ValueError("order='critic' requires a model that was trained with a critic, got one without")
         if task is None:
             return
         if task_named(task).name not in config.tasks:
-            trained_on = f"the tasks {', '.join(config.tasks)}" if config.tasks else "no tasks"
-            raise ValueError(f"this model was not trained on the task {task!r}, but on {trained_on}")
+            trained_on = ", ".join(config.tasks) or "none"
+            raise ValueError(f"task must be one that this model was trained on ({trained_on}), got {task!r}")
         if has_label and not task_named(task).uses_label:
-            raise ValueError(f"the task {task!r} is told no label: leave out the labels, or the task")
+            raise ValueError(f"the task {task!r} does not use labels; omit labels or task")

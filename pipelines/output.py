@@ -1,4 +1,4 @@
-"""What `generate` gives back: videos in the form asked for, codes, labels; pictures of them."""
+"""The output of `generate`, and its conversion to arrays, PIL images and files."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ from .media.pictures import MIN_WIDTH, save_videos
 from .media.video_like import as_videos
 
 Videos = Float[Tensor, "b 3 T H W"] | Float[np.ndarray, "b T H W 3"] | list[list[Image.Image]]
-LAST_STRIP_REPEATS = 8  # the finished videos are shown so many times as long as a pass
+LAST_STRIP_REPEATS = 8  # an animation shows the finished videos for this many passes
 
 
 def to_numpy(videos: Float[Tensor, "b 3 T H W"]) -> Float[np.ndarray, "b T H W 3"]:
-    """Channels last."""
+    """Return the videos as an array with channels last."""
     return rearrange(videos, "b c T H W -> b T H W c").contiguous().numpy()
 
 
 def to_pictures(videos: Float[Tensor, "b 3 T H W"]) -> list[list[Image.Image]]:
-    """The frames of each video, rounded to 8 bits a channel."""
+    """Return the frames of each video, rounded to 8 bits per channel."""
     pixels = (to_numpy(videos) * 255).round().astype(np.uint8)
     return [[Image.fromarray(frame) for frame in video] for video in pixels]
 
@@ -41,44 +41,45 @@ OUTPUT_TYPES: dict[str, Callable[[Float[Tensor, "b 3 T H W"]], Videos]] = {
 
 @dataclass(frozen=True)
 class GenerationOutput:
-    """What `VideoGenerationPipeline.generate` made."""
+    """Output of `VideoGenerationPipeline.generate`."""
 
-    videos: Any  # one of `Videos`, which the caller knows by what it asked for
-    """A tensor `b 3 T H W` in [0, 1], on the CPU. As NumPy (`output_type="np"`) an array `b T H W 3`; as pictures of
-    PIL ("pil") a list of frames for each video."""
+    videos: Any  # one of `Videos`, as `output_type` says
+    """Videos in [0, 1], on the CPU: a tensor (b, 3, T, H, W), an array (b, T, H, W, 3) if `output_type="np"`, or a list
+    of PIL images per video if "pil". Given pixels are unchanged."""
     codes: Int[Tensor, "b t h w"]
-    """The codes that the videos were decoded from, on the CPU. Frames before the first that was coded have none, see
-    `generate`; given pixels took the place of the decoded ones."""
+    """Generated codes, on the CPU. They may start after the first frames of the videos, see `generate`."""
     labels: tuple[str, ...]
-    """The name of each video's label; empty for one without."""
+    """Name of the label of each video; empty for a video without label."""
     record: DecodingRecord | None = None
-    """When each code was settled."""
+    """The pass that settled each code."""
 
     def save(self, path: str | Path, *, fps: float = 12, min_width: int = MIN_WIDTH) -> None:
-        """Save all videos in one file, side by side and enlarged: .mp4 or .gif; .png shows frames in rows.
+        """Save all videos side by side in one file: .mp4, .gif, or .png with the frames in rows.
 
         Args:
-            min_width: the picture is enlarged by a whole factor to at least so many pixels; 0 for none.
+            fps: frames per second.
+            min_width: minimum width of the picture in pixels, reached by enlarging it by an integer factor; 0 keeps the
+                size.
 
         Raises:
-            ValueError: another ending.
+            ValueError: if the file has another ending.
         """
         save_videos(path, self._videos(), captions=self._captions(), fps=fps, min_width=min_width)
 
     def save_decoding(self, path: str | Path, *, fps: float = 4, min_width: int = MIN_WIDTH) -> None:
-        """Save how the codes were filled in, as an animation (.gif or .mp4), or a .png with the passes in rows.
+        """Save an animation of the decoding (.gif or .mp4), or a .png with the passes in rows.
 
-        Each video is a strip of its frames, one for each latent frame; what is still hidden is grey.
+        Each video is a row of frames, one per latent frame. Cells whose code is hidden are grey.
 
         Args:
             fps: passes per second.
             min_width: as in `save`.
 
         Raises:
-            ValueError: another ending, or an output without a record of its passes.
+            ValueError: if the file has another ending, or if the output has no record.
         """
         if self.record is None:
-            raise ValueError("this output has no record of its passes: `generate` makes one")
+            raise ValueError("save_decoding requires the record of an output of `generate`, got None")
         strips = filling_in(self._videos(), self.record)
         still = Path(path).suffix.lower() not in (".gif", ".mp4")
         repeats = torch.ones(strips.shape[2], dtype=torch.long)

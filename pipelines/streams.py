@@ -1,4 +1,4 @@
-"""Videos in [0, 1] through a tokenizer piece by piece, on whatever device it is."""
+"""Encoding and decoding of videos in [0, 1] in pieces, on the device of the tokenizer."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -8,17 +8,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..choices import whole_number
 from ..tokenizer import VideoTokenizer
 from ..tokenizer.pixels import to_model_range, to_unit_range
 from .code_files import VideoCodes
-from .media.squared_error import SquaredError
 from .media.video_source import VideoSource
 
 Piece = Float[Tensor, "b 3 _ H W"]
 
 
 def encode_pieces(tokenizer: VideoTokenizer, pieces: Iterable[Piece]) -> Iterator[Int[Tensor, "b _ h w"]]:
-    """The codes, on the CPU, of a video that comes in pieces."""
+    """Yield the codes of a video in pieces, on the CPU."""
     parameter = next(tokenizer.parameters())
     for codes in tokenizer.encode_stream(to_model_range(piece).to(parameter) for piece in pieces):
         yield codes.cpu()
@@ -27,13 +27,12 @@ def encode_pieces(tokenizer: VideoTokenizer, pieces: Iterable[Piece]) -> Iterato
 def decode_pieces(
     tokenizer: VideoTokenizer, codes: VideoCodes, piece_frames: int, *, progress: bool
 ) -> Iterator[Piece]:
-    """The video of codes, on the CPU, in pieces of some `piece_frames`.
+    """Yield the decoded video in pieces of about `piece_frames` frames, on the CPU.
 
     Raises:
-        ValueError: the sizes beside the codes are not those of their grid.
+        ValueError: if the size of the video does not match the grid of its codes.
     """
-    if piece_frames < 1:
-        raise ValueError(f"piece_frames must be positive, got {piece_frames}")
+    whole_number("piece_frames", piece_frames, 1)
     info, device = codes.info, next(tokenizer.parameters()).device
     step = max(1, piece_frames // tokenizer.temporal_stride)
     on_device = (piece.to(device) for piece in codes.pieces(step))
@@ -44,8 +43,8 @@ def decode_pieces(
 
 
 def reconstruct_pieces(tokenizer: VideoTokenizer, source: VideoSource) -> Iterator[tuple[Piece, Piece]]:
-    """Pieces of a video, each beside its reconstruction."""
-    waiting: deque[Tensor] = deque()  # frames whose reconstruction is still to come
+    """Yield pieces of a video with their reconstructions, on the CPU."""
+    waiting: deque[Tensor] = deque()  # frames that are not reconstructed yet
 
     def remembered() -> Iterator[Piece]:
         for piece in source:
@@ -55,13 +54,6 @@ def reconstruct_pieces(tokenizer: VideoTokenizer, source: VideoSource) -> Iterat
     device = next(tokenizer.parameters()).device
     codes = (piece.to(device) for piece in encode_pieces(tokenizer, remembered()))
     for video in tokenizer.decode_stream(codes, height=source.height, width=source.width):
-        num_frames = min(video.shape[2], len(waiting))  # the last latent frame may stand for more than there are
+        num_frames = min(video.shape[2], len(waiting))  # the last latent frame may stand for more frames than there are
         original = torch.cat([waiting.popleft() for _ in range(num_frames)], dim=2)
         yield original, to_unit_range(video[:, :, :num_frames].float()).cpu()
-
-
-def adding_errors(error: SquaredError, pairs: Iterable[tuple[Piece, Piece]]) -> Iterator[tuple[Piece, Piece]]:
-    """Yield pairs of an original and its reconstruction, and add their squared errors."""
-    for original, reconstruction in pairs:
-        error.add(original, reconstruction)
-        yield original, reconstruction

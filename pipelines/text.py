@@ -1,4 +1,4 @@
-"""Texts as embeddings that a transformer with `dim_context` attends to."""
+"""Embeddings of texts, to which a transformer with `dim_context` attends."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,61 +15,74 @@ if TYPE_CHECKING:
 
 
 class TextContext(NamedTuple):
-    """What `generate` and `MaskGit.forward` take as `context` and `context_padding`."""
+    """Arguments `context` and `context_padding` of `generate` and `MaskGit.forward`."""
 
     context: Float[Tensor, "b m e"]
-    """0 where there is padding."""
+    """One embedding per token; 0 at padding."""
     context_padding: Bool[Tensor, "b m"]
-    """True where there is no embedding; everywhere for an empty text, which then counts as none."""
+    """True at padding. An empty text is padding only, which is the same as no context."""
 
 
 class T5TextEncoder(Movable):
-    """The encoder of a frozen T5: an embedding for each token of a text, and of its end.
+    """Frozen encoder of a T5. Each token of a text, including the end token, gets an embedding.
 
-    Needs the extra `text`: transformers and sentencepiece.
+    Requires the extra `text`: transformers and sentencepiece.
     """
 
     def __init__(self, model: "T5EncoderModel", tokenizer: "PreTrainedTokenizerBase", *, max_tokens: int = 128) -> None:
         """Args:
-        max_tokens: of a text, its end counted.
+        max_tokens: maximum number of tokens of a text, including the end token.
         """
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
 
     @classmethod
-    def from_pretrained(cls, name_or_folder: str | Path, *, revision: str | None = None, max_tokens: int = 128) -> Self:
-        """A T5, encoder and tokenizer, from a folder or from a Hub repository, which is downloaded.
+    def from_pretrained(
+        cls,
+        name_or_folder: str | Path,
+        *,
+        max_tokens: int = 128,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+    ) -> Self:
+        """Load encoder and tokenizer of a T5 from a folder or a Hub repository. Weights must be safetensors.
 
         Args:
-            name_or_folder: a folder that transformers wrote, or `owner/name`, such as `google/t5-v1_1-base`. Weights
-                are read as safetensors only.
+            name_or_folder: folder that transformers wrote, or `owner/name`, such as `google/t5-v1_1-base`.
+            max_tokens: maximum number of tokens of a text, including the end token.
+            revision, token, cache_dir, local_files_only: as in `huggingface_hub.snapshot_download`.
 
         Raises:
-            ModuleNotFoundError: transformers is not installed.
-            FileNotFoundError: there is no such folder or repository, or it lacks a file.
+            ModuleNotFoundError: if transformers is not installed.
+            FileNotFoundError: if the folder or repository, or a file of it, does not exist.
         """
         try:
             from transformers import AutoTokenizer, T5EncoderModel
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
-                "a text encoder needs the extra `text`: run `pip install transformers sentencepiece`, "
+                "T5TextEncoder requires the extra `text`: run `pip install transformers sentencepiece`, "
                 "or `pip install -e '.[text]'` in the clone"
             ) from error
         name, is_local = str(name_or_folder), Path(name_or_folder).is_dir()
         if not is_local and (name.count("/") != 1 or name.startswith(("/", ".", "~"))):
             raise FileNotFoundError(f"there is no folder {name}")
-        where = {"revision": revision, "local_files_only": is_local}
+        where = {"revision": revision, "token": token, "cache_dir": cache_dir}
+        where["local_files_only"] = local_files_only or is_local
         try:
             tokenizer = AutoTokenizer.from_pretrained(name, **where)
             model = T5EncoderModel.from_pretrained(name, use_safetensors=True, **where)
         except (OSError, ValueError) as error:
-            raise FileNotFoundError(f"no T5 can be read from {name}: {error}") from error
-        return cls(model, tokenizer, max_tokens=max_tokens)
+            raise FileNotFoundError(f"no T5 could be loaded from {name}: {error}") from error
+        return cls(model, tokenizer, max_tokens=max_tokens).to(device, dtype)
 
     @property
     def dim(self) -> int:
-        """Channels of the embeddings, to be `dim_context` of the transformer."""
+        """Number of channels of the embeddings, which is `dim_context` of the transformer."""
         return self.model.config.d_model
 
     def models(self) -> "tuple[T5EncoderModel]":
@@ -78,13 +91,13 @@ class T5TextEncoder(Movable):
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> TextContext:
-        """The embeddings of texts, all padded to the longest.
+        """Return the embeddings of texts, padded to the longest text.
 
         Raises:
-            ValueError: no text, something else than texts, or one of more than `max_tokens` tokens.
+            ValueError: if `texts` is not a list of strings, is empty, or has a text of more than `max_tokens` tokens.
         """
         if isinstance(texts, str) or not texts or not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"texts must be a list of at least one text, got {texts!r}")
+            raise ValueError(f"texts must be a list of at least one string, got {texts!r}")
         tokens = self.tokenizer(list(texts), padding=True, return_tensors="pt").to(self.model.device)
         is_token: Bool[Tensor, "b m"] = tokens["attention_mask"].bool()
         longest = is_token.sum(dim=1).max()

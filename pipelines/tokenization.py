@@ -1,6 +1,7 @@
-"""Tokenization of whole videos, in files or in memory: to codes and back, piece by piece."""
+"""Encoding of whole videos as codes and decoding of codes, in memory or from file to file."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Self, overload
 
@@ -16,7 +17,7 @@ from .media.video_files import DEFAULT_FPS, check_ending
 from .media.video_like import VideoLike
 from .media.video_source import VideoSource
 from .movable import Movable
-from .streams import adding_errors, decode_pieces, encode_pieces, reconstruct_pieces
+from .streams import decode_pieces, encode_pieces, reconstruct_pieces
 
 logger = logging.getLogger(__name__)
 
@@ -25,29 +26,29 @@ MANY_FRAMES = 1000
 
 
 class WrittenVideo(NamedTuple):
-    """A file that was written piece by piece."""
+    """A video file that a pipeline has written."""
 
     path: Path
     num_frames: int
     fps: float
     psnr: float | None
-    """Of a reconstruction, over all its frames, in decibels."""
+    """PSNR of a reconstruction over all frames, in dB; None for decoded codes."""
 
 
 class TokenizationPipeline(Movable):
-    """Videos to codes and back, in files and in memory, of any length.
+    """Encodes videos of any length as codes, and decodes codes.
 
-    Videos run through the tokenizer piece by piece, with a state that runs through the whole video: the result is that
-    of `tokenizer.encode` and `tokenizer.decode` for all frames at once, but memory grows only with what is returned;
-    where an output file is named, not at all (except by the keys and values of full `attend_time` layers).
+    Videos are processed in pieces with a state of the layers between them, so the result is the same as that of
+    `tokenizer.encode` and `tokenizer.decode` on all frames. Only the results are kept in memory, and none if they are
+    written to a file. Exception: full `attend_time` layers keep keys and values of all frames.
 
-    Arguments of all methods:
-        output: a file to write the result into as it comes. It appears when it is whole.
-        own_size: take frames as large as they are; by default they are cropped and resized to what the tokenizer was
-            trained for.
-        max_frames: take only so many frames from the start.
-        piece_frames: frames that are in memory at once.
-        progress: show a progress bar.
+    Arguments of several methods:
+        output: file to write. It appears only when it is complete.
+        own_size: whether to keep the size of the frames. By default they are cropped and resized to the size that the
+            tokenizer was trained on.
+        max_frames: number of frames to read from the start; None reads all.
+        piece_frames: number of frames per piece, and so in memory at the same time.
+        progress: whether to show a progress bar.
     """
 
     def __init__(self, tokenizer: VideoTokenizer) -> None:
@@ -94,18 +95,19 @@ class TokenizationPipeline(Movable):
         piece_frames: int = PIECE_FRAMES,
         progress: bool = True,
     ) -> VideoCodes:
-        """The codes of a video; an image file is a video of one frame.
+        """Encode a video.
 
         Args:
-            video: a file, or a video or several in any form that `generate` takes.
-            output: ends in .safetensors.
+            video: path of a video or image file, or pixels of one or several videos (see `VideoLike`).
+            output: path that ends in .safetensors.
 
         Returns:
-            The codes, with all that it takes to make them a video again; of those in `output` nothing is in memory.
+            The codes, with the facts that `detokenize` needs. If they are written to `output`, none are in memory.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it holds no video, the pixels are no video in [0, 1], or `output` is no file of codes.
+            FileNotFoundError: if the file does not exist.
+            ValueError: if the file has no readable video, if pixels have a wrong shape, type or range, or if `output`
+                has another ending.
         """
         if output is not None:
             check_code_ending(output, video)
@@ -147,17 +149,22 @@ class TokenizationPipeline(Movable):
         piece_frames: int = PIECE_FRAMES,
         progress: bool = True,
     ) -> Float[Tensor, "b 3 T H W"] | WrittenVideo:
-        """The video in [0, 1] that codes stand for, of the size and length of the one that they were made from.
+        """Decode codes to a video of the size and length of the encoded one.
 
         Args:
-            codes: what `tokenize` gave, or a file of codes.
-            output: .mp4 or .gif; for a single frame .png or .jpg. Several videos lie side by side in it.
-            fps: frames per second of the file; by default those of the video that the codes were made from.
-            min_width: the picture in the file is enlarged by a whole factor to at least so many pixels.
+            codes: output of `tokenize`, or path of a file of codes.
+            output: path that ends in .mp4 or .gif, or for a single frame in .png or .jpg. Several videos are shown side
+                by side.
+            fps: frames per second of the file. None: those of the encoded video.
+            min_width: minimum width of the picture in the file, reached by enlarging it by an integer factor.
+
+        Returns:
+            The video in [0, 1] or, with `output`, a description of the file.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it is no whole file of codes, they are of another tokenizer, or `output` cannot be written.
+            FileNotFoundError: if the file does not exist.
+            ValueError: if the file is not a complete file of codes, if the codes are from another tokenizer, or if
+                `output` cannot be written.
         """
         if output is not None:
             check_ending(output, codes)
@@ -209,15 +216,20 @@ class TokenizationPipeline(Movable):
         piece_frames: int = PIECE_FRAMES,
         progress: bool = True,
     ) -> Float[Tensor, "b 3 T H W"] | WrittenVideo:
-        """A video in [0, 1] through codes and back.
+        """Encode a video and decode its codes.
 
         Args:
-            video, output, fps, min_width: as in `tokenize` and `detokenize`.
-            side_by_side: the file shows the original beside the reconstruction.
+            video: as in `tokenize`.
+            output, fps, min_width: as in `detokenize`.
+            side_by_side: whether the file shows the original next to the reconstruction.
+
+        Returns:
+            The reconstruction in [0, 1] or, with `output`, a description of the file.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it holds no video, the pixels are no video in [0, 1], or `output` cannot be written.
+            FileNotFoundError: if the file does not exist.
+            ValueError: if the file has no readable video, if pixels have a wrong shape, type or range, or if `output`
+                cannot be written.
         """
         if output is not None:
             check_ending(output, video)
@@ -227,10 +239,15 @@ class TokenizationPipeline(Movable):
             return torch.cat([reconstruction for _, reconstruction in pairs], dim=2)
         fps = (source.fps or DEFAULT_FPS) if fps is None else fps
         error = SquaredError()
-        pieces = (in_pairs(*pair) if side_by_side else pair[1] for pair in adding_errors(error, pairs))
+
+        def shown() -> Iterator[Float[Tensor, "videos 3 _ H W"]]:
+            for original, reconstruction in pairs:
+                error.add(original, reconstruction)
+                yield in_pairs(original, reconstruction) if side_by_side else reconstruction
+
         captions = ["original", "reconstruction"] * source.batch if side_by_side else None
         columns = 2 if side_by_side else None
-        save_pieces(output, pieces, captions=captions, fps=fps, columns=columns, min_width=min_width)
+        save_pieces(output, shown(), captions=captions, fps=fps, columns=columns, min_width=min_width)
         return WrittenVideo(Path(output), source.num_frames, fps, error.psnr)
 
     def _source(
@@ -242,8 +259,8 @@ class TokenizationPipeline(Movable):
         layers = {layer.name for layer in (*config.encoder_layers_resolved, *config.decoder_layers_resolved)}
         if (source.expected or 0) > MANY_FRAMES and not layers.isdisjoint({"attend_time", "cond_attend_time"}):
             logger.warning(
-                "the attend_time layers of this tokenizer look back at all of the video's %d frames: memory and time "
-                "grow with every one (local_attend_time would not)",
+                "the attend_time layers of this tokenizer keep all %d frames of the video: memory and time per frame "
+                "grow with its length (local_attend_time layers keep a fixed number of frames)",
                 source.expected,
             )
         return source
@@ -262,5 +279,5 @@ class TokenizationPipeline(Movable):
 def in_pairs(
     originals: Float[Tensor, "b 3 T H W"], results: Float[Tensor, "b 3 T H W"]
 ) -> Float[Tensor, "pairs 3 T H W"]:
-    """Each original followed by what was made of it."""
+    """Return a batch in which each original is followed by its result."""
     return torch.stack([originals, results], dim=1).flatten(0, 1)

@@ -8,8 +8,6 @@ from magvit2_pytorch.pipelines.animation import GAP, GREY, MAX_FRAMES, filling_i
 from magvit2_pytorch.pipelines.fill.record import DecodingRecord
 from magvit2_pytorch.pipelines.output import GenerationOutput
 
-HIDDEN = 9
-
 
 def test_cells_are_grey_until_their_code_is_settled() -> None:
     videos = torch.rand(2, 3, 5, 3, 4)
@@ -75,5 +73,5 @@ def test_the_animation_is_saved(tmp_path: Path, ending: str) -> None:
 
 
 def test_an_output_without_a_record_cannot_be_animated() -> None:
-    with pytest.raises(ValueError, match="no record"):
+    with pytest.raises(ValueError, match="requires the record"):
         GenerationOutput(torch.rand(1, 3, 1, 4, 4), torch.zeros(1, 1, 2, 2).long(), ("",)).save_decoding("x.gif")

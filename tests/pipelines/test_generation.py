@@ -151,6 +151,8 @@ def test_the_callback_sees_every_pass_of_every_window(pipeline: VideoGenerationP
         ({"labels": -1}, "label.* -1"),
         ({"labels": []}, "at least one"),
         ({"num_frames": 0}, "num_frames must be a whole number of at least 1, got 0"),
+        ({"num_frames": True}, "num_frames must be a whole number of at least 1, got True"),
+        ({"num_frames": 5.0}, "num_frames must be a whole number, got 5.0"),
         ({"num_steps": 0}, "num_steps.*got 0"),
         ({"temperature": 0.0}, "temperature.*got 0"),
         ({"choice_temperature": -1.0}, "choice_temperature.*got -1"),
@@ -166,14 +168,18 @@ def test_the_callback_sees_every_pass_of_every_window(pipeline: VideoGenerationP
         ({"schedule": "sine"}, "unknown schedule 'sine': did you mean 'cosine'"),
         ({"guidance_schedule": "x"}, "unknown guidance_schedule 'x': Allowed: constant, linear, cosine"),
         ({"output_type": "numpy"}, "unknown output_type 'numpy': Allowed: pt, np, pil"),
-        ({"order": "critic"}, "needs a model trained with a critic"),
+        ({"order": "critic"}, "requires a model that was trained with a critic"),
         ({"task": "frame_predicton"}, "did you mean 'frame_prediction'"),
-        ({"task": "frame_prediction"}, "was not trained on the task 'frame_prediction', but on no tasks"),
+        ({"task": "frame_prediction"}, r"task must be one that .* trained on \(none\), got 'frame_prediction'"),
         ({"context": torch.rand(1, 2, 6)}, "takes no context"),
         ({"context_padding": torch.zeros(1, 2) > 0}, "context_padding requires context"),
         (
             {"labels": [0, 1], "frames": torch.rand(3, 3, 1, 16, 16)},
-            "labels has batch size 2, but video.* has batch size 3; pass 1 or 3 labels",
+            "labels has batch size 2, but frames has batch size 3; pass 1 or 3 labels",
+        ),
+        (
+            {"labels": [0, 1, 2], "last_frames": torch.rand(2, 3, 1, 16, 16)},
+            "last_frames has batch size 2, but labels has batch size 3; pass 1 or 3 clips as last_frames",
         ),
         ({"frames": torch.rand(3, 5, 16, 16)}, "greater than the number of given frames, 5 frames, got 5"),
     ],
@@ -189,13 +195,13 @@ def test_wrong_arguments_are_refused_in_words(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"task": "central_outpainting"}, "not trained on the task 'central_outpainting', but on the tasks frame_pred"),
-        ({"task": "frame_prediction", "labels": 0}, "told no label"),
+        ({"task": "central_outpainting"}, r"trained on \(frame_prediction, .*\), got 'central_outpainting'"),
+        ({"task": "frame_prediction", "labels": 0}, "does not use labels"),
         ({"context": torch.rand(2, 7)}, r"embeddings of 6 channels, got shape \(2, 7\)"),
         ({"context": torch.rand(6)}, r"\(m, e\) or \(b, m, e\), got torch.float32 of shape \(6,\)"),
         ({"context": "a cat"}, "got str"),
         ({"context": torch.rand(2, 6), "context_padding": torch.zeros(2)}, r"boolean tensor of shape \(2,\)"),
-        ({"context": torch.rand(3, 2, 6), "labels": [0, 1]}, "labels has batch size 2, but context.* has batch size 3"),
+        ({"context": torch.rand(3, 2, 6), "labels": [0, 1]}, "labels has batch size 2, but context has batch size 3"),
     ],
 )
 def test_what_the_model_was_not_trained_for_is_refused_in_words(

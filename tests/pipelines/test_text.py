@@ -44,6 +44,13 @@ def test_a_text_does_not_depend_on_those_beside_it(folder: Path) -> None:
     assert not torch.allclose(encoder(["a car"]).context[:, :1], alone[:, :1])
 
 
+def test_an_encoder_is_loaded_at_a_type_and_moved_like_a_pipeline(folder: Path) -> None:
+    encoder = T5TextEncoder.from_pretrained(folder, device="cpu", dtype=torch.bfloat16)
+
+    assert encoder(["a"]).context.dtype == torch.bfloat16
+    assert encoder.to(torch.float32)(["a"]).context.dtype == torch.float32
+
+
 def test_an_empty_text_is_none(folder: Path) -> None:
     context, padding = T5TextEncoder.from_pretrained(folder)(["a car", " "])
 
@@ -67,7 +74,7 @@ def test_what_is_no_list_of_short_texts_is_refused(folder: Path, as_users_call: 
 
     encoder(["a car"])
     for texts in ("a car", [], ["a", 1]):
-        with pytest.raises(ValueError, match="list of at least one text"):
+        with pytest.raises(ValueError, match="list of at least one string"):
             encoder(texts)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"at most 3 tokens, got 4: 'a red car'"):
         encoder(["a", "a red car"])
@@ -78,7 +85,7 @@ def test_only_folders_and_full_names_are_read(folder: Path, tmp_path: Path) -> N
         with pytest.raises(FileNotFoundError, match=f"there is no folder {name}"):
             T5TextEncoder.from_pretrained(name)
     (folder / "model.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match="no T5 can be read from"):
+    with pytest.raises(FileNotFoundError, match="no T5 could be loaded from"):
         T5TextEncoder.from_pretrained(folder)
 
 

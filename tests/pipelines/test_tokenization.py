@@ -198,7 +198,7 @@ def test_a_layer_that_keeps_every_frame_is_named_where_there_are_many(
     for num_frames in (5, 6):
         TokenizationPipeline(tokenizer).tokenize(torch.rand(3, num_frames, 8, 8), progress=False)
 
-    said = ["look back at all of the video's 6 frames" in record.message for record in caplog.records]
+    said = ["keep all 6 frames of the video" in record.message for record in caplog.records]
     assert said == ([True] if layer == "attend_time" else [])
 
 
