@@ -1,10 +1,10 @@
-# make demo    train both stages briefly on the shipped clips, then generate a video
-# make test    run every test
-# make check   check format, lint, types and import rules
-# make test-newest  run every test with the newest versions of all libraries
-# make clean   remove caches and build files; .venv and results of runs are kept
+# make demo         train both stages briefly on the shipped clips, then generate a video
+# make test         run every test
+# make check        check format, lint, types and import rules
+# make test-newest  run every test with the newest version of every library, in .venv-newest
+# make clean        remove caches and build files; virtual environments and results of runs are kept
 #
-# Each target creates .venv if it is missing, with the versions of constraints.txt.
+# demo, test and check create .venv if it is missing, with the versions of constraints.txt.
 
 PYTHON ?= python3
 PIP := .venv/bin/python -m pip --disable-pip-version-check -qq install --no-compile -c constraints.txt
@@ -29,10 +29,10 @@ demo: .venv/.runtime
 test: .venv/.dev
 	OMP_NUM_THREADS=1 .venv/bin/pytest -n 2 $(ARGS)
 
-# Without constraints.txt: what a user gets who installs the package today.
+# Without constraints.txt, as users install the package.
 test-newest:
-	@$(PYTHON) -m venv --clear .venv-newest
-	.venv-newest/bin/python -m pip --disable-pip-version-check -qq install -e '.[dev]'
+	@.venv-newest/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv-newest
+	.venv-newest/bin/python -m pip --disable-pip-version-check -qq install --upgrade --upgrade-strategy eager -e '.[dev]'
 	OMP_NUM_THREADS=1 .venv-newest/bin/pytest -n 2 $(ARGS)
 
 # The symlinks in .links show the folders to pyright and import-linter as sub-packages.
@@ -44,7 +44,7 @@ check: .venv/.dev
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
-	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 # The stamp is written last, so an interrupted set-up starts again.
 .venv/.runtime: pyproject.toml constraints.txt

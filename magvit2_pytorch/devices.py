@@ -10,7 +10,9 @@ def chosen_device(name: str | None) -> torch.device:
         ValueError: if there is no such device.
     """
     if name is None:
-        return torch.accelerator.current_accelerator() or torch.device("cpu")
+        # A CUDA build names its accelerator on machines without one, too.
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return accelerator or torch.device("cpu")
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
