@@ -2,22 +2,26 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from .video_files import iterate_video
-from .video_source import fit, probe_file
+from .resizing import fit
+from .video_files import in_unit_range, iterate_bytes, iterate_video
+from .video_source import probe_file
 
 Size = tuple[int, int]
 """Height and width that frames are cropped and resized to; without one they stay as they are."""
+LEAST_SHARE = 1e-6
+"""Of a pixel; what is less comes from rounding."""
 Box = tuple[int, int, int, int]
-Frame = Float[Tensor, "3 1 H W"]
+Frame = Shaped[Tensor, "3 1 H W"]
+"""Bytes, or floating point numbers in [0, 1]."""
 MaskedFrame = tuple[Frame, Bool[Tensor, "1 H W"]]
 
 
@@ -51,17 +55,17 @@ def last_frames(path: str | Path, number: int, size: Size | None, max_frames: in
         FileNotFoundError: there is no such file.
         ValueError: it holds no video, or `number` is not positive.
     """
-    return clip(path, deque(islice(iterate_video(path), max_frames), maxlen=positive(number)), size)
+    return clip(path, deque(islice(iterate_video(path, size), max_frames), maxlen=positive(number)))
 
 
 def first_frames(path: str | Path, number: int, size: Size | None) -> Clip:
     """The first frames of a file, `number` or all that it has; raises what `last_frames` raises."""
-    return clip(path, islice(iterate_video(path), positive(number)), size)
+    return clip(path, islice(iterate_video(path, size), positive(number)))
 
 
-def clip(path: str | Path, frames: Iterable[Frame], size: Size | None) -> Clip:
-    """Frames of a file as one clip."""
-    kept = [fit(frame[None], *size)[0] if size else frame for frame in frames]
+def clip(path: str | Path, frames: Iterable[Frame]) -> Clip:
+    """Join frames of a file."""
+    kept = list(frames)
     if not kept:
         raise ValueError(f"{path} holds no frame")
     return Clip(joined(kept), probe_file(path)[0])
@@ -93,7 +97,7 @@ def masked_frames(
         ValueError: as the three functions, or nothing is to be made.
     """
     check_one(mask=mask, hide=hide, keep=keep, margins=margins)
-    frames = islice(iterate_video(path), None if max_frames is None else positive(max_frames))
+    frames = islice(iterate_bytes(path), None if max_frames is None else positive(max_frames))
     if mask is not None:
         masked = with_mask(frames, mask)
     elif margins is not None:
@@ -102,12 +106,11 @@ def masked_frames(
         masked = with_box(frames, hide or keep or (0, 0, 0, 0), keep=keep is not None)
     pixels, hidden = [], []
     for frame, is_hidden in masked:
-        wide = is_hidden.float().expand(1, 3, 1, -1, -1)
-        pixels.append(fit(frame[None], *size)[0] if size else frame)
-        hidden.append((fit(wide, *size) if size else wide)[0, 0] > 0)
+        pixels.append(fit(frame, *size) if size else frame)
+        hidden.append(fit(is_hidden[None].float(), *size)[0] > LEAST_SHARE if size else is_hidden)
     if not pixels:
         raise ValueError(f"{path} holds no frame")
-    result = MaskedClip(joined(pixels), torch.cat(hidden), probe_file(path)[0])
+    result = MaskedClip(in_unit_range(joined(pixels)), torch.cat(hidden), probe_file(path)[0])
     if not result.hidden.any():
         raise ValueError("nothing is to be filled in: a mask is white where something is to be made")
     return result
@@ -132,7 +135,7 @@ def with_mask(frames: Iterable[Frame], mask: str | Path) -> Iterator[MaskedFrame
     """
     masks = iterate_video(mask)
     first, second = next(masks), next(masks, None)
-    masks = repeat(first) if second is None else iterate_video(mask)
+    masks = repeat(first) if second is None else chain([first, second], masks)
     for number, frame in enumerate(frames):
         white = next(masks, None)
         if white is None:
@@ -192,7 +195,7 @@ def with_margins(frames: Iterable[Frame], margins: Box, shape: Size | None = Non
         yield F.pad(frame, padding), F.pad(hidden, padding, value=True)
 
 
-def joined(frames: list[Frame]) -> Float[Tensor, "3 T H W"]:
+def joined(frames: list[Frame]) -> Shaped[Tensor, "3 T H W"]:
     """
     Raises:
         ValueError: frames of several sizes.

@@ -29,21 +29,22 @@ class PictureReader(FrameReader):
         except PICTURE_ERRORS as error:
             raise DecodingError(str(error)) from error
         self.frame_pixels = check_pixels(self.image.height, self.image.width)
-        self.num_frames = len(durations) or 1
-        if self.num_frames > 1 and sum(durations):
+        self.num_frames = self.num_pictures = len(durations) or 1
+        if self.num_pictures > 1 and sum(durations):
             self.fps = 1000 * len(durations) / sum(durations)
         self.num_pages = getattr(self.image, "n_frames", 1) if self.image.format == "TIFF" else 1
         self.damage: str | None = None
 
     def __iter__(self) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
-        for number in range(self.num_frames):
+        for number in range(self.num_pictures):
             try:
                 self.image.seek(number)
-                frame = np.asarray(to_rgb(ImageOps.exif_transpose(self.image)))
+                ImageOps.exif_transpose(self.image, in_place=True)
+                frame = np.asarray(to_rgb(self.image))
             except PICTURE_ERRORS as error:
                 if number == 0:
                     raise DecodingError(str(error)) from error
-                self.damage = f"{number} of {self.num_frames} frames can be read ({error})"
+                self.damage = f"{number} of {self.num_pictures} frames can be read ({error})"
                 return
             yield frame
 

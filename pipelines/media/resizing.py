@@ -1,42 +1,80 @@
-"""Frames to their stored size: area averages on the way down, bilinear on the way up.
+"""The resizing of frames: area averages when smaller, bilinear when larger.
 
-All of it stays on one core, since several files are decoded side by side.
+All of it stays on one core, since training decodes several files at the same time.
 """
 
 from functools import lru_cache
 
 import numpy as np
+import torch
 from einops import rearrange
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped
 from PIL import Image
+from torch import Tensor
+
+
+def covering_size(rows: int, columns: int, height: int, width: int) -> tuple[int, int]:
+    """Return the smallest size with the proportions of `rows` x `columns` that covers `height` x `width`."""
+    if rows * width <= columns * height:
+        return height, round(columns * height / rows)
+    return round(rows * width / columns), width
 
 
 def stored_size(height: int, width: int, resolution: int) -> tuple[int, int]:
-    """Height and width of the same picture with a short side of `resolution`."""
-    short_side = min(height, width)
-    return round(height * resolution / short_side), round(width * resolution / short_side)
+    """Return height and width of the same picture with a short side of `resolution`."""
+    return covering_size(height, width, resolution, resolution)
 
 
-def resize(frame: UInt8[np.ndarray, "H W 3"], height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
-    """The frame at another size, rounded to whole values once, at the end."""
+def crop_start(length: int, cropped: int, offset: float = 0.5) -> int:
+    """Return where a crop begins along one axis.
+
+    Args:
+        offset: place of the crop in [0, 1]; 0.5 is the middle.
+    """
+    return round(offset * (length - cropped))
+
+
+def fit(video: Shaped[Tensor, "*b c T H W"], height: int, width: int) -> Shaped[Tensor, "*b c T h w"]:
+    """Resize a video until it covers a size, then crop the middle, as training does. Its type is kept."""
+    rows, columns = video.shape[-2:]
+    size = covering_size(rows, columns, height, width)
+    top, left = crop_start(size[0], height), crop_start(size[1], width)
+    frames = rearrange(video, "... c T H W -> (... T) H W c").numpy()
+    fitted = [resize(frame, *size)[top : top + height, left : left + width] for frame in frames]
+    *batch, _, num_frames, _, _ = video.shape
+    frames = torch.from_numpy(np.stack(fitted)).unflatten(0, (*batch, num_frames))
+    return frames.movedim(-1, -4).contiguous()
+
+
+def resize(frame: Shaped[np.ndarray, "H W c"], height: int, width: int) -> Shaped[np.ndarray, "h w c"]:
+    """Resize a frame of bytes or of floating point numbers. Bytes are rounded once, at the end."""
     old_height, old_width, _ = frame.shape
     if (height, width) == (old_height, old_width):
         return frame
     if height > old_height or width > old_width:
-        return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
-    rows = average_rows(rearrange(frame, "H W c -> H (W c)").astype(np.float32), height)
-    columns = average_rows(rearrange(rows, "h (W c) -> W (h c)", c=3), width)
-    return rearrange(columns.round(), "w (h c) -> h w c", c=3).astype(np.uint8)
+        return enlarged(frame, height, width)
+    rows = average_rows(rearrange(frame, "H W c -> H (W c)"), height)
+    columns = average_rows(rearrange(rows, "h (W c) -> W (h c)", W=old_width), width)
+    averages = rearrange(columns, "w (h c) -> h w c", h=height)
+    return averages.round().astype(np.uint8) if frame.dtype == np.uint8 else averages
 
 
-def average_rows(rows: Float[np.ndarray, "N values"], num_outputs: int) -> Float[np.ndarray, "n values"]:
-    """Averages over equal stretches of the rows. A row on a border counts for both sides, by its shares."""
-    return np.stack([shares @ rows[first:stop] for first, stop, shares in stretches(len(rows), num_outputs)])
+def enlarged(frame: Shaped[np.ndarray, "H W c"], height: int, width: int) -> Shaped[np.ndarray, "h w c"]:
+    """Interpolate between pixels; along an axis that gets smaller, average by triangles."""
+    layers = [frame] if frame.dtype == np.uint8 else np.split(frame, frame.shape[2], axis=2)
+    images = [Image.fromarray(layer if layer.shape[2] > 1 else layer[..., 0]) for layer in layers]
+    return np.dstack([np.asarray(image.resize((width, height), Image.Resampling.BILINEAR)) for image in images])
+
+
+def average_rows(rows: Shaped[np.ndarray, "N values"], num_outputs: int) -> Float[np.ndarray, "n values"]:
+    """Average over equal stretches of the rows. A row on a border counts for both sides, by its shares."""
+    parts = stretches(len(rows), num_outputs)
+    return np.stack([shares @ rows[first:stop].astype(np.float32) for first, stop, shares in parts])
 
 
 @lru_cache(maxsize=64)
 def stretches(num_inputs: int, num_outputs: int) -> list[tuple[int, int, Float[np.ndarray, " _"]]]:
-    """First input of each stretch, the one behind its last, and their shares, which sum to 1."""
+    """Return the first input of each stretch, the one after its last, and their shares, which sum to 1."""
     ratio = num_inputs / num_outputs
     left = np.arange(num_outputs)[:, None] * ratio
     place = np.arange(num_inputs)

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from einops import rearrange
 from imageio.plugins.pyav import PyAVPlugin
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
 from ...files import check_result_file, written_whole
 from .decoding import open_frames
 from .frame_reader import DecodingError
 from .gif_files import MOST_FRAMES_PER_SECOND, gif_writer
+from .resizing import fit
 
 ANIMATIONS = (".mp4", ".gif")
 STILLS = (".png", ".jpg", ".jpeg")
@@ -55,11 +56,25 @@ def iterate_frames(path: str | Path) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
         raise ValueError(f"{path} cannot be read as a video or an image ({error})") from error
 
 
-def iterate_video(path: str | Path) -> Iterator[Float[Tensor, "3 1 H W"]]:
-    """The frames of a file as videos of one frame in [0, 1]; raises what `iterate_frames` raises."""
+def iterate_bytes(path: str | Path) -> Iterator[UInt8[Tensor, "3 1 H W"]]:
+    """Yield the frames of a file as videos of one frame; raises what `iterate_frames` raises."""
     for frame in iterate_frames(path):
-        pixels = torch.from_numpy(frame.astype(np.float32)) / 255
-        yield rearrange(pixels, "H W c -> c 1 H W")
+        yield rearrange(torch.from_numpy(frame.copy()), "H W c -> c 1 H W")
+
+
+def iterate_video(path: str | Path, size: tuple[int, int] | None = None) -> Iterator[Float[Tensor, "3 1 H W"]]:
+    """Yield the frames of a file as videos of one frame in [0, 1]; raises what `iterate_frames` raises.
+
+    Args:
+        size: height and width that frames are resized and cropped to, as training does.
+    """
+    for frame in iterate_bytes(path):
+        yield in_unit_range(fit(frame, *size) if size else frame)
+
+
+def in_unit_range(pixels: Shaped[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
+    """Convert bytes in 0...255 to [0, 1]; floating point pixels are there."""
+    return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
 
 
 def read_video(path: str | Path, *, max_frames: int | None = None) -> Float[Tensor, "3 T H W"]:

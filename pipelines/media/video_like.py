@@ -60,6 +60,11 @@ def as_videos(value: VideoLike, name: str) -> Float[Tensor, "b 3 T H W"]:
     return rearrange(pixels.float().clamp(0, 1), shapes[pixels.ndim])
 
 
+def holds_bytes(value: VideoLike) -> bool:
+    """Return whether pixels are 0...255; those of PIL are."""
+    return str(getattr(value, "dtype", "uint8")).endswith("uint8")
+
+
 def as_masks(value: MaskLike, name: str) -> Bool[Tensor, "b T H W"]:
     """A mask in any of the forms of `MaskLike`, on the CPU; T is 1 for a mask of all frames.
 

@@ -65,13 +65,14 @@ class VideoReader(FrameReader):
     def __iter__(self) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
         for packet in self._packets():
             try:
-                frames = [(frame, self.convert(frame)) for frame in self.decoder.decode(packet)]
+                frames = self.decoder.decode(packet)
             except VIDEO_ERRORS as error:
                 self._count(error)
                 if packet is not None and packet.pts is not None:
                     self.lost_times.append(packet.pts)
                 continue
-            for frame, pixels in frames:
+            for frame in frames:
+                pixels = self.convert(frame)
                 self.times.append(frame.pts)
                 self.durations.append(frame.duration)
                 self.num_concealed += frame.is_corrupt

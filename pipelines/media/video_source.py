@@ -5,16 +5,15 @@ from itertools import chain, islice
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from .decoding import probe
 from .frame_reader import DecodingError
-from .video_files import iterate_video
-from .video_like import VideoLike, as_videos
+from .resizing import fit
+from .video_files import in_unit_range, iterate_video
+from .video_like import VideoLike, as_videos, holds_bytes
 
 
 class VideoSource:
@@ -49,11 +48,14 @@ class VideoSource:
         self.progress = progress
         if not isinstance(video, str | Path):
             whole = as_videos(video, "video")[:, :, :max_frames]
+            if holds_bytes(video):
+                whole = (whole * 255).round().byte()  # resized as the frames of files are
             self.expected: int | None = whole.shape[2]
             self.batch, self.height, self.width = len(whole), *(size or whole.shape[3:])
-            self.pieces = (fit(piece, *size) if size else piece for piece in whole.split(piece_frames, dim=2))
+            pieces = whole.split(piece_frames, dim=2)
+            self.pieces = (in_unit_range(fit(piece, *size) if size else piece) for piece in pieces)
         else:
-            frames = (fit(frame[None], *size) if size else frame[None] for frame in iterate_video(video))
+            frames = (frame[None] for frame in iterate_video(video, size))
             first = next(frames, None)
             if first is None:
                 raise ValueError(f"{video} holds no frame")
@@ -69,21 +71,6 @@ class VideoSource:
                 self.num_frames += piece.shape[2]
                 yield piece
                 bar.update(piece.shape[2])
-
-
-def fit(video: Float[Tensor, "b 3 T H W"], height: int, width: int) -> Float[Tensor, "b 3 T h w"]:
-    """Crop the middle to the shape of `height` x `width` and resize it to that, by area averaging when smaller."""
-    rows, columns = video.shape[3:]
-    scale = min(rows / height, columns / width)
-    crop_rows, crop_columns = round(height * scale), round(width * scale)
-    top, left = (rows - crop_rows) // 2, (columns - crop_columns) // 2
-    cropped = video[..., top : top + crop_rows, left : left + crop_columns]
-    if (crop_rows, crop_columns) == (height, width):
-        return cropped
-    frames = rearrange(cropped, "b c T H W -> (b T) c H W")
-    smaller = scale >= 1
-    resized = F.interpolate(frames, (height, width), mode="area" if smaller else "bilinear", antialias=not smaller)
-    return rearrange(resized, "(b T) c h w -> b c T h w", b=len(video))
 
 
 def joined(frames: Iterable[Float[Tensor, "b 3 1 H W"]], piece_frames: int) -> Iterator[Float[Tensor, "b 3 _ H W"]]:

@@ -11,6 +11,7 @@ from einops import rearrange
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from ...pipelines.media.resizing import crop_start
 from ...tokenizer.pixels import to_model_range
 from .frame_cache import StoredVideo
 from .shapes import render_clip
@@ -85,7 +86,7 @@ class Clips(torch.utils.data.Dataset[dict[str, Tensor]]):
         row = self.table[index]
         frames = self.source.frames(row)
         top, left = (
-            round(share * (length - self.resolution)) for share, length in zip(offset, frames.shape[1:3], strict=True)
+            crop_start(length, self.resolution, share) for share, length in zip(offset, frames.shape[1:3], strict=True)
         )
         square = frames[:, top : top + self.resolution, left : left + self.resolution]
         if flip:
