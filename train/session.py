@@ -151,9 +151,10 @@ class Session:
             inputs: What the run depends on besides its config; see `RunFolder.claim`.
         """
         if self.is_main:
+            dynamo = self.accelerator.state.dynamo_plugin
             arithmetic = {
                 "mixed_precision": self.accelerator.mixed_precision,
-                "dynamo_backend": str(self.accelerator.state.dynamo_plugin.backend),
+                "dynamo_backend": str(dynamo and dynamo.backend),
                 "float32_matmul_precision": torch.get_float32_matmul_precision(),
             }
             self.folder.claim({**inputs, NUM_PROCESSES: self.accelerator.num_processes, ARITHMETIC: arithmetic})
