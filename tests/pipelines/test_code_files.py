@@ -142,7 +142,7 @@ def small_tokenizer(**changes) -> VideoTokenizer:
 
 def test_codes_of_another_tokenizer_are_refused() -> None:
     tokenizer = small_tokenizer()
-    codes = codes_of(2**7, 1, 3, 4, 4)
+    codes = codes_of(2**7, 1, 9, 8, 8)
     ours = VideoCodes(replace(codes.info, tokenizer=tokenizer.fingerprint()), codes.codes)
 
     ours.check(tokenizer)

@@ -231,5 +231,5 @@ def test_an_ending_is_refused_before_anything_is_read(tokenization: Tokenization
     for method in (tokenization.reconstruct, tokenization.detokenize):
         with pytest.raises(ValueError, match=r"a\.avi must end in one of"):
             method(tmp_path / "missing.mp4", output=tmp_path / "a.avi")
-    with pytest.raises(ValueError, match=r"ends in \.safetensors"):
+    with pytest.raises(ValueError, match=r"must end in \.safetensors"):
         tokenization.tokenize(tmp_path / "missing.mp4", output=tmp_path / "a.codes")

@@ -43,9 +43,9 @@ def test_the_last_frames_are_found_without_holding_the_others(film: Path, monkey
     alive: weakref.WeakSet[Tensor] = weakref.WeakSet()
     most = 0
 
-    def watched(path: Path) -> Iterator[Tensor]:
+    def watched(path: Path, size: tuple[int, int] | None) -> Iterator[Tensor]:
         nonlocal most
-        for frame in iterate_video(path):
+        for frame in iterate_video(path, size):
             alive.add(frame)
             most = max(most, len(alive))
             yield frame
