@@ -80,7 +80,8 @@ class VideoCodes:
             found = metadata.pop("format", None)
             if found != FORMAT:
                 raise ValueError(
-                    f"{path} is not a file of codes: its format is {printable(repr(found))}, this release reads {FORMAT!r}"
+                    f"{path} is not a file of codes: "
+                    f"its format is {printable(repr(found))}, this release reads {FORMAT!r}"
                 )
             names = file.keys()
             shape, kind = (), ""
