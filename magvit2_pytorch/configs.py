@@ -40,6 +40,8 @@ def config_from_dict(config_class: type[T], values: dict[str, Any], *, where: st
 
 def _typed(hint: Any, value: Any, where: str) -> Any:
     """Return `value` as the type `hint`: lists become tuples and objects become dataclasses."""
+    if type(value) is hint and hint is not float:  # first, since a hostile list may be long
+        return value
     origin, arguments = get_origin(hint), get_args(hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
         return config_from_dict(hint, value, where=where)
@@ -62,7 +64,5 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         return Path(value)
     elif hint is type(None) and value is None:
         return None
-    elif isinstance(hint, type) and type(value) is hint:
-        return value
     expected = hint.__name__ if isinstance(hint, type) else str(hint)
     raise ValueError(f"{where} must be {expected}, got {reprlib.repr(value)}")

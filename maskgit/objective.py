@@ -139,8 +139,8 @@ class MaskGitObjective(nn.Module):
             drawn, _ = sample_codes(tuple(group.detach() for group in logits), config.group_bits, chance.draws(targets))
             completed = torch.where(is_hidden, drawn, real)
             rows, is_counted = chance.one_in(JUDGED_ONE_IN)
-            told = {name: None if value is None else value[rows] for name, value in given.items()}
-            verdicts = self.maskgit.criticize(completed.view_as(codes)[rows], labels[rows], **told)
+            conditions = {name: None if value is None else value[rows] for name, value in given.items()}
+            verdicts = self.maskgit.criticize(completed.view_as(codes)[rows], labels[rows], **conditions)
             values["critic"] = criticisms(verdicts, is_real=completed[rows] == real[rows])
             places["critic"] = is_counted[:, None].expand_as(verdicts)
         return means_over_places(values, places)

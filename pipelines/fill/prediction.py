@@ -55,8 +55,8 @@ def guided_prediction(
     can_guide = conditions.context is not None or bool((conditions.labels != config.null_label).any())
     both = conditions.with_unconditional(config.null_label)
 
-    def predict(codes: Int[Tensor, "b t h w"], told: Conditions) -> Logits:
-        labels, tasks, context, padding = told
+    def predict(codes: Int[Tensor, "b t h w"], given: Conditions) -> Logits:
+        labels, tasks, context, padding = given
         num_missing = max(0, config.grid[0] - codes.shape[1])
         whole = F.pad(codes, (0, 0, 0, 0, 0, num_missing), value=config.mask_id)
         logits = maskgit(whole, labels, tasks=tasks, context=context, context_padding=padding)

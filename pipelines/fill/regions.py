@@ -87,7 +87,7 @@ def fitting_task(known: Bool[Tensor, "T H W"], *, has_label: bool) -> str | None
     - No hidden pixel is at an edge of the frame: inpainting; central if the hidden region stays in place and contains
       the middle, otherwise dynamic.
     - Otherwise outpainting: vertical, horizontal or central by the shape of the known region; dynamic if the region
-      moves, or if it is a band of columns beside the middle.
+      moves, or if it is a band of columns that does not contain the middle.
 
     Frames that are known whole, such as those of earlier windows, do not count for the shape of a region.
     """
