@@ -23,6 +23,7 @@ from ..tokenizer import VideoTokenizer
 from .contexts import Contexts
 from .data import VideoData
 from .data.batches import NumberedBatches, epoch_order
+from .data.config import naming_the_cache
 from .task_mix import WeightedTask, condition_of, drawn_tasks
 
 logger = logging.getLogger(__name__)
@@ -62,8 +63,9 @@ def encoded(
     if not folder.is_dir():
         for task in conditions:  # in the table's making a refusal would be wrapped in another error
             row_region(task, 0, False, data.train.video(0).shape[1:])
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".codes-", dir=cache_dir) as name:
+        with naming_the_cache(cache_dir):
+            cache_dir.mkdir(parents=True, exist_ok=True)
+        with naming_the_cache(cache_dir), tempfile.TemporaryDirectory(prefix=".codes-", dir=cache_dir) as name:
             aside = Path(name)
             table = datasets.Dataset.from_generator(
                 encode_windows,

@@ -1,8 +1,9 @@
 """Embeddings that lie beside the videos of a folder, a text's for example, for stage two to train with."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import safetensors
@@ -11,10 +12,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from .data.folder import file_identity
+from ..messages import printable
+from .data.folder import CONTEXT_ENDING, file_identity, visible_files
 
-ENDING = ".context.safetensors"
 TENSOR_NAME = "context"
+
+logger = logging.getLogger(__name__)
 
 
 class Contexts(NamedTuple):
@@ -50,8 +53,15 @@ def find_contexts(folder: Path, videos: Sequence[str]) -> Contexts | None:
     Raises:
         ValueError: a file of another kind, or of another number of channels than the first.
     """
-    beside = {video: (folder / video).with_suffix(ENDING) for video in sorted(set(videos))}
-    found = {video: file for video, file in beside.items() if file.is_file()}
+    files = {}
+    for file in visible_files(folder):
+        if file.name.endswith(CONTEXT_ENDING) and file.is_file():
+            if str(file).encode("utf-8", "ignore").decode() == str(file):
+                files[file.relative_to(folder).as_posix().removesuffix(CONTEXT_ENDING)] = file
+            else:
+                logger.warning("skipped %s: safetensors reads no name that is not UTF-8", printable(file, 4096))
+    stems = {video: PurePosixPath(video).with_suffix("").as_posix() for video in sorted(set(videos))}
+    found = {video: files[stem] for video, stem in stems.items() if stem in files}
     if not found:
         return None
     shapes = {file: context_shape(file) for file in found.values()}

@@ -1,3 +1,5 @@
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,18 @@ def test_each_window_has_the_embeddings_beside_its_video_padded_to_the_longest(t
     assert is_padding.tolist() == [[False] * 4, [False, False, True, True], [True] * 4]
     assert (embeddings[2] == 0).all()
     assert contexts.channels == 3
+
+
+def test_a_file_whose_name_is_not_utf8_is_skipped_by_name(tmp_path: Path, caplog) -> None:
+    save(tmp_path / "a.context.safetensors", context=torch.ones(2, 3))
+    shutil.copy(tmp_path / "a.context.safetensors", tmp_path / os.fsdecode(b"\xfc.context.safetensors"))
+
+    contexts = find_contexts(tmp_path, ["a.mp4", r"\udcfc.mp4"])
+
+    assert contexts is not None
+    assert contexts.of([0, 1])[1].tolist() == [[False] * 2, [True] * 2]
+    (message,) = caplog.messages
+    assert message.startswith(rf"skipped {tmp_path}/\udcfc.context.safetensors: ")
 
 
 def test_where_no_video_has_embeddings_there_are_no_contexts(tmp_path: Path) -> None:

@@ -1,11 +1,17 @@
 """What the data is: which videos, at which size, how long the clips are."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...files import as_path
+from ...messages import printable
+
 SHIPPED_CLIPS = "clips"
 MOVING_SHAPES = "shapes"
+CHOOSE_CACHE = "choose another folder with --data.cache-dir or the environment variable MAGVIT2_CACHE"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,5 +67,20 @@ class DataConfig:
 
     @property
     def _cache_root(self) -> Path:
-        root = self.cache_dir or os.environ.get("MAGVIT2_CACHE") or "~/.cache/magvit2-pytorch"
-        return Path(root).expanduser()
+        try:
+            return as_path(self.cache_dir or os.environ.get("MAGVIT2_CACHE") or "~/.cache/magvit2-pytorch")
+        except ValueError as error:
+            raise ValueError(f"no folder for the cache: {error}; {CHOOSE_CACHE}") from error
+
+
+@contextmanager
+def naming_the_cache(folder: Path) -> Iterator[None]:
+    """Say in errors of the file system that `folder` is the cache, and how to choose another one.
+
+    Raises:
+        OSError: if the cache cannot be read or written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"the cache in {printable(folder)} cannot be used: {error}; {CHOOSE_CACHE}") from error

@@ -19,9 +19,11 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from tqdm import tqdm
 
+from ...messages import printable
 from ...pipelines.media.decoding import open_frames
 from ...pipelines.media.frame_reader import DecodingError
 from ...pipelines.media.resizing import resize, stored_size
+from .config import naming_the_cache
 from .cuts import find_cuts, thumbnail
 from .windows import Timeline
 
@@ -93,27 +95,33 @@ def shard_name(shard: int) -> str:
 
 
 def cache_key(file: VideoFile, resolution: int) -> str:
-    return hashlib.sha256(f"{FORMAT_VERSION}/{resolution}/{file.identity}".encode()).hexdigest()[:32]
+    content = f"{FORMAT_VERSION}/{resolution}/{file.identity}"
+    return hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 def store_videos(
     files: Sequence[VideoFile], resolution: int, frames_dir: Path, *, progress: bool
 ) -> dict[str, StoredVideo]:
-    """The decoded frames of all files that have any, by name; what is not in the cache yet is decoded."""
+    """Decode the files that are not in the cache yet, and return those that have frames, by name.
+
+    Raises:
+        OSError: if the cache cannot be read, or if it cannot be written and there is something to store.
+    """
     folders = {file.name: frames_dir / cache_key(file, resolution) for file in files}
-    missing = [file for file in files if find_stored(folders[file.name]) is None]
-    problems = decode_all(missing, folders, resolution, progress=progress)
+    with naming_the_cache(frames_dir):
+        missing = [file for file in files if find_stored(folders[file.name]) is None]
+        problems = decode_all(missing, folders, resolution, progress=progress)
 
     stored = {}
     for file in files:
         if file.name in problems:
-            logger.warning("skipped %s: %s", file.path, problems[file.name])
+            logger.warning("skipped %s: %s", printable(file.path, 4096), printable(problems[file.name], 4096))
             continue
         video = find_stored(folders[file.name])
         if video is None:
             raise RuntimeError(f"{folders[file.name]} was removed while it was being used")
         if video.decoded.damage is not None:
-            logger.warning("%s: %s", file.path, video.decoded.damage)
+            logger.warning("%s: %s", printable(file.path, 4096), printable(video.decoded.damage, 4096))
         stored[file.name] = video
     return stored
 
@@ -122,7 +130,7 @@ def find_stored(folder: Path) -> StoredVideo | None:
     """What lies in the cache, if it is whole."""
     try:
         fields = json.loads((folder / "meta.json").read_text())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     decoded = Decoded(**(fields | {"cuts": tuple(fields["cuts"])}))
     num_shards = -(-decoded.num_frames // FRAMES_PER_SHARD)
@@ -167,9 +175,11 @@ def store_video(path: Path, folder: Path, resolution: int) -> Decoded:
 
 @contextmanager
 def whole_or_nothing(folder: Path) -> Iterator[Path]:
-    """A temporary neighbour of `folder` that takes its place at the end, unless another process was quicker."""
+    """Yield a path next to `folder` for a new folder, which is renamed to it unless another process was faster.
+
+    Nothing is left of it after an error.
+    """
     unfinished = folder.with_name(f"unfinished-{uuid.uuid4().hex}")
-    unfinished.mkdir(parents=True)
     try:
         yield unfinished
         if find_stored(folder) is None:
@@ -203,7 +213,9 @@ def write_frames(path: Path, folder: Path, resolution: int) -> Decoded:
                 raise DecodingError(
                     f"{width} x {height} pixels are a strip: one side is over {LONGEST_SIDE} times the other"
                 )
-            size = size or stored_size(height, width, resolution)  # later frames may have another shape
+            if size is None:  # later frames may have another shape
+                size = stored_size(height, width, resolution)
+                folder.mkdir(parents=True)
             frame = resize(picture, size[0], size[1])
             shard.append(frame)
             thumbnails.append(thumbnail(frame))

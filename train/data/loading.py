@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,8 +13,11 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Int
 
+from ...files import as_path
+from ...labels import natural_order
+from ...messages import printable
 from .config import MOVING_SHAPES, SHIPPED_CLIPS, DataConfig
-from .folder import find_files
+from .folder import FoundFiles, by_ending, counted, find_files, label_of
 from .frame_cache import FORMAT_VERSION, StoredVideo, VideoFile, store_videos
 from .shapes import MOTIONS, motion_of
 from .shapes import VERSION as SHAPES_VERSION
@@ -93,31 +97,32 @@ def shipped_data(config: DataConfig, *, progress: bool) -> VideoData:
 
 def folder_data(config: DataConfig, *, progress: bool) -> VideoData:
     """Blocks of frames of the videos, and whole pictures, are held out, as the seed chooses them."""
-    found = find_files(Path(config.path).expanduser())
+    root = as_path(config.path)
+    found = find_files(root)
     if config.num_frames > 1 and not found.videos:
         raise FileNotFoundError(
-            f"no videos in {config.path}, but {len(found.pictures)} pictures: those make clips of 1 frame, "
-            f"and num_frames is {config.num_frames}"
+            f"no videos in {printable(root)}, but {len(found.pictures)} pictures, which make clips of 1 frame; "
+            f"num_frames is {config.num_frames}"
         )
-    if found.pictures and not config.takes_pictures:
-        logger.warning(
-            "left out the %d pictures in %s: clips have %d frames (clips of one frame take pictures, and so does "
-            "an image_ratio above 0)",
-            *(len(found.pictures), config.path, config.num_frames),
-        )
-    taken = found if config.takes_pictures else found._replace(pictures=[])
-    files = [*taken.videos, *taken.pictures]
-    kinds = " and ".join(kind for kind, group in taken._asdict().items() if group)
+    files = [*found.videos, *(found.pictures if config.takes_pictures else [])]
     stored = store_videos(files, config.resolution, config.frames_dir, progress=progress)
-    videos = long_enough({file.name: stored[file.name] for file in taken.videos if file.name in stored}, config.span)
-    pictures = {file.name: stored[file.name] for file in taken.pictures if file.name in stored}
+    videos = long_enough({file.name: stored[file.name] for file in found.videos if file.name in stored}, config.span)
+    pictures = {file.name: stored[file.name] for file in found.pictures if file.name in stored}
     usable = videos | pictures
-    if skipped := len(files) - len(usable):
-        logger.warning("%d of %d %s in %s cannot be used", skipped, len(files), kinds, config.path)
+    reasons = by_ending(found.others) + Counter(
+        {
+            "unreadable": len(files) - len(stored),
+            "too short": len(stored) - len(usable),
+            "pictures (used if num_frames is 1 or image_ratio is above 0)": len(found.pictures)
+            * (not config.takes_pictures),
+        }
+    )
+    used = [file for file in files if file.name in usable]
+    report_left_out(root, found, used, reasons)
     sources_of_clips = usable if config.num_frames == 1 else videos
     if not sources_of_clips:
         reason = f"a clip needs {config.span} frames without a cut" if stored else "none of them can be read"
-        raise ValueError(f"nothing usable among the {len(files)} {kinds} in {config.path}: {reason}")
+        raise ValueError(f"nothing usable among the {len(files)} files in {printable(root)}: {reason}")
 
     timelines = {name: video.timeline for name, video in usable.items()}
     blocks: dict[str, list[FrameRange]] = {}
@@ -127,8 +132,25 @@ def folder_data(config: DataConfig, *, progress: bool) -> VideoData:
     if not any(blocks[name] for name in sources_of_clips):
         raise ValueError(why_none_is_held_out({name: timelines[name] for name in sources_of_clips}, config.span))
     heldout = {name: window_starts_in(blocks[name], config.span) for name in sources_of_clips}
-    sources = [f"{file.name} {file.label} {file.identity}" for file in files if file.name in usable]
-    return file_data(config, files, usable, heldout, blocks, sources)
+    sources = [f"{file.name} {file.label} {file.identity}" for file in used]
+    return file_data(config, used, usable, heldout, blocks, sources)
+
+
+def report_left_out(root: Path, found: FoundFiles, used: Sequence[VideoFile], reasons: Counter[str]) -> None:
+    """Say in one line how many files are not used, why, and which labels are missing for that."""
+    if not reasons.total():
+        return
+    folders = {label_of(path, root) for path in found.others if path.parent != root}
+    labels = folders.union(file.label for file in (*found.videos, *found.pictures))
+    missing = sorted(labels.difference(file.label for file in used), key=natural_order)
+    logger.warning(
+        "%d of %d files in %s are left out: %s%s",
+        reasons.total(),
+        sum(map(len, found)),
+        printable(root, 4096),
+        counted(reasons),
+        f"; labels without a usable file: {printable(', '.join(missing), 1000)}" if missing else "",
+    )
 
 
 def window_starts_in(blocks: Sequence[FrameRange], span: int) -> Int[np.ndarray, " windows"]:
@@ -166,7 +188,7 @@ def file_data(
         heldout: first frames of the held-out windows of each file that clips are cut from, which may be none.
         reserved: what training keeps off in each stored file, with a margin.
     """
-    labels = sorted({file.label for file in files})
+    labels = sorted({file.label for file in files}, key=natural_order)
     label_of = {file.name: labels.index(file.label) for file in files}
 
     def clips(split: str, starts: Starts, num_frames: int) -> Clips:

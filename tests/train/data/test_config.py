@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from magvit2_pytorch.train.data import DataConfig
+from magvit2_pytorch.train.data import DataConfig, load_data
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,20 @@ def test_the_cache_lies_where_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.delenv("MAGVIT2_CACHE")
     assert DataConfig().frames_dir == Path.home() / ".cache/magvit2-pytorch/frames"
+
+
+def test_without_a_home_the_ways_to_choose_a_cache_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MAGVIT2_CACHE", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # what Python does for a user without a home
+
+    with pytest.raises(ValueError, match=r"--data\.cache-dir .*MAGVIT2_CACHE"):
+        _ = DataConfig().frames_dir
+    assert DataConfig(cache_dir="/somewhere").codes_dir == Path("/somewhere/codes")
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    assert DataConfig(cache_dir="~/cache").frames_dir == tmp_path / "cache/frames"
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path}/videos does not exist"):
+        load_data(DataConfig(path="~/videos"))

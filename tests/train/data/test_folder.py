@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from magvit2_pytorch.pipelines.media.decoding import PICTURE_ENDINGS
-from magvit2_pytorch.train.data.folder import VIDEO_ENDINGS, find_files
+from magvit2_pytorch.train.data.folder import VIDEO_ENDINGS, by_ending, counted, find_files
 
 
 def touch(root: Path, *names: str) -> None:
@@ -41,6 +41,26 @@ def test_every_ending_counts_in_any_case_and_nothing_else_does(tmp_path: Path) -
     assert sorted(video.name for video in find_files(tmp_path).videos) == sorted([*wanted, "loud.MP4"])
 
 
+def test_the_endings_of_cameras_phones_and_discs_count() -> None:
+    assert {".mts", ".m2ts", ".ts", ".3gp", ".3g2", ".vob", ".asf", ".ogg", ".apng", ".heic"} <= {*VIDEO_ENDINGS}
+    assert {".webp", ".avif", ".jp2"} <= {*PICTURE_ENDINGS}
+    assert not {*VIDEO_ENDINGS} & {*PICTURE_ENDINGS}
+
+
+def test_all_other_files_are_listed_but_contexts(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4", "a.context.safetensors", "b.txt", "more/c", ".hidden")
+
+    assert [path.name for path in find_files(tmp_path).others] == ["b.txt", "c"]
+
+
+def test_many_endings_are_counted_in_few_words() -> None:
+    endings = by_ending([Path(f"{number}.{'a' * (number % 20)}") for number in range(400)])
+
+    assert counted(endings).startswith("20 without an ending, 20 .a, ")
+    assert counted(endings).endswith(", 160 more")
+    assert counted(by_ending([Path("a.t\nt"), Path("b")])) == r"1 .t\nt, 1 without an ending"
+
+
 def test_hidden_files_and_folders_are_skipped(tmp_path: Path) -> None:
     touch(tmp_path / ".hidden root", "a.mp4", "._a.mp4", ".trash/b.mp4", "label/.git/c.mp4")
 
@@ -74,5 +94,5 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 def test_an_empty_folder_is_told_what_was_looked_for(tmp_path: Path) -> None:
     touch(tmp_path, "notes.txt")
 
-    with pytest.raises(FileNotFoundError, match=r"\.mp4 .*\.gif.*\.png .*\.tiff"):
+    with pytest.raises(FileNotFoundError, match=r"found 1 \.txt; .*\.mp4 .*\.gif.*\.png .*\.tiff"):
         find_files(tmp_path)

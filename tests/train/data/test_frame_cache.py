@@ -138,7 +138,7 @@ def test_what_cannot_be_decoded_is_named_and_skipped(tmp_path: Path, write_video
         stored = store(tmp_path / "in", tmp_path / "cache")
 
     assert list(stored) == ["good.mkv"]
-    assert [record.args[0].name for record in caplog.records] == ["broken.mp4", "nowhere.mp4"]
+    assert [Path(record.args[0]).name for record in caplog.records] == ["broken.mp4", "nowhere.mp4"]
 
 
 def test_what_is_left_of_a_damaged_file_is_kept_and_said_at_every_start(
@@ -188,6 +188,32 @@ def test_a_tiny_picture_is_blown_up_and_a_strip_is_refused(tmp_path: Path, caplo
     assert pictures["panorama.png"].frames(0, 1, 1).shape == (1, 12, 384, 3)
     assert "strip.png: 2 x 65 pixels are a strip" in caplog.text
     assert len(pictures) == 2
+
+
+def test_nothing_is_written_where_nothing_is_stored(tmp_path: Path, write_video, noise) -> None:
+    """So that a read-only cache that has all readable files does its work."""
+    write_video(tmp_path / "in/good.mkv", noise(6))
+    stored = store(tmp_path / "in", tmp_path / "cache")
+    (tmp_path / "in/broken.mp4").write_bytes(b"broken" * 100)
+    Image.new("RGB", (2, 65)).save(tmp_path / "in/strip.gif")
+    before = (tmp_path / "cache").stat().st_mtime_ns
+
+    assert store(tmp_path / "in", tmp_path / "cache") == stored
+    assert (tmp_path / "cache").stat().st_mtime_ns == before
+
+    (tmp_path / "in/good.mkv").unlink()
+    assert store(tmp_path / "in", tmp_path / "another") == {}
+    assert not (tmp_path / "another").exists()
+
+
+def test_a_cache_that_cannot_be_written_is_named_with_the_ways_to_choose_another(
+    tmp_path: Path, write_video, noise
+) -> None:
+    write_video(tmp_path / "in/good.mkv", noise(6))
+    (tmp_path / "file").touch()
+
+    with pytest.raises(OSError, match=r"cache in .*/file/cache cannot be used: .*--data\.cache-dir .*MAGVIT2_CACHE"):
+        store(tmp_path / "in", tmp_path / "file/cache")
 
 
 def test_the_bar_can_be_turned_off(tmp_path: Path, write_video, noise, capfd) -> None:

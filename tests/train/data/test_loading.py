@@ -1,5 +1,6 @@
 import csv
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -134,13 +135,102 @@ def test_unusable_files_are_named_and_counted(folder_config: DataConfig, write_v
     assert len(messages) == 3
     assert "broken.avi" in messages[0]
     assert "short.mkv: a clip needs 3 frames without a cut, found 2 of 2" in messages[1]
-    assert "2 of 3 videos" in messages[2]
+    assert messages[2].endswith("2 of 3 files in " + str(root) + " are left out: 1 unreadable, 1 too short")
+
+
+def test_every_file_is_used_or_counted_in_one_line(folder_config: DataConfig, write_video, noise, caplog) -> None:
+    root = Path(folder_config.path)
+    write_video(root / "walk/good.mkv", noise(30))
+    write_video(root / "walk/short.mkv", noise(2))
+    for name in (
+        "walk/a.txt",
+        "walk/b.TXT",
+        "notes/c.json",
+        "walk/no_ending",
+        "loose.txt",
+        ".hidden",
+        "run/broken.mp4",
+    ):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("text")
+    write_pictures(root, noise, "photo/0.png")
+    (root / "walk/good.context.safetensors").touch()
+
+    with caplog.at_level(logging.WARNING):
+        data = load_data(folder_config, progress=False)
+
+    assert data.labels == ("walk",)
+    assert caplog.messages[-1] == (
+        f"8 of 9 files in {root} are left out: 3 .txt, 1 .json, 1 without an ending, 1 unreadable, 1 too short, "
+        "1 pictures (used if num_frames is 1 or image_ratio is above 0); "
+        "labels without a usable file: notes, photo, run"
+    )
+    caplog.clear()
+    for path in root.rglob("*"):
+        if path.is_file() and path.name != "good.mkv":
+            path.unlink()
+    load_data(folder_config, progress=False)
+    assert not caplog.messages
+
+
+def test_animated_pictures_are_videos(folder_config: DataConfig, noise) -> None:
+    root = Path(folder_config.path)
+    root.mkdir()
+    for number, ending in enumerate((".webp", ".png", ".apng", ".gif")):
+        first, *others = (Image.fromarray(frame) for frame in noise(12, height=8, width=8, seed=number))
+        first.save(root / f"a{ending}", save_all=True, append_images=others, duration=40, lossless=True)
+
+    data = load_data(replace(folder_config, heldout_fraction=0.1), progress=False)
+
+    assert files_of(data.train) | files_of(data.heldout) == {"a.webp", "a.png", "a.apng", "a.gif"}
+
+
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+
+
+def test_both_spellings_of_an_accent_are_one_label(folder_config: DataConfig, write_video, noise) -> None:
+    for number, label in enumerate((COMPOSED, DECOMPOSED)):
+        write_video(Path(folder_config.path, label, "a.mkv"), noise(30, seed=number))
+
+    data = load_data(folder_config, progress=False)
+
+    assert data.labels == (COMPOSED,)
+    assert files_of(data.train) == {f"{COMPOSED}/a.mkv", f"{DECOMPOSED}/a.mkv"}
+    assert set(data.train.table["label"]) == {0}
+
+
+def test_names_that_are_not_utf8_are_used(folder_config: DataConfig, write_video, noise, caplog) -> None:
+    root = Path(os.fsdecode(os.fsencode(folder_config.path) + b"\xff"))
+    label = os.fsdecode(b"caf\xe9")
+    write_video(root / label / "a.mkv", noise(30)).rename(root / label / os.fsdecode(b"\xfc.mkv"))
+    (root / label / os.fsdecode(b"broken\xfc.mp4")).touch()
+
+    data = load_data(replace(folder_config, path=str(root)), progress=False)
+
+    assert data.labels == (r"caf\udce9",)
+    assert files_of(data.train) == {r"caf\udce9/\udcfc.mkv"}
+    assert data.train[0]["video"].shape == (3, 3, 8, 8)
+    assert all(message.isascii() for message in caplog.messages)
+    assert "skipped" in caplog.messages[0]
+    assert r"broken\udcfc.mp4" in caplog.messages[0]
+    assert "1 unreadable" in caplog.messages[1]
+
+
+def test_labels_that_are_numbers_are_in_their_order(folder_config: DataConfig, write_video, noise) -> None:
+    for label in ("10", "2", "0", "1"):
+        write_video(Path(folder_config.path, label, "a.mkv"), noise(10, seed=int(label)))
+
+    data = load_data(folder_config, progress=False)
+
+    assert data.labels == ("0", "1", "2", "10")
+    for row in data.train.table:
+        assert data.labels[row["label"]] == row["file"].split("/")[0]
 
 
 def test_a_folder_without_a_usable_video_is_refused(folder_config: DataConfig, write_video, noise) -> None:
     write_video(Path(folder_config.path, "short.mkv"), noise(2))
 
-    with pytest.raises(ValueError, match=r"nothing usable among the 1 videos in .* a clip needs 3 frames"):
+    with pytest.raises(ValueError, match=r"nothing usable among the 1 files in .* a clip needs 3 frames"):
         load_data(folder_config, progress=False)
 
 
@@ -266,11 +356,11 @@ def test_bad_pictures_are_named_and_counted(folder_config: DataConfig, noise, ca
     assert files_of(data.train) | files_of(data.heldout) == {"1.png", "2.png", "3.png", "print.jpg", "dot.bmp"}
     messages = [record.getMessage() for record in caplog.records]
     assert [name in message for name, message in zip(("0.png", "text.png"), messages, strict=False)] == [True, True]
-    assert "2 of 7 pictures" in messages[2]
+    assert "2 of 7 files" in messages[2]
 
     for name in files_of(data.train) | files_of(data.heldout):
         (root / name).write_bytes(b"")
-    with pytest.raises(ValueError, match=r"nothing usable among the 7 pictures in .* none of them can be read"):
+    with pytest.raises(ValueError, match=r"nothing usable among the 7 files in .* none of them can be read"):
         load_data(replace(folder_config, num_frames=1), progress=False)
 
 
@@ -282,12 +372,13 @@ def test_clips_of_several_frames_take_no_pictures(folder_config: DataConfig, wri
 
     data = load_data(folder_config, progress=False)
 
-    assert "left out the 2 pictures" in caplog.text
+    assert "2 of 3 files" in caplog.text
+    assert "2 pictures (used if num_frames is 1 or image_ratio is above 0); labels without a usable" in caplog.text
     assert (data.labels, data.fingerprint) == (("film",), alone.fingerprint)
     assert windows(data.train) == windows(alone.train)
     assert data.images is None
     (root / "film/a.mkv").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no videos in .*, but 2 pictures: those make clips of 1 frame"):
+    with pytest.raises(FileNotFoundError, match=r"no videos in .*, but 2 pictures, which make clips of 1 frame"):
         load_data(folder_config, progress=False)
 
 
@@ -339,7 +430,7 @@ def test_one_picture_beside_clips_is_trained_on_and_none_is_needed(
 
     (root / "0.png").write_text("no picture any more")
     assert files_of(load_data(config, progress=False).images) == {"a.mkv"}
-    assert "1 of 2 videos and pictures" in caplog.text
+    assert "1 of 2 files" in caplog.text
 
 
 def test_held_out_clips_are_videos_where_images_stand_beside_them(
