@@ -25,19 +25,19 @@ PATCHED = {  # file and code that depend on a private part of the library
 
 
 def folders_with_code() -> set[str]:
-    """Every folder that holds Python files, as its path from the root."""
+    """Return the paths, relative to the root, of all folders with Python files."""
     files = (file for folder in ("magvit2_pytorch", *FOLDERS) for file in (ROOT / folder).rglob("*.py"))
     return {file.parent.relative_to(ROOT).as_posix() for file in files}
 
 
 def pinned() -> dict[str, str]:
-    """The version that constraints.txt names for each distribution."""
+    """Return the version of each distribution in constraints.txt."""
     lines = (line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#"))
     return {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
 
 
 def installed_with(requirements: Iterable[str], *, leave_out: str | None = None) -> set[str]:
-    """The names of all that `requirements` install here, themselves included, but not what only `leave_out` needs."""
+    """Return the names of `requirements` and their dependencies, without those that only `leave_out` depends on."""
     waiting, done = [Requirement(line) for line in requirements], set[tuple[str, str]]()
     while waiting:
         requirement = waiting.pop()
@@ -82,13 +82,13 @@ def test_constraints_pin_everything_that_is_installed_and_nothing_else() -> None
     project = PYPROJECT["project"]
     requirements = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
 
-    assert installed_with(requirements, leave_out="torch") <= pinned().keys()  # its builds need different things
+    assert installed_with(requirements, leave_out="torch") <= pinned().keys()  # its builds have different dependencies
     assert pinned().keys() <= installed_with(requirements)
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy: setuptools leaves its build folder beside the sources, and takes up what it finds there."""
+    """Built from a copy, because setuptools leaves a build folder next to the sources and reuses its files."""
     source, built = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for folder in ("magvit2_pytorch", *FOLDERS):
         shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
