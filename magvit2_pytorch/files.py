@@ -55,6 +55,18 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+@contextmanager
+def utf8_name(path: Path) -> Iterator[str]:
+    """Yield a name of an existing file for libraries that accept UTF-8 only: its descriptor if its own is not UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with path.open("rb") as file:
+            yield f"/dev/fd/{file.fileno()}"
+    else:
+        yield str(path)
+
+
 def write_json(path: str | Path, content: Any) -> None:
     """Write `content` as indented JSON, atomically."""
     with written_whole(path) as aside:

@@ -12,7 +12,7 @@ from huggingface_hub import HfApi
 from torch import Tensor, nn
 
 from .configs import config_from_dict, config_to_dict
-from .files import as_path, read_json, write_json, written_whole
+from .files import as_path, read_json, utf8_name, write_json, written_whole
 from .hub import fetch, hub_errors_in_words
 from .messages import printable
 from .model_card import CARD_NAME, is_card_of_ours, model_card, write_card
@@ -208,7 +208,8 @@ class Pretrained(nn.Module, Shareable):
             with torch.random.fork_rng(devices=[]):  # initial weights are overwritten: keep the random state
                 model = cls.from_config(config)
             constants = {name: values.clone() for name, values in model.state_dict().items() if is_constant(values)}
-            safetensors.torch.load_model(model, str(weights), strict=True)
+            with utf8_name(weights) as name:
+                safetensors.torch.load_model(model, name, strict=True)
         except (RuntimeError, OverflowError, TypeError, ValueError, safetensors.SafetensorError) as error:
             raise ValueError(
                 f"{weights} does not contain the weights of this {cls.__name__}: {few_details(str(error))}"
@@ -269,7 +270,7 @@ def read_shapes(weights: Path) -> dict[str, Tensor]:
         if (size := int.from_bytes(file.read(8), "little")) > MAX_HEADER_BYTES:
             raise ValueError(f"its header has {size:,} bytes, at most {MAX_HEADER_BYTES:,} are allowed")
     tensors = {}
-    with safetensors.safe_open(weights, framework="pt") as file:
+    with utf8_name(weights) as name, safetensors.safe_open(name, framework="pt") as file:
         names = file.keys()
         for name in names:
             described = file.get_slice(name)
