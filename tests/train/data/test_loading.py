@@ -223,8 +223,8 @@ def test_labels_that_are_numbers_are_in_their_order(folder_config: DataConfig, w
     data = load_data(folder_config, progress=False)
 
     assert data.labels == ("0", "1", "2", "10")
-    for row in data.train.table:
-        assert data.labels[row["label"]] == row["file"].split("/")[0]
+    for label, file in zip(data.train.table["label"], data.train.table["file"], strict=True):
+        assert data.labels[label] == file.split("/")[0]
 
 
 def test_a_folder_without_a_usable_video_is_refused(folder_config: DataConfig, write_video, noise) -> None:
