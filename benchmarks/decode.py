@@ -1,28 +1,28 @@
-"""The transformer beside `muse-maskgit-pytorch` 0.3.5 of PyPI, and beside plain encoders: CPU time.
+"""CPU time of the transformer, of `muse-maskgit-pytorch` 0.3.5 from PyPI and of plain encoders.
 
-    python benchmarks/decode.py             # some minutes; exit status 1 where a bar is missed
+    python benchmarks/decode.py             # some minutes; exit status 1 if a bound is missed
 
-All sides run in one process of one thread, in an environment that is set up at the first call (torch 2.14.1 with
-torchvision, some 6 GB), and take turns call by call: each ratio is the median of the rounds' ratios, so work beside
-it and the machine's moods fall on all alike. 320 codes (5 x 8 x 8), width 256, 6 layers, 8 heads, float32.
+All models run in one process with one thread, in an environment that is set up by the first call (torch 2.14.1 with
+torchvision, about 6 GB). They are called in turn, and each ratio is the median of the ratios of the rounds, so that
+other load on the machine affects all models equally. 320 codes (5 x 8 x 8), width 256, 6 layers, 8 heads, float32.
 
-- ours: `MaskGit` as it is by default, with QK-norm and rotary positions; 2^18 codes as two sub-codes of 9 bits, so
-  2 x 512 classes. "With context" also attends to one embedding in every layer, as muse always does; "with registers"
-  has four of them.
-- plain: `plain_encoder.py`, with the same positions, QK-norm, perceptrons and heads; bare: without positions and
-  QK-norm. Two sub-codes as well.
-- muse: `MaskGitTransformer` with its default attention ("flash") and with its naive one, which is faster on a CPU. It
-  knows no factorized codes, so it has 1,024 of them, and no other condition than a text, so it is given the shortest:
-  one embedding, as wide as the transformer.
+- ours: `MaskGit` with its defaults, which include QK-norm and rotary positions. 2^18 codes as two sub-codes of 9 bits,
+  so 2 x 512 classes. "With context" also has cross-attention to one embedding in each layer, as muse always has; "with
+  registers" has four registers.
+- plain: `plain_encoder.py`, with the same positions, QK-norm, MLPs and heads. bare: without positions and QK-norm. Both
+  have two sub-codes, too.
+- muse: `MaskGitTransformer` with its default attention ("flash") and with its naive attention, which is faster on a
+  CPU. It has no factorized codes, so it has 1,024 codes. Its only condition is a text, so it gets the shortest one: one
+  embedding with the width of the transformer.
 
-A guided step is everything between one grid of codes and the next: passes with and without condition (one batch of
-two in ours and plain, two passes in muse), guidance, drawing, choosing what stays; muse's with its own functions. A
-training step is the loss of a batch of clips, half of the codes hidden, its gradients and AdamW, and runs in a process
-of its own.
+A guided step is everything between two grids of codes: forward passes with and without condition (one batch of two for
+ours and plain, two passes for muse), guidance, sampling, and the choice of codes to keep. muse uses its own functions.
+A training step is the loss of a batch of clips with half of the codes hidden, its gradients and AdamW. It runs in a
+process of its own.
 
-The C library of Linux hands large freed pieces back to the system and fetches memory anew, until it has seen such a
-piece freed; when that happens differs from process to process, and fetching takes more of muse's time than of ours. So
-it is held at the thresholds it starts with, and the bars are meant for that; with `--keep-freed-memory` it keeps all.
+The C library of Linux returns large freed blocks to the system until it has seen one freed, and then keeps them. When
+this happens differs between processes, and it affects muse more than ours. The benchmark therefore fixes the thresholds
+at their initial values, for which the bounds are meant; with `--keep-freed-memory` the library keeps all memory.
 """
 
 import argparse
@@ -71,14 +71,14 @@ NAMES = {
 
 Call = Callable[[], Any]
 Milliseconds = dict[str, dict[str, list[float]]]
-"""Of each round, by what was measured and by side."""
+"""Milliseconds of each round, by measurement and model."""
 
 
-# In the environment's process
+# In the process of the environment
 
 
 def measure(whats: tuple[str, ...], num_rounds: int) -> Milliseconds:
-    """CPU time of every call in every round; torch and the packages are imported here, in the environment."""
+    """Return the CPU time of each call in each round. Imports torch and the packages, in the environment."""
     import torch
 
     torch.set_num_threads(1)
@@ -99,7 +99,7 @@ def measure(whats: tuple[str, ...], num_rounds: int) -> Milliseconds:
 
 
 def calls_of_ours() -> dict[str, dict[str, Call]]:
-    """Of ours and of the plain encoders."""
+    """Return the calls of ours and of the plain encoders."""
     import torch
     import torch.nn.functional as F
     from plain_encoder import PlainEncoder
@@ -172,12 +172,12 @@ def calls_of_ours() -> dict[str, dict[str, Call]]:
 
 
 def calls_of_muse() -> dict[str, dict[str, Call]]:
-    """Of the peer."""
+    """Return the calls of muse."""
     import torch
     from muse_maskgit_pytorch import muse_maskgit_pytorch as muse  # pyright: ignore[reportMissingImports]
     from muse_maskgit_pytorch import t5  # pyright: ignore[reportMissingImports]
 
-    # This is where it looks up how wide a text's embeddings are before it asks the Hub.
+    # muse looks here for the width of text embeddings before it asks the Hub.
     t5.T5_CONFIGS["none"] = {"config": SimpleNamespace(d_model=SIZES["width"])}
 
     def build(*, flash: bool) -> Any:
@@ -224,7 +224,7 @@ def calls_of_muse() -> dict[str, dict[str, Call]]:
 
 
 def adamw(module: Any) -> Any:
-    """The optimizer of all sides."""
+    """Return the optimizer, which is the same for all models."""
     import torch
 
     return torch.optim.AdamW(module.parameters(), lr=1e-4, betas=(0.9, 0.96), weight_decay=0.045)
@@ -236,15 +236,11 @@ def update(loss: Any, optimizer: Any) -> None:
     optimizer.zero_grad()
 
 
-# In the process that was started
+# In the main process
 
 
 def report(taken: Milliseconds) -> bool:
-    """Print the table of medians, and each ratio that has a bar.
-
-    Returns:
-        Whether every bar is reached.
-    """
+    """Print the tables and the ratios that have a bound, and return whether all bounds are met."""
     print("\n| CPU ms, median |", " | ".join(taken), "|\n|---|" + "---:|" * len(taken))
     for side, name in NAMES.items():
         cells = (f"{median(taken[what][side]):.1f}" if side in taken[what] else "–" for what in taken)
@@ -264,7 +260,7 @@ def report(taken: Milliseconds) -> bool:
 
 
 def ratio(taken: Milliseconds, what: str, side: str, other: str) -> float:
-    """Median over the rounds, whose calls lie side by side in time."""
+    """Return the median of the ratios of the rounds."""
     pairs = zip(taken[what][side], taken[what][other], strict=True)
     return median(one / another for one, another in pairs)
 
@@ -272,9 +268,11 @@ def ratio(taken: Milliseconds, what: str, side: str, other: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = CACHE / "muse"
-    parser.add_argument("--environment", type=Path, default=default, help=f"folder of the environment ({default})")
-    parser.add_argument("--rounds", type=int, default=40, help="calls of each kind that are timed (default: 40)")
-    parser.add_argument("--keep-freed-memory", action="store_true", help="have the C library keep what is freed")
+    parser.add_argument(
+        "--environment", type=Path, default=default, help=f"folder of the environment (default: {default})"
+    )
+    parser.add_argument("--rounds", type=int, default=40, help="timed calls of each kind (default: 40)")
+    parser.add_argument("--keep-freed-memory", action="store_true", help="let the C library keep freed memory")
     parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:

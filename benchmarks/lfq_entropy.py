@@ -1,14 +1,14 @@
-"""The exact LFQ entropies beside those of vector-quantize-pytorch, forward and backward.
+"""CPU time and memory of the exact LFQ entropies, compared with vector-quantize-pytorch, forward and backward.
 
     python benchmarks/lfq_entropy.py
     python benchmarks/lfq_entropy.py --sweep
 
-CPU time and extra memory at one thread, each side in a process of its own; the library needs about
-40 seconds and 9 GB at 2^18 codes and 1,280 latents. The last two lines are the ratios, library over ours.
+Each side runs with one thread in a process of its own. The library needs about 40 seconds and 9 GB at 2^18 codes and
+1,280 latents. The last two lines are the ratios, library divided by ours.
 
-The sweep goes through codebooks of 2^10 to 2^24 codes and 1,280 to 20,480 latents, one process after the other, and
-prints the tables of `docs/entropies.md`; it takes about ten minutes and up to 16 GiB. There the library may use
-16 GiB of address space and 300 CPU seconds, and where that is not enough its cells say so.
+The sweep measures codebooks of 2^10 to 2^24 codes with 1,280 to 20,480 latents and prints the tables of
+`docs/entropies.md`. It takes about ten minutes and up to 16 GiB. The library is limited to 16 GiB of address space and
+300 CPU seconds; the tables say where this is not enough.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 INVERSE_TEMPERATURE = 1.0
-MAX_PASSES, ENOUGH_SECONDS = 20, 5.0  # the mean of so many passes, or of as many as so much CPU time starts
+MAX_PASSES, ENOUGH_SECONDS = 20, 5.0  # limits of the number of passes that are averaged
 SWEPT_CODE_BITS = range(10, 25, 2)
 SWEPT_LATENTS = (1280, 5120, 20480)
 SIDES = ("ours", "library")
@@ -35,7 +35,7 @@ Figures = dict[str, float]
 
 
 def measure(side: str, code_bits: int, num_latents: int) -> Figures:
-    """CPU seconds of one forward and backward pass, the process's extra memory in MB, and the values."""
+    """Return the CPU seconds of a forward and backward pass, its extra memory in MB, and the entropies."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     latents = torch.randn(1, code_bits, num_latents, 1, 1, requires_grad=True)
@@ -53,7 +53,7 @@ def measure(side: str, code_bits: int, num_latents: int) -> Figures:
             _, parts = quantizer(latents, inv_temperature=INVERSE_TEMPERATURE, return_loss_breakdown=True)
             return parts.per_sample_entropy, parts.batch_entropy
 
-    (latents * 2).sum().backward()  # the machinery of autograd is none of either side's memory
+    (latents * 2).sum().backward()  # so that the memory of autograd itself is not counted
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.process_time()
     results = []
@@ -72,10 +72,10 @@ def measure(side: str, code_bits: int, num_latents: int) -> Figures:
 
 
 def measure_apart(side: str, code_bits: int, num_latents: int, limit: Callable[[], None] | None = None) -> Figures:
-    """`measure` in a process of its own, which calls `limit` at its start.
+    """Call `measure` in a new process, which calls `limit` first.
 
     Raises:
-        subprocess.CalledProcessError: it did not finish.
+        subprocess.CalledProcessError: if the process fails.
     """
     command = [sys.executable, __file__, "--side", side, "--code-bits", str(code_bits), "--latents", str(num_latents)]
     stderr = subprocess.PIPE if limit else None
@@ -84,13 +84,13 @@ def measure_apart(side: str, code_bits: int, num_latents: int, limit: Callable[[
 
 
 def limit_library() -> None:
-    """Bound the address space and the CPU time of the calling process."""
+    """Limit the address space and the CPU time of the calling process."""
     resource.setrlimit(resource.RLIMIT_AS, (LIBRARY_ADDRESS_SPACE, LIBRARY_ADDRESS_SPACE))
     resource.setrlimit(resource.RLIMIT_CPU, (LIBRARY_CPU_SECONDS, LIBRARY_CPU_SECONDS + 1))
 
 
 def measure_library(code_bits: int, num_latents: int) -> Figures | str:
-    """The library's figures within its limits, or what it lacks: memory or time."""
+    """Return the figures of the library, or the limit that it exceeds."""
     try:
         return measure_apart("library", code_bits, num_latents, limit_library)
     except subprocess.CalledProcessError as error:
@@ -98,14 +98,14 @@ def measure_library(code_bits: int, num_latents: int) -> Figures | str:
             return "no time"
         if "allocate memory" in error.stderr or "MemoryError" in error.stderr:
             return "no memory"
-        raise RuntimeError(f"the library failed in another way than expected:\n{error.stderr}") from error
+        raise RuntimeError(f"the library failed unexpectedly:\n{error.stderr}") from error
 
 
 def table(figure: str, cell: str, figures: dict[tuple[int, int], tuple[Figures, Figures | str]]) -> str:
-    """A Markdown table of one figure: a row for each codebook, and for each number of latents both sides and a ratio.
+    """Return a Markdown table of a figure, with a row per codebook and three columns per number of latents.
 
     Args:
-        cell: how to write a number of ours or of the library's.
+        cell: Format of the numbers.
     """
     sizes = sorted({num_latents for _, num_latents in figures})
     header = ["codes"]
@@ -140,7 +140,7 @@ def sweep(swept_code_bits: Sequence[int], swept_latents: Sequence[int]) -> None:
 
 
 def compare(code_bits: int, num_latents: int) -> None:
-    """Print both sides at one size, the library without limits, and their ratios."""
+    """Print the figures of both sides at one size, with the library unlimited, and their ratios."""
     print(f"2^{code_bits} codes, {num_latents} latents, one thread")
     results = {}
     for side in SIDES:
@@ -155,9 +155,9 @@ def compare(code_bits: int, num_latents: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--code-bits", type=int, default=18, help="bits of a code (default: 18)")
+    parser.add_argument("--code-bits", type=int, default=18, help="bits per code (default: 18)")
     parser.add_argument("--latents", type=int, default=1280, help="number of latents (default: 1280)")
-    parser.add_argument("--sweep", action="store_true", help="all sizes instead, as Markdown tables")
+    parser.add_argument("--sweep", action="store_true", help="measure all sizes, and print Markdown tables")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:

@@ -1,20 +1,24 @@
-"""Can one see where the windows of a long video meet, and does its colour drift?
+"""Seams and colour drift of long videos.
 
     python benchmarks/long_generation.py outputs/tasks/maskgit     # moving shapes
     python benchmarks/long_generation.py outputs/demo --picture long.gif
 
-Draws videos of 65 frames, of every label as many, with a pipeline that was trained on shorter clips of the shapes or of
-the shipped clips. Two figures of each frame tell how it follows those before it: its difference from the frame before,
-and the error of extrapolating the motion of the two frames before. At seams, the first frames of all windows but the
-first, their median must lie between the 25th and the 75th percentile of those inside windows, and at most 15 % of them
-below the 5th or above the 95th. Every seam is the first frame of a latent frame, too, where a tokenizer may flicker by
-itself: how much is shown by the same frames of reconstructed real clips, and by seams beside such first frames alone.
-The mean colour of the last 8 frames must not differ more from that of the first 8 than in real clips of 65 frames, at
-the 90th percentile; of real clips there are up to four times as many, since that of few is coarse.
+Generates videos of 65 frames, the same number for each label, with a pipeline that was trained on shorter clips of the
+moving shapes or of the shipped clips.
 
-Codes are drawn in the order of the critic where the transformer has one.
+Two figures measure how well a frame continues the earlier ones: its difference from the previous frame, and the error
+of extrapolating the motion of the two previous frames. A seam is the first frame of a window other than the first one.
+The median of each figure at seams must lie between the 25th and the 75th percentile of the figure inside windows, and
+at most 15 % of the values at seams may lie outside the 5th to the 95th percentile. A seam is also the first frame of a
+latent frame, where a tokenizer itself may flicker. Two more comparisons show how much: the same frames of reconstructed
+real clips, and seams compared only with the first frames of other latent frames.
 
-Ends with status 1 where a bound is missed.
+The difference between the mean colours of the first 8 and the last 8 frames must not be larger than in real clips of 65
+frames, at the 90th percentile. Up to four times as many real clips are used, for a more precise percentile.
+
+Decoding uses the critic's order if the transformer has a critic.
+
+The exit status is 1 if a bound is missed.
 """
 
 import argparse
@@ -58,9 +62,9 @@ OF_ORDERS = {
     False: {"order": "confidence", "choice_temperature": 4.5},
 }
 SOURCES = ("shapes", "clips")
-BATCH_SIZE = 8  # videos through a model at a time; nothing depends on it
+BATCH_SIZE = 8  # videos per batch; results do not depend on it
 DRIFT_PERCENTILE = 0.9
-DRIFT_CLIPS = 4  # real ones for each sample
+DRIFT_CLIPS = 4  # real clips per sample
 
 FIGURES = {"difference": frame_differences, "extrapolation": extrapolation_errors}
 
@@ -77,7 +81,7 @@ def main() -> NoReturn:
 
 
 def run(arguments: argparse.Namespace) -> bool:
-    """Whether all bounds are kept."""
+    """Return whether all bounds are met."""
     started = time.monotonic()
     pipeline = load_pipeline(arguments.folder)
     stride = pipeline.tokenizer.temporal_stride
@@ -86,8 +90,8 @@ def run(arguments: argparse.Namespace) -> bool:
     per_label, remainder = divmod(arguments.videos, len(data.labels))
     if remainder or arguments.videos * len(seams) < FEWEST_SEAMS:
         raise ValueError(
-            f"--videos must be a multiple of the {len(data.labels)} labels, of {len(seams)} seams each and at least "
-            f"{FEWEST_SEAMS} in all, got {arguments.videos}"
+            f"--videos must be a multiple of {len(data.labels)}, the number of labels, and give at least "
+            f"{FEWEST_SEAMS} seams with {len(seams)} per video, got {arguments.videos}"
         )
     labels = torch.arange(len(data.labels)).repeat_interleave(per_label)
     real = real_clips(data, labels, arguments.seed)
@@ -124,9 +128,11 @@ def run(arguments: argparse.Namespace) -> bool:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="a run of stage two or of the demo, or a pipeline's own folder")
-    parser.add_argument("--videos", type=int, default=64, help="to draw, of each label as many (default: 64)")
-    parser.add_argument("--seed", type=int, default=0, help="of samples and of the choice of real clips (default: 0)")
+    parser.add_argument("folder", type=Path, help="output folder of stage two or of the demo, or folder of a pipeline")
+    parser.add_argument("--videos", type=int, default=64, help="number of videos over all labels (default: 64)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of samples and of the choice of real clips (default: 0)"
+    )
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write the figures to this file")
     parser.add_argument("--picture", type=Path, metavar="PATH", help="also save one video of each label: .gif or .mp4")
     arguments = parser.parse_args()
@@ -141,27 +147,25 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def seams_of(pipeline: VideoGenerationPipeline) -> list[int]:
-    """The first frame that each window but the first adds to a long video."""
+    """Return the first new frame of each window except the first."""
     stride = pipeline.tokenizer.temporal_stride
     windows = plan_windows(NUM_FRAMES, num_first=0, window_frames=pipeline.num_frames, overlap=OVERLAP, stride=stride)
     return [earlier.stop for earlier in windows[:-1]]
 
 
 def load_trained_on(pipeline: VideoGenerationPipeline) -> VideoData:
-    """Long clips of the source whose labels the pipeline has."""
+    """Load long clips of the source whose labels the pipeline has."""
     size = pipeline.tokenizer.config.height_width[0]
     config = DataConfig(resolution=size, num_frames=NUM_FRAMES)
     for source in SOURCES:
         data = load_data(replace(config, path=source))
         if data.labels == pipeline.labels:
             return data
-    raise ValueError(
-        f"the pipeline was trained neither on {' nor on '.join(SOURCES)}: its labels are {pipeline.labels}"
-    )
+    raise ValueError(f"the pipeline must be trained on {' or '.join(SOURCES)}, but its labels are {pipeline.labels}")
 
 
 def real_clips(data: VideoData, labels: Int[Tensor, " b"], seed: int) -> Videos:
-    """As many clips of each label, or all where there are fewer, chosen by the seed from those that are not blank."""
+    """Return the same number of clips of each label, or all if there are fewer, without blank clips."""
     label_of, is_blank = (np.asarray(data.train.table[column][:]) for column in ("label", "is_blank"))
     numbers = np.random.default_rng(seed)
     rows = []
@@ -197,7 +201,7 @@ def cells(kind: str, name: str, seen: SeamComparison) -> Sequence[str]:
 
 
 def draw(path: Path, videos: Videos, labels: Int[Tensor, " b"], names: Sequence[str]) -> None:
-    """The first video of each label."""
+    """Draw the first video of each label."""
     rows = [int((labels == label).nonzero()[0]) for label in range(len(names))]
     save_videos(path, videos[rows], captions=list(names), columns=4, min_width=0)
     print(f"Wrote {path}")

@@ -1,12 +1,12 @@
-"""Memory of encoding and decoding long videos piece by piece.
+"""Memory of encoding and decoding long videos in chunks.
 
     python benchmarks/long_video.py
 
-Videos of 100 and of 1,000 frames of 64 x 64 pixels come from a generator, eight latent frames at a time, go through
-`encode_stream` and `decode_stream` and are thrown away. The tokenizers are untrained, of width 32: one of convolutions
-and local attention, whose state has a fixed size, and the `seed` preset's layers, whose full `attend_time` keeps the
-keys and values of all frames. Each measurement has a process of its own; memory is its peak above what it held before
-the first call, and the seconds are CPU time at one thread. The figure to look at is the ratio of the peaks.
+Videos of 100 and of 1,000 frames of 64 x 64 pixels are generated in chunks of eight latent frames, passed through
+`encode_stream` and `decode_stream`, and discarded. The tokenizers are untrained and have width 32. One has convolutions
+and local attention, whose state has a fixed size. The other has the layers of the preset `seed`, whose full
+`attend_time` keeps the keys and values of all frames. Each measurement runs in a process of its own with one thread.
+Memory is the peak above that before the first call. The result is the ratio of the peaks.
 """
 
 import argparse
@@ -36,7 +36,7 @@ SIZE = 64  # pixels
 LATENT_FRAMES_PER_PIECE = 8
 LENGTHS = (100, 1000)
 KINDS = ("local", "full")
-BAR = 1.1  # of the local preset's peak at the greater length over that at the smaller one
+BAR = 1.1  # largest ratio of the peaks of the long and the short video, with local attention
 
 
 def tokenizer_of(kind: str) -> VideoTokenizer:
@@ -46,13 +46,13 @@ def tokenizer_of(kind: str) -> VideoTokenizer:
 
 
 def frames(num_frames: int, num_each: int) -> Iterator[Tensor]:
-    """Pieces of noise, made when they are asked for."""
+    """Yields chunks of noise."""
     for first in range(0, num_frames, num_each):
         yield torch.rand(1, 3, min(num_each, num_frames - first), SIZE, SIZE) * 2 - 1
 
 
 def measure(kind: str, num_frames: int) -> dict[str, float]:
-    """Peak memory in MB above that before the first call, and CPU seconds."""
+    """Return the peak memory in MB above that before the first call, and the CPU seconds."""
     torch.set_num_threads(1)
     tokenizer = tokenizer_of(kind)
     pieces = frames(num_frames, LATENT_FRAMES_PER_PIECE * tokenizer.temporal_stride)

@@ -1,4 +1,4 @@
-"""A transformer on codes written down plainly, to say what a pass costs at the least."""
+"""A minimal transformer for codes, whose forward pass is the baseline for CPU time."""
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from magvit2_pytorch.maskgit.positions import NUM_POSITION_FEATURES, position_fe
 
 
 class PlainBlock(nn.Module):
-    """Attention and a perceptron, each behind a norm."""
+    """Attention and an MLP, each after a norm."""
 
     def __init__(self, config: MaskGitConfig, *, qk_norm: bool) -> None:
         super().__init__()
@@ -45,9 +45,9 @@ class PlainBlock(nn.Module):
 
 
 class PlainEncoder(nn.Module):
-    """Embeddings of two sub-codes, blocks, two heads: with the positions and QK-norm of ours, or bare of both.
+    """Embeddings of two sub-codes, blocks and two heads, with the positions and QK-norm of `MaskGit`, or without both.
 
-    A hidden place is the sub-code beyond the last in both groups. The turns of queries and keys are made once a pass.
+    Hidden codes have an extra index in both embeddings. The rotations of queries and keys are computed once per pass.
     """
 
     def __init__(self, config: MaskGitConfig, *, bare: bool) -> None:

@@ -1,12 +1,12 @@
-"""Are the videos of a pipeline that was trained on the shipped clips like those clips, and no copies of them?
+"""Quality of samples: are they similar to the shipped clips that the pipeline was trained on, without being copies?
 
     python benchmarks/samples.py outputs/demo
     python benchmarks/samples.py outputs/maskgit-laptop --energy 0.5
 
-Draws videos of every label and measures them beside two other sets that come out of the same decoder: a baseline
-without a model (each code drawn by itself, from its label's frequencies at its place) and reconstructions of real
-clips. Two small classifiers, trained on the spot, tell the labels and give the features for the energy distance.
-Prints a table. Ends with status 1 where the samples miss a bound, or where the measurement cannot be trusted.
+Generates videos of each label and compares them with two other sets of the same decoder: a baseline without
+transformer, in which each code is drawn independently from the frequencies of its label at its position, and
+reconstructions of real clips. Two small classifiers, trained first, predict labels and give the features of the energy
+distance. Prints a table. The exit status is 1 if a bound is missed, or if the classifiers are not accurate enough.
 Takes about 70 seconds of CPU time for the pipeline of `magvit2 demo`.
 """
 
@@ -53,12 +53,12 @@ from magvit2_pytorch.train.metrics.report import table
 from magvit2_pytorch.train.process import available_cores
 
 CLASSIFIERS: dict[str, type[VideoClassifier]] = {"single frames": FrameClassifier, "space-time": SpaceTimeClassifier}
-TRUSTWORTHY = 0.96  # accuracy on real held-out clips: 27 of 28
+TRUSTWORTHY = 0.96  # smallest accuracy of the classifiers on real held-out clips: 27 of 28
 FEWEST_SAMPLES = 64
-BATCH_SIZE = 16  # videos through a model at a time
-CHUNK_SIZE = 64  # clips compared with the samples at a time
+BATCH_SIZE = 16  # videos per batch
+CHUNK_SIZE = 64  # clips per chunk when samples are compared with them
 PICTURE_WIDTH = 768  # pixels, at least
-PICTURED_STRIDE = 4  # a still shows every so many-th frame
+PICTURED_STRIDE = 4  # a still picture shows every fourth frame
 
 Videos = Float[Tensor, "b 3 T H W"]  # in [0, 1]
 
@@ -73,13 +73,15 @@ def main() -> NoReturn:
 
 
 def run(arguments: argparse.Namespace) -> bool:
-    """Whether the samples keep all bounds."""
+    """Return whether all bounds are met."""
     started = time.monotonic()
     pipeline = load_pipeline(arguments.folder)
     data = load_shipped(pipeline)
     per_label, remainder = divmod(arguments.samples, len(data.labels))
     if remainder:
-        raise ValueError(f"--samples must be a multiple of the {len(data.labels)} labels, got {arguments.samples}")
+        raise ValueError(
+            f"--samples must be a multiple of {len(data.labels)}, the number of labels, got {arguments.samples}"
+        )
     classifiers = train_classifiers(data, arguments.seed)
     sets = make_sets(pipeline, data, per_label=per_label, seed=arguments.seed)
     heldout_accuracy = judge_heldout(classifiers, data, sets)
@@ -106,16 +108,16 @@ def run(arguments: argparse.Namespace) -> bool:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="the demo's output folder, or a pipeline's own")
-    parser.add_argument("--samples", type=int, default=128, help="videos to draw, as many of each label (default: 128)")
+    parser.add_argument("folder", type=Path, help="output folder of the demo, or folder of a pipeline")
+    parser.add_argument("--samples", type=int, default=128, help="number of videos over all labels (default: 128)")
     parser.add_argument(
         "--energy",
         type=float,
         default=LARGEST_ENERGY_RATIO,
         metavar="RATIO",
-        help="largest energy distance, over that of the baseline (default: %(default)s)",
+        help="bound of the energy distance divided by that of the baseline (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="for samples, classifiers and baseline (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of samples, classifiers and baseline (default: 0)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write the figures to this file")
     parser.add_argument(
         "--picture",
@@ -125,7 +127,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     arguments = parser.parse_args()
     if arguments.samples < FEWEST_SAMPLES:
-        parser.error(f"--samples must be at least {FEWEST_SAMPLES}, fewer say little, got {arguments.samples}")
+        parser.error(f"--samples must be at least {FEWEST_SAMPLES}, got {arguments.samples}")
     if arguments.seed < 0:
         parser.error(f"--seed must not be negative, got {arguments.seed}")
     if arguments.picture:
@@ -137,20 +139,22 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def load_shipped(pipeline: VideoGenerationPipeline) -> VideoData:
-    """The shipped clips at the size of the pipeline's videos."""
+    """Load the shipped clips at the size of the videos of the pipeline."""
     height, width = pipeline.tokenizer.config.height_width
     if height != width:
-        raise ValueError(f"the shipped clips are squares, but this pipeline makes videos of {height} x {width}")
+        raise ValueError(
+            f"the pipeline must generate squares like the shipped clips, but its videos have {height} x {width} pixels"
+        )
     if pipeline.num_frames < 2:
         raise ValueError("this pipeline makes images, and the figures are those of videos")
     data = load_data(DataConfig(resolution=height, num_frames=pipeline.num_frames))
     if data.labels != pipeline.labels:
-        raise ValueError(f"the pipeline was not trained on the shipped clips: its labels are {pipeline.labels}")
+        raise ValueError(f"the pipeline must be trained on the shipped clips, but its labels are {pipeline.labels}")
     return data
 
 
 def train_classifiers(data: VideoData, seed: int) -> dict[str, VideoClassifier]:
-    """All of them, if they can be trusted."""
+    """Train the classifiers, and check their accuracy on held-out clips."""
     clips = torch.cat(list(batches(data.heldout)))
     classifiers = {}
     for name, classifier_class in CLASSIFIERS.items():
@@ -158,8 +162,8 @@ def train_classifiers(data: VideoData, seed: int) -> dict[str, VideoClassifier]:
         share = accuracy(classifiers[name], clips, labels_of(data.heldout))
         if share < TRUSTWORTHY:
             raise ValueError(
-                f"the measurement cannot be trusted: the classifier of {name} tells {share:.0%} of the real held-out "
-                f"clips, and at least {TRUSTWORTHY:.0%} are needed. This says nothing about the samples"
+                f"the accuracy of the classifier of {name} on real held-out clips must be at least {TRUSTWORTHY:.0%}, "
+                f"got {share:.0%}. The samples have not been measured"
             )
     return classifiers
 
@@ -198,13 +202,14 @@ def draw_samples(pipeline: VideoGenerationPipeline, labels: Int[Tensor, " b"], s
 
 
 def choose(labels: Int[Tensor, " n"], per_label: int, numbers: np.random.Generator) -> Int[Tensor, " b"]:
-    """So many different rows of each label, in the order of the labels."""
+    """Return `per_label` different rows of each label, in the order of the labels."""
     rows = []
     for label in labels.unique():
         candidates = np.flatnonzero(labels == label)
         if len(candidates) < per_label:
             raise ValueError(
-                f"label {label} has {len(candidates)} training windows, not {per_label}: give less --samples"
+                f"label {label} has {len(candidates)} training windows, but {per_label} are needed; choose fewer "
+                "--samples"
             )
         rows.append(numbers.choice(candidates, per_label, replace=False))
     return torch.from_numpy(np.concatenate(rows))
@@ -217,7 +222,7 @@ def decode_all(tokenizer: VideoTokenizer, codes: Int[Tensor, "b t h w"], sizes: 
 def judge_heldout(
     classifiers: Mapping[str, VideoClassifier], data: VideoData, sets: Sets
 ) -> dict[str, dict[str, float]]:
-    """How well the classifiers do on held-out clips and on their reconstructions."""
+    """Return the accuracy of the classifiers on held-out clips and on their reconstructions."""
     clips, labels = torch.cat(list(batches(data.heldout))), labels_of(data.heldout)
     shares = {
         name: {
@@ -232,7 +237,7 @@ def judge_heldout(
 
 
 def training_clips(data: VideoData) -> Iterator[Videos]:
-    """All training windows, mirrored as well where training mirrors."""
+    """Return all training windows and, if training flips them, all mirrored windows."""
     num_chunks = math.ceil(len(data.train) / CHUNK_SIZE)
     for videos in tqdm(batches(data.train, CHUNK_SIZE), "Comparing", num_chunks, unit="chunk"):
         yield videos
@@ -245,7 +250,7 @@ def labels_of(clips: Clips) -> Int[Tensor, " b"]:
 
 
 def draw(path: Path, sets: Sets, labels: tuple[str, ...]) -> None:
-    """Reconstructions, samples and baseline below each other: two columns for each label, in a still one row."""
+    """Draw reconstructions, samples and baseline, with two columns per label, or one row per video in a still."""
     is_still = path.suffix.lower() in STILLS
     per_label = 1 if is_still else 2
     rows = [int(row) for label in sets.labels.unique() for row in np.flatnonzero(sets.labels == label)[:per_label]]

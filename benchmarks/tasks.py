@@ -1,21 +1,21 @@
-"""What one transformer, trained on all ten tasks, makes of each, on moving shapes.
+"""Quality of each of the ten tasks, for one transformer that is trained on all of them, on moving shapes.
 
-    python benchmarks/tasks.py                          # trains both stages first, some 40 minutes on two cores
-    python benchmarks/tasks.py --pictures docs/tasks    # and draws every task
+    python benchmarks/tasks.py                          # first trains both stages, about 40 minutes on two cores
+    python benchmarks/tasks.py --pictures docs/tasks    # also draws every task
 
-Both stages are trained by their preset `shapes-tasks`, in `--folder`; a finished run that lies there is taken as it is,
-a broken off one goes on. Then each row is measured over as many samples:
+Both stages are trained with their preset `shapes-tasks`, in `--folder`. Finished runs in this folder are used, and
+interrupted runs are resumed. Each row of the table has the same number of samples:
 
-- Label accuracy, by two judges: a small network, trained on the spot, that must tell at least 98 % of the real held-out
-  clips, and `seen_motions`, which measures the place and the size of the shape and has learned nothing; it needs a
-  clean shape in every frame, so it has no bound. Beside them stand codes drawn without a model, each from its label's
-  frequencies at its place, and reconstructions of held-out clips.
-- PSNR of the pixels that a task hides, on held-out clips; beside it what fills them without a model (the last known
-  frame repeated, the ends blended, the mean of the known pixels), and what the tokenizer makes of the whole clip, which
-  no generation from its codes can be much better than.
-- Few passes against many, for each order of decoding.
+- Label accuracy by two judges. A small classifier is trained first and must have an accuracy of at least 98 % on real
+  held-out clips. `seen_motions` measures position and size of the shape without training; it needs a clean shape in
+  each frame, so it has no bound. For comparison: a baseline without transformer, in which each code is drawn from the
+  frequencies of its label at its position, and reconstructions of held-out clips.
+- PSNR of the pixels that a task hides, on held-out clips. For comparison: filling without a model (repeating the last
+  known frame, blending the first and last frames, the mean of the known pixels), and the reconstruction of the whole
+  clip, which is about the best that codes can give.
+- Few decoding steps compared with many, for each decoding order.
 
-Ends with status 1 where a bound is missed, or where the judge cannot be trusted.
+The exit status is 1 if a bound is missed, or if a judge is not accurate enough.
 """
 
 import argparse
@@ -58,48 +58,48 @@ ROOT = Path(__file__).resolve().parent.parent
 PRESET = "shapes-tasks"
 SECONDS_NAME = "seconds.json"
 FEWEST_SAMPLES = 200
-BATCH_SIZE = 25  # videos through a model at a time; nothing depends on it
+BATCH_SIZE = 25  # videos per batch; results do not depend on it
 
-TRUSTWORTHY = 0.98  # of the judge, on real held-out clips
-JUDGE_STEPS, JUDGE_WINDOWS = 1000, 256  # of its training: steps, and windows for each label
+TRUSTWORTHY = 0.98  # smallest accuracy of the judges on real held-out clips
+JUDGE_STEPS, JUDGE_WINDOWS = 1000, 256  # training of the classifier: steps, and windows per label
 LEAST_ACCURACY = 0.9
-LEAST_GAIN = {  # in dB, over what fills hidden pixels without a model
+LEAST_GAIN = {  # in dB, compared with filling without a model
     "frame_prediction": 3.0,
     "frame_interpolation": 0.01,
     "central_inpainting": 0.01,
     "dynamic_inpainting": 0.01,
 }
 
-GUIDANCE = 3.0  # of class-conditional generation
+GUIDANCE = 3.0  # guidance scale of class-conditional generation
 OF_CLASSES: dict[str, Any] = {"num_steps": 12, "choice_temperature": 4.5}
 OF_REGIONS: dict[str, Any] = {"num_steps": 4, "temperature": 0.3, "choice_temperature": 1.0}
 STEPS = (2, 4, 8, 12, 24)
 CHOICE_TEMPERATURES = {"confidence": 4.5, "random": 0.0, "halton": 0.0, "critic": 1.0}
 
-NUM_GIVEN = 5  # frames that are predicted from
-PICTURED = [0, 4, 6]  # clips: one that slides, one that goes around, one that grows
+NUM_GIVEN = 5  # known frames of frame prediction
+PICTURED = [0, 4, 6]  # clips of a shape that moves straight, one that moves in a circle, one that grows
 UNKNOWN = 0.5  # grey
 
 Videos = Float[Tensor, "b 3 T H W"]  # in [0, 1]
 
 
 class Shapes(NamedTuple):
-    """Held-out clips, as many of each label."""
+    """Clips, with the same number for each label."""
 
     videos: Videos
     labels: Int[Tensor, " b"]
 
 
 class Bench(NamedTuple):
-    """What the measurements need."""
+    """Models and data of the measurements."""
 
     pipeline: VideoGenerationPipeline
     judge: VideoClassifier
     shapes: Shapes
     reconstructions: Videos
-    """Of these clips."""
+    """Reconstructions of these clips."""
     trained_on: Shapes
-    """As many other clips, which training has seen."""
+    """The same number of training clips."""
     seed: int
 
 
@@ -113,12 +113,12 @@ def main() -> NoReturn:
 
 
 def run(arguments: argparse.Namespace) -> bool:
-    """Whether all bounds are kept."""
+    """Return whether all bounds are met."""
     data = load_data(DataConfig(path="shapes"))
     if arguments.samples > len(data.heldout) or arguments.samples % len(data.labels):
         raise ValueError(
-            f"--samples must be a multiple of the {len(data.labels)} labels and at most the {len(data.heldout)} "
-            f"held-out clips, got {arguments.samples}"
+            f"--samples must be a multiple of {len(data.labels)}, the number of labels, and at most "
+            f"{len(data.heldout)}, the number of held-out clips, got {arguments.samples}"
         )
     shapes, trained_on = (first_clips(clips, arguments.samples) for clips in (data.heldout, data.train))
     judge = train_classifier(
@@ -150,23 +150,27 @@ def run(arguments: argparse.Namespace) -> bool:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=Path("outputs/tasks"), help="of both runs (outputs/tasks)")
     parser.add_argument(
-        "--samples", type=int, default=FEWEST_SAMPLES, help=f"for each row, at least and by default {FEWEST_SAMPLES}"
+        "--folder", type=Path, default=Path("outputs/tasks"), help="folder of both runs (default: outputs/tasks)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of training, samples, judge and baseline (default: 0)")
+    parser.add_argument(
+        "--samples", type=int, default=FEWEST_SAMPLES, help=f"samples per row (default and least: {FEWEST_SAMPLES})"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of training, samples, judge and baseline (default: 0)"
+    )
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write the figures to this file")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="also draw a GIF of each task")
     arguments = parser.parse_args()
     if arguments.samples < FEWEST_SAMPLES:
-        parser.error(f"--samples must be at least {FEWEST_SAMPLES}, fewer say little, got {arguments.samples}")
+        parser.error(f"--samples must be at least {FEWEST_SAMPLES}, got {arguments.samples}")
     if arguments.seed < 0:
         parser.error(f"--seed must not be negative, got {arguments.seed}")
     return arguments
 
 
 def trained(folder: Path, seed: int) -> tuple[VideoGenerationPipeline, dict[str, float]]:
-    """The pipeline in the folder, after training what is not there yet, and how long its stages took."""
+    """Train the stages that are not finished, and return the pipeline and the seconds of each stage."""
     results = {
         "tokenizer": folder / "tokenizer" / WEIGHTS_FOLDER / CONFIG_NAME,
         "maskgit": folder / "maskgit" / PIPELINE_FOLDER / INDEX_NAME,
@@ -187,10 +191,10 @@ def trained(folder: Path, seed: int) -> tuple[VideoGenerationPipeline, dict[str,
 
 
 def train(stage: str, options: Sequence[str]) -> None:
-    """Run a stage's script.
+    """Run the training script of a stage.
 
-    The transformer's, where there is no GPU but a second core, in two processes that share each batch: with a thread of
-    its own each, they are faster than two threads, which find little to share in so small a model.
+    On a CPU with two cores or more, the transformer is trained in two processes with one thread each, which share each
+    batch. For a model of this size, they are faster than one process with two threads.
     """
     num_processes = 2 if stage == "maskgit" and available_cores() > 1 and not torch.cuda.is_available() else 1
     command = [f"train/{stage}.py", PRESET, *options, "--resume", "--no-progress"]
@@ -210,17 +214,17 @@ def first_clips(clips: Clips, number: int) -> Shapes:
 
 
 def judge_heldout(judge: VideoClassifier, heldout: Shapes) -> dict[str, float]:
-    """How well the judges do on real clips.
+    """Return the accuracy of the judges on real clips.
 
     Raises:
-        ValueError: not well enough to be trusted.
+        ValueError: if it is too low.
     """
     told = {"network": accuracy(judge, *heldout), "measured": share_seen(*heldout)}
     print(f"Real held-out clips told by the network: {told['network']:.3f}, measured: {told['measured']:.3f}")
     if min(told.values()) < TRUSTWORTHY:
         raise ValueError(
-            f"a judge cannot be trusted: {told} of {len(heldout.labels)} real held-out clips are told, and at least "
-            f"{TRUSTWORTHY:.0%} are needed. This says nothing about the samples"
+            f"the accuracy of both judges on real held-out clips must be at least {TRUSTWORTHY:.0%}, got {told} for "
+            f"{len(heldout.labels)} clips. The samples have not been measured"
         )
     return told
 
@@ -250,10 +254,10 @@ def draw_without_model(bench: Bench) -> Videos:
 
 
 def generate_classes(bench: Bench, name: str, **settings: Any) -> Videos:
-    """A video of each clip's label.
+    """Generate a video of the label of each clip.
 
     Args:
-        name: for the progress bar.
+        name: Text of the progress bar.
     """
     labels = bench.shapes.labels.tolist()
     videos = []
@@ -264,7 +268,7 @@ def generate_classes(bench: Bench, name: str, **settings: Any) -> Videos:
 
 
 def complete(bench: Bench, task: str, known: Bool[Tensor, "b T H W"]) -> Videos:
-    """What the pipeline makes of the clips where only some pixels are known."""
+    """Generate the pixels of the clips that are not known."""
     videos, labels = bench.shapes
     completed = []
     for part in tqdm(list(in_batches(len(known))), task, unit="batch"):
@@ -283,12 +287,12 @@ def complete(bench: Bench, task: str, known: Bool[Tensor, "b T H W"]) -> Videos:
 
 
 def sample_seeds(seed: int, part: slice) -> list[int]:
-    """A seed for each sample of a batch, whatever the batch."""
+    """Return a seed for each sample, which does not depend on the batch size."""
     return [seeded_generator(seed, sample).initial_seed() % 2**31 for sample in range(part.start, part.stop)]
 
 
 def judge_classes(bench: Bench) -> Iterator[Row]:
-    """Labels told, and the distance of distributions."""
+    """Yields the rows of label accuracy and of the energy distance."""
     judge, labels = bench.judge, bench.shapes.labels
     sets = {
         "guided": generate_classes(bench, f"guidance {GUIDANCE:g}", guidance_scale=GUIDANCE, **OF_CLASSES),
@@ -326,13 +330,13 @@ def judge_classes(bench: Bench) -> Iterator[Row]:
 
 @torch.inference_mode()
 def distance(bench: Bench, videos: Videos) -> float:
-    """The energy distance within labels, by the network's features, from reconstructions of held-out clips."""
+    """Return the energy distance within labels from reconstructions of held-out clips, by classifier features."""
     features, real = bench.judge.features(videos), bench.judge.features(bench.reconstructions)
     return energy_distance_within_labels(features, real, bench.shapes.labels)
 
 
 def judge_regions(bench: Bench) -> Iterator[Row]:
-    """PSNR of what is hidden."""
+    """Yields the rows of the PSNR of hidden pixels."""
     videos = bench.shapes.videos
     for task in (name for name, task in TASKS.items() if task.has_region):
         known = regions(task, videos, bench.seed)
@@ -348,7 +352,7 @@ def judge_regions(bench: Bench) -> Iterator[Row]:
 
 
 def fill_without_model(task: str, videos: Videos, known: Bool[Tensor, "b T H W"]) -> tuple[str, Videos]:
-    """What the task's baseline is, and its videos."""
+    """Return the name of the baseline of a task, and its videos."""
     if task.endswith("frame_prediction"):
         return "the last frame repeated", repeat_last(videos, NUM_GIVEN)
     if task == "frame_interpolation":
@@ -357,7 +361,7 @@ def fill_without_model(task: str, videos: Videos, known: Bool[Tensor, "b T H W"]
 
 
 def regions(task: str, videos: Videos, seed: int) -> Bool[Tensor, "b T H W"]:
-    """What the task gives of each clip; of predictions always the same number of frames."""
+    """Return the known region of each clip for a task. Frame prediction always has the same number of known frames."""
     if task.endswith("frame_prediction"):
         known = torch.zeros(videos[:, 0].shape, dtype=torch.bool)
         known[:, :NUM_GIVEN] = True
@@ -369,7 +373,7 @@ def regions(task: str, videos: Videos, seed: int) -> Bool[Tensor, "b T H W"]:
 
 
 def draw_curves(bench: Bench) -> list[tuple[str, ...]]:
-    """A table of few passes against many: labels told by the network, and the energy distance, for each order."""
+    """Return a table of accuracy and energy distance for each number of decoding steps and each decoding order."""
     rows: list[tuple[str, ...]] = [("labels told / energy distance", *(f"{steps} passes" for steps in STEPS))]
     for order, choice_temperature in CHOICE_TEMPERATURES.items():
         if order == "critic" and not bench.pipeline.maskgit.config.critic:
@@ -385,7 +389,7 @@ def draw_curves(bench: Bench) -> list[tuple[str, ...]]:
 
 
 def draw(path: Path, task: str, bench: Bench) -> None:
-    """Some clips: what is known, what was made of it, and the original, side by side."""
+    """Draw the known pixels, the sample and the original of some clips next to each other."""
     videos, labels = (part[PICTURED] for part in bench.shapes)
     few = bench._replace(shapes=Shapes(videos, labels))
     if TASKS[task].has_region:

@@ -1,22 +1,23 @@
-"""The tokenizer beside the `magvit2-pytorch` 0.5.1 of PyPI: CPU time and memory of encoding, decoding and training.
+"""CPU time and memory of the tokenizer and of `magvit2-pytorch` 0.5.1 from PyPI: encoding, decoding and training.
 
-    python benchmarks/tokenizer.py             # about 15 minutes, on a machine that does nothing else
-    python benchmarks/tokenizer.py --verbose   # also where the operations of our training step are
+    python benchmarks/tokenizer.py             # about 15 minutes, on an idle machine
+    python benchmarks/tokenizer.py --verbose   # also prints FLOPs and time of each operation of a training step
 
-Both sides run in one environment, which is set up at the first call (torch 2.14.1 with torchvision, some 6 GB), each
-measurement in a process of its own: the packages share their import name, and peaks of memory would mix. The same
-`layers` tuple, one clip of 17 frames at 64 x 64, width 32, float32, one thread; peer and ours take turns. Figures are
-medians of the rounds; memory is the peak above what the process held before the first call.
+"ours" is this package, "peer" the other one. Both run in one environment, which is set up by the first call (torch
+2.14.1 with torchvision, about 6 GB). Each measurement runs in a process of its own, since the packages have the same
+import name and since the peak memory of a process cannot be reset. Both have the same `layers`, one clip of 17 frames
+at 64 x 64, width 32, float32 and one thread, and are measured in turn. Figures are medians of the rounds. Memory is the
+peak above that before the first call.
 
-The step with GAN is a step of the tokenizer and one of its discriminator, with the gradient penalty in every fourth,
-as the peer's trainer has it. The peer's discriminator is its default, which sees one frame of a clip, picked at random;
-ours is the paper's 3D network over all frames, in the width that has about as many parameters, once as it is and once
-with blocks of 2 x 2 pixels folded into channels (`patch_size=2`), which costs some 0.3 of that. Neither side has a
-perceptual loss.
+A step with GAN is a step of the tokenizer and a step of the discriminator, with the gradient penalty in every fourth
+step, as in the trainer of the peer. The discriminator of the peer is its default, which sees one random frame of each
+clip. Ours is the 3D network of the paper for all frames, with a width that gives about the same number of parameters,
+and also with blocks of 2 x 2 pixels folded into channels (`patch_size=2`), which takes about 0.3 of the time. There is
+no perceptual loss.
 
-The share of the matrix-multiply rate is FLOPs of one whole training step (forward and backward) over its time, by the
-rate of a product of two 2048 x 2048 matrices. `torch.utils.flop_counter` counts nothing for the CPU's attention kernel,
-so its formulas for the other kernels are registered: two products forward, five backward.
+The share of the matrix multiplication rate is the FLOP rate of a training step (forward and backward) divided by that
+of a product of two 2048 x 2048 matrices. `torch.utils.flop_counter` does not count the attention kernel of the CPU, so
+its formulas for the other kernels are registered: two products forward, five backward.
 """
 
 import argparse
@@ -49,8 +50,8 @@ PAPER_LAYERS = tuple("paper_residual" if layer == "residual" else layer for laye
 WIDTH = 32
 VIDEO_SHAPE = (1, 3, 17, 64, 64)
 CODE_SHAPE = (1, 9, 32, 32)
-DISCRIMINATOR_WIDTH = 109  # of the paper's network: 40.8 M parameters, the peer's default has 40.7 M
-PENALTY_EVERY = 4  # steps, in the peer's trainer
+DISCRIMINATOR_WIDTH = 109  # width of the paper's network with 40.8 M parameters; the default of the peer has 40.7 M
+PENALTY_EVERY = 4  # steps between gradient penalties in the trainer of the peer
 PRODUCT_SIZE = 2048
 PRODUCTS_PER_STEP = 5
 ADDRESS_SPACE = 16 * 2**30
@@ -60,16 +61,16 @@ Figures = dict[str, Any]
 
 
 class Task(NamedTuple):
-    """One thing to measure."""
+    """One measurement."""
 
     side: str
     what: str
     code_bits: int = 10
     layers: tuple[Any, ...] = LAYERS
     repeats: int = 1
-    """Timed calls in one process, after one that is not timed."""
+    """Timed calls in one process, after a call that is not timed."""
     patch_size: int = 1
-    """Of our discriminator."""
+    """Patch size of our discriminator."""
 
 
 TASKS = {
@@ -101,11 +102,11 @@ BARS: dict[str, tuple[str, float]] = {
 }
 
 
-# In a process of its own
+# In the measured process
 
 
 def measure(task: Task, *, verbose: bool) -> Figures:
-    """CPU seconds and memory of one task; torch and the package are imported here, in the process that is measured."""
+    """Return CPU seconds and memory of a task. Imports torch and the package, in the measured process."""
     import psutil
     import torch
 
@@ -141,7 +142,7 @@ def measure(task: Task, *, verbose: bool) -> Figures:
 
 
 def refuse_the_wrong_package(side: str) -> None:
-    """Both packages are called `magvit2_pytorch`."""
+    """Raise an error if the other package has been imported: both are called `magvit2_pytorch`."""
     file = Path(str(import_module("magvit2_pytorch").__file__)).resolve()
     is_ours = file == ROOT / "magvit2_pytorch" / "__init__.py"
     if is_ours != (side == "ours"):
@@ -149,7 +150,7 @@ def refuse_the_wrong_package(side: str) -> None:
 
 
 def build_ours(task: Task) -> tuple[dict[str, Step], Figures]:
-    """What to call, by the name of its seconds, and facts."""
+    """Return the functions to call, by the name of their figure, and facts about the models."""
     import torch
 
     from magvit2_pytorch.tokenizer import (
@@ -201,7 +202,7 @@ def build_ours(task: Task) -> tuple[dict[str, Step], Figures]:
 
 
 def build_peer(task: Task) -> tuple[dict[str, Step], Figures]:
-    """The same for the peer; its steps are those of its trainer."""
+    """Return the same for the peer, with the steps of its trainer."""
     import torch
 
     tokenizer = import_module("magvit2_pytorch").VideoTokenizer(
@@ -238,7 +239,7 @@ def build_peer(task: Task) -> tuple[dict[str, Step], Figures]:
 
     def step_gan(with_penalty: bool) -> None:
         step()
-        discriminator_optimizer.zero_grad()  # the tokenizer's step leaves gradients there
+        discriminator_optimizer.zero_grad()  # the step of the tokenizer leaves gradients here
         loss, _ = tokenizer(video, return_discr_loss=True, apply_gradient_penalty=with_penalty)
         update(loss, discriminator_optimizer)
 
@@ -246,7 +247,7 @@ def build_peer(task: Task) -> tuple[dict[str, Step], Figures]:
 
 
 def adamw(parameters: Any) -> Any:
-    """The optimizer of both sides."""
+    """Return the optimizer, which is the same for both sides."""
     import torch
 
     return torch.optim.AdamW(parameters, lr=1e-4, betas=(0.9, 0.99), weight_decay=1e-2)
@@ -276,7 +277,7 @@ def a_product() -> Step:
 
 
 def flops_by_operation(step: Step) -> dict[str, int]:
-    """What the flop counter finds in one call."""
+    """Return the FLOPs of one call by operation."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
@@ -296,7 +297,7 @@ def flops_by_operation(step: Step) -> dict[str, int]:
 
 
 def profile(step: Step) -> str:
-    """The operations that take the time: one that is slow and not counted would show here."""
+    """Return a table of the time of operations, which shows slow operations that the FLOP counter does not know."""
     import torch
 
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
@@ -304,14 +305,14 @@ def profile(step: Step) -> str:
     return profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=20, max_name_column_width=50)
 
 
-# In the process that was started
+# In the main process
 
 
 def run(python: Path, task: Task, *, verbose: bool = False, address_space: int | None = None) -> Figures:
     """Measure in a new process.
 
     Raises:
-        RuntimeError: it failed; the last line that it wrote.
+        RuntimeError: if it fails, with its last line of output.
     """
     variables = variables_of_one_thread(with_ours=task.side == "ours")
     command = [python, __file__, "--task", json.dumps(task), *(["--verbose"] if verbose else [])]
@@ -326,13 +327,13 @@ def run(python: Path, task: Task, *, verbose: bool = False, address_space: int |
 
 
 def received(text: str) -> Task:
-    """A task that came as JSON, which has lists for tuples."""
+    """Return a task from JSON, in which tuples are lists."""
     task = Task(*json.loads(text))
     return task._replace(layers=tuple(tuple(layer) if isinstance(layer, list) else layer for layer in task.layers))
 
 
 def report(results: dict[str, list[Figures]]) -> None:
-    """The table of medians, and each figure that has a bar."""
+    """Print the table of medians and the figures with a bound."""
 
     def middle(task: str, figure: str = "seconds") -> float:
         return median(figures[figure] for figures in results[task])
@@ -376,10 +377,14 @@ def report(results: dict[str, list[Figures]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = CACHE / "peer"
-    parser.add_argument("--environment", type=Path, default=default, help=f"folder of the environment ({default})")
-    parser.add_argument("--rounds", type=int, default=3, help="processes for each measurement (default: 3)")
-    parser.add_argument("--peer-large", action="store_true", help="try the peer's step at 2^18 codes under 16 GiB")
-    parser.add_argument("--verbose", action="store_true", help="FLOPs and time of our step by operation")
+    parser.add_argument(
+        "--environment", type=Path, default=default, help=f"folder of the environment (default: {default})"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="processes per measurement (default: 3)")
+    parser.add_argument(
+        "--peer-large", action="store_true", help="also try a step of the peer with 2^18 codes and 16 GiB of memory"
+    )
+    parser.add_argument("--verbose", action="store_true", help="also print FLOPs and time of our step by operation")
     parser.add_argument("--task", type=received, help=argparse.SUPPRESS)
     parser.add_argument("--address-space", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

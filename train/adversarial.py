@@ -1,4 +1,4 @@
-"""The adversary of stage one: its settings, and its half of a training step."""
+"""Adversarial training of the tokenizer: settings and the discriminator update."""
 
 from dataclasses import dataclass
 
@@ -17,27 +17,29 @@ from .session import check_finite
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarialConfig:
-    """Discriminators that are trained along with the tokenizer, and how. The weight of what they have the tokenizer
-    pay is among the losses' weights."""
+    """Discriminators and their training. The weight of the adversarial loss is in `model.loss_weights`."""
 
     discriminators: WrittenDiscriminators = ()
-    """Any number, each written [details:]STRIDE[:WIDTH[:PATCH_SIZE[:WEIGHT]]]: it sees every STRIDE-th frame, or only
-    its details. None: no adversary."""
+    """Discriminators, separated by commas, each as [details:]STRIDE[:WIDTH[:PATCH_SIZE[:WEIGHT]]]. A discriminator sees
+    every STRIDE-th frame; with `details:`, only the high frequencies of these frames. none: no adversarial training."""
     loss: AdversarialLoss = "non_saturating"
+    """Adversarial loss of the tokenizer and the discriminators."""
     adaptive_weight: bool = False
-    """Scale the adversary's gradient at the decoder's last layer to that of pixels and perception."""
+    """Scale the adversarial loss so that the norm of its gradient at the last layer of the decoder equals that of the
+    gradient of the reconstruction and perceptual losses."""
     r1_weight: float = 10.0
-    """Of the squared gradient norm of logits by real pixels."""
+    """Weight of the R1 penalty: the squared norm of the gradient of the logits with respect to real pixels."""
     r1_every: int = 16
-    """Steps from one such penalty to the next; it weighs so many times as much then."""
+    """Steps between R1 penalties. Each penalty is multiplied by this number."""
     lecam_weight: float = 0.001
-    """Of what holds logits back to the other side's moving average."""
+    """Weight of the LeCam penalty, which pulls the logits of real clips down to the moving average of the logits of
+    reconstructions, and the logits of reconstructions up to that of real clips."""
     lecam_decay: float = 0.999
-    """Of those averages, for each batch."""
+    """Decay of the moving averages per batch."""
     start_step: int = 0
-    """Until then the discriminators are neither trained nor asked."""
+    """First step of adversarial training. Before it, the discriminators are neither trained nor evaluated."""
     optimizer: AdamWConfig = AdamWConfig(betas=(0.0, 0.99), weight_decay=0.0, warmup_steps=0)
-    """Of the discriminators; its steps count from the start step."""
+    """Optimizer of the discriminators. Its steps are counted from `start_step`."""
 
     def __post_init__(self) -> None:
         if self.loss not in ADVERSARIAL_LOSSES:
@@ -52,7 +54,7 @@ class AdversarialConfig:
 
 
 class Adversary:
-    """The prepared discriminators with their optimizer."""
+    """Discriminators and their optimizer, prepared by accelerate."""
 
     def __init__(self, accelerator: Accelerator, config: AdversarialConfig, *, channels: int, num_steps: int) -> None:
         objective = DiscriminatorObjective(
@@ -65,11 +67,11 @@ class Adversary:
         self.latest_r1: Losses = {}
 
     def factors(self, adaptive_weight: Float[Tensor, ""]) -> list[Float[Tensor, ""]]:
-        """What multiplies the adversarial weight for each discriminator."""
+        """Return the factor of the adversarial weight for each discriminator."""
         return [discriminator.weight * adaptive_weight for discriminator in self.config.discriminators]
 
     def learn(self, real: Float[Tensor, "b c T H W"], fake: Float[Tensor, "b c T H W"], step: int) -> Losses:
-        """Train the discriminators on one batch; their losses, with R1 as it was last computed."""
+        """Train the discriminators on one batch and return their losses. R1 is the last one computed."""
         config, since_start = self.config, step - self.config.start_step
         with_r1 = config.r1_weight > 0 and since_start % config.r1_every == 0
         set_learning_rate(

@@ -1,4 +1,4 @@
-"""How the entropies of stage one are eased in."""
+"""Schedule of the entropy losses of the tokenizer."""
 
 from dataclasses import dataclass, replace
 
@@ -7,17 +7,18 @@ from ..tokenizer import TokenizerLossWeights
 
 @dataclass(frozen=True, kw_only=True)
 class AnnealingConfig:
-    """The entropies' weight and sharpness on their way to those of the model's config. By default they stay there.
+    """Schedule of the entropy weights and of the inverse temperature. By default both are constant.
 
-    Both are functions of the step: there is nothing to resume.
+    Both are functions of the step, so checkpoints hold nothing of them.
     """
 
     entropy_factor: float = 1.0
-    """What multiplies the weights of both entropies at the start, falling to 1 in a line; the paper has 3."""
+    """Factor of both entropy weights at the first step. It falls linearly to 1. The paper uses 3."""
     inverse_temperature: float | None = None
-    """The sharpness at the start, changing by the same factor at each step; None: the model's from the first."""
+    """Inverse temperature at the first step. It changes exponentially to the model's. None: the model's from the
+    start."""
     num_steps: int = 2000
-    """Steps until both are what the model's config says."""
+    """Length of the schedule in steps."""
 
     def __post_init__(self) -> None:
         if self.entropy_factor < 0:
@@ -28,7 +29,7 @@ class AnnealingConfig:
             raise ValueError(f"num_steps must be at least 1, got {self.num_steps}")
 
     def loss_weights_at(self, step: int, final: TokenizerLossWeights) -> TokenizerLossWeights:
-        """The weights at a step, from 0, on the way to `final`."""
+        """Return the loss weights at a step, counted from 0. `final` are those after the schedule."""
         factor = 1 + (self.entropy_factor - 1) * self._remaining_at(step)
         return replace(
             final,
@@ -37,7 +38,7 @@ class AnnealingConfig:
         )
 
     def inverse_temperature_at(self, step: int, final: float) -> float:
-        """The sharpness at a step, from 0, on the way to `final`."""
+        """Return the inverse temperature at a step, counted from 0. `final` is the one after the schedule."""
         if self.inverse_temperature is None:
             return final
         return final * (self.inverse_temperature / final) ** self._remaining_at(step)

@@ -1,4 +1,4 @@
-"""Is the installed `magvit2_pytorch` this one? PyPI has another package of that name."""
+"""Check that the installed `magvit2_pytorch` is this one: PyPI has another package of the same name."""
 
 import sys
 from importlib.util import find_spec
@@ -6,15 +6,15 @@ from pathlib import Path
 
 
 def check_installation() -> None:
-    """End the program in words where another package stands in the place of this one, or none does.
+    """End the process with a message if `magvit2_pytorch` is not installed or is another package.
 
-    Started by path, a script of this folder finds this module beside itself, whatever is installed.
+    A script in this folder that is started by its path can import this module whatever is installed.
     """
     spec = find_spec("magvit2_pytorch")
     if spec is None or spec.origin is None:
-        sys.exit("magvit2_pytorch is not installed here: run `pip install -e .` in its clone, or use the clone's .venv")
+        sys.exit("magvit2_pytorch is not installed: run `pip install -e .` in its clone, or use the clone's .venv")
     if "VideoGenerationPipeline" not in Path(spec.origin).read_text():
         sys.exit(
             f"{Path(spec.origin).parent} is another package of the same name. Remove it with "
-            "`pip uninstall magvit2-pytorch`, then run `pip install -e .` in the clone of this one"
+            "`pip uninstall magvit2-pytorch`, then run `pip install -e .` in the clone of this package"
         )

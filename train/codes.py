@@ -1,11 +1,11 @@
-"""Stage two trains on codes: the data set is encoded once, with the conditions of its tasks, and kept as an Arrow
-table."""
+"""Codes for stage two: the data set is encoded once, with the conditions of the tasks, and cached as an Arrow table."""
 
 import hashlib
 import logging
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,26 +46,32 @@ def encoded(
     conditions: Sequence[str] = (),
     progress: bool = True,
 ) -> datasets.Dataset:
-    """The codes of every training window, mirrored too where the data allows it; made on the first call, then reused.
+    """Return the codes of all training windows and, if the data allows flips, of all mirrored windows.
+
+    The first call encodes the windows; later calls load the table.
 
     Args:
-        conditions: the tasks for which the codes of each window's condition clip are kept, too. Where a region is
-            drawn, it is a function of window, mirroring and task.
+        conditions: Tasks whose condition codes are part of the table. A random region is a function of window, flip and
+            task.
 
     Returns:
-        A table with one row for each: `window` (row of the data's table), `label`, `flip`, `is_blank`, `codes`
-        (flattened `t h w`), and the condition codes in a column for each task, named after it.
+        A table with one row per window and flip: `window` (row of the data's table), `label`, `flip`, `is_blank`,
+        `codes` (flattened `t h w`), and one column of condition codes per task, with the name of the task.
 
     Raises:
-        ValueError: clips too short for a task.
+        ValueError: if the clips are too short for a task.
     """
     folder = cache_dir / fingerprint(tokenizer, data, conditions)
     if not folder.is_dir():
-        for task in conditions:  # in the table's making a refusal would be wrapped in another error
+        for task in conditions:  # `from_generator` would wrap the ValueError in another error
             row_region(task, 0, False, data.train.video(0).shape[1:])
         with naming_the_cache(cache_dir):
             cache_dir.mkdir(parents=True, exist_ok=True)
-        with naming_the_cache(cache_dir), tempfile.TemporaryDirectory(prefix=".codes-", dir=cache_dir) as name:
+        with (
+            naming_the_cache(cache_dir),
+            tempfile.TemporaryDirectory(prefix=".codes-", dir=cache_dir) as name,
+            no_bars_of_datasets(),
+        ):
             aside = Path(name)
             table = datasets.Dataset.from_generator(
                 encode_windows,
@@ -81,9 +87,21 @@ def encoded(
             )
             assert isinstance(table, datasets.Dataset)
             table.save_to_disk(aside / "table")
-            if not folder.is_dir():  # another process may have been quicker, with the same result
+            if not folder.is_dir():  # another process may have written the same table
                 shutil.move(aside / "table", folder)
     return datasets.Dataset.load_from_disk(folder)
+
+
+@contextmanager
+def no_bars_of_datasets() -> Iterator[None]:
+    """Hide the progress bars of the datasets library; `encode_windows` has its own."""
+    were_shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if were_shown:
+            datasets.enable_progress_bars()
 
 
 def features(tokenizer: VideoTokenizer, data: VideoData, conditions: Sequence[str]) -> datasets.Features:
@@ -104,7 +122,7 @@ def features(tokenizer: VideoTokenizer, data: VideoData, conditions: Sequence[st
 def encode_windows(
     tokenizer: VideoTokenizer, data: VideoData, conditions: tuple[str, ...], progress: bool
 ) -> Iterator[dict[str, Any]]:
-    """The rows of the table."""
+    """Yields the rows of the table."""
     parameter = next(tokenizer.parameters())
     flips = (False, True) if data.allows_flip else (False,)
     keys = [(window, flip) for flip in flips for window in range(len(data.train))]
@@ -128,34 +146,35 @@ def encode_windows(
 
 
 def row_region(task: str, window: int, flip: bool, clip: Sequence[int]) -> Bool[Tensor, "T H W"]:
-    """What a task gives of a window: always the same."""
+    """Return the known region of a window for a task. It is a function of the arguments."""
     num_frames, height, width = clip
     generator = seeded_generator(window, int(flip), list(TASKS).index(task))
     return known_region(task, num_frames, height, width, generator)
 
 
 def times_in_an_epoch(labels: Int[np.ndarray, " n"], balance: float) -> Int[np.ndarray, " n"]:
-    """How often each window comes in an epoch: (windows of the commonest label / windows of its own)^balance, rounded.
+    """Return how often each window appears in an epoch.
+
+    That is (number of windows of the most frequent label / number of windows of its own label) ** balance, rounded.
 
     Args:
-        labels: not negative; those without a label share one.
-        balance: 0 for once each, 1 for about as many windows of every label, between them a compromise.
+        labels: Labels of the windows, not negative. Windows without a label share one.
+        balance: 0: every window once. 1: about the same number of windows for each label.
     """
     num_windows = np.bincount(labels)
     return np.round((num_windows.max() / num_windows[labels]) ** balance).astype(int)
 
 
 class CodeBatches(NumberedBatches):
-    """Endless training batches of codes; batch i is a pure function of (seed, i), as in `TrainingBatches`.
+    """Endless stream of batches of codes in which batch i is a pure function of (seed, i), as in `TrainingBatches`.
 
-    Blank windows are left out; each other one comes once in an epoch, those of rare labels more often where asked for.
-    The processes' batches joined are what one process with the joined batch size gets.
-    Each sample is for a task of the mix, drawn by weight; in every epoch anew.
+    Blank windows are left out. Every other window comes once per epoch, or more often according to `label_balance`.
+    The task of each sample is drawn by weight, independently in each epoch.
 
     Yields:
-        {"codes": `b t h w`, "labels": `b`}, with a mix of tasks also {"tasks": `b`, indices into the mix,
-        "condition_codes": `b t h w`, `mask_id` where there is none}, and with contexts {"context": `b m e`,
-        "context_padding": `b m`}: what a `MaskGitObjective` takes
+        The arguments of a `MaskGitObjective`: {"codes": `b t h w`, "labels": `b`}; with a mix of tasks also {"tasks":
+        `b`, indices into the mix, "condition_codes": `b t h w`, `mask_id` for samples without condition}; with contexts
+        also {"context": `b m e`, "context_padding": `b m`}
     """
 
     def __init__(
@@ -171,15 +190,15 @@ class CodeBatches(NumberedBatches):
     ) -> None:
         """
         Args:
-            table: from `encoded`, with the conditions of the mix.
-            mask_id: the transformer's; stands where a sample has no condition code.
-            label_balance: as `times_in_an_epoch` takes it.
+            table: Table of `encoded`, with the conditions of the mix.
+            mask_id: The mask id of the transformer, in the place of missing condition codes.
+            label_balance: See `times_in_an_epoch`.
             settings: `batch_size`, `seed`, `start`, `process_index` and `num_processes` of `NumberedBatches`.
         """
         super().__init__(**settings)
         keep = np.flatnonzero(~np.asarray(table["is_blank"][:]))
         if not len(keep):
-            raise ValueError("every training window is blank: there is nothing to learn from")
+            raise ValueError("all training windows are blank, so there is nothing to train on")
         times = times_in_an_epoch(np.asarray(table["label"][:])[keep], label_balance)
         self.table = table.select(np.repeat(keep, times)).with_format("numpy")
         self.grid = grid
@@ -188,7 +207,7 @@ class CodeBatches(NumberedBatches):
         self.contexts = contexts
 
     def batch(self, index: int) -> dict[str, Tensor]:
-        """Batch number `index` of this process, whatever was asked for before."""
+        """Return batch number `index` of this process."""
         places = self.places(index)
         rows = self.table[[self.row(place) for place in places]]
         batch = {
@@ -209,6 +228,6 @@ class CodeBatches(NumberedBatches):
         return torch.from_numpy(rows.astype(np.int64)).view(-1, *self.grid)
 
     def row(self, place: int) -> int:
-        """The row at one place of the endless row of epochs."""
+        """Return the row at a place in the endless sequence of samples."""
         epoch, place_in_epoch = divmod(place, len(self.table))
         return int(epoch_order(len(self.table), self.seed, epoch)[place_in_epoch])

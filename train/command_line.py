@@ -1,8 +1,8 @@
-"""Command lines from config dataclasses: a preset's name, then options that change it."""
+"""Command lines from config dataclasses: the name of a preset, then options that change it."""
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 
@@ -10,7 +10,8 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from ..configs import config_from_dict
-from ..files import read_json
+from ..files import as_path, read_json
+from ..messages import allowed_names, printable
 from ..tokenizer import DiscriminatorConfig
 from ..tokenizer.layer_kinds import LAYER_KINDS, LayerSpec
 from .session import RunConfig
@@ -18,6 +19,7 @@ from .task_mix import ALL_TASKS, WeightedTask, check_mix
 
 Run = TypeVar("Run", bound=RunConfig)
 
+LAYERS_FORM = "KIND[:ARGUMENT...],..."
 TASKS_FORM = "TASK[:WEIGHT],..."
 DISCRIMINATORS_FORM = "[details:]STRIDE[:WIDTH[:PATCH_SIZE[:WEIGHT]]],..."
 
@@ -25,45 +27,56 @@ registry = ConstructorRegistry()
 
 
 def parse_run(presets: Mapping[str, Run], *, description: str, arguments: Sequence[str] | None = None) -> Run:
-    """The run that a command line describes: `[PRESET | --config FILE] [--option value ...]`.
+    """Return the run that a command line describes: `[PRESET | --config FILE] [--option value ...]`.
 
-    The first preset is the default. `--config` takes the `config.json` of an earlier run as the starting point.
-    An unknown option stops the program and names the nearest one.
+    The first preset is the default. `--config` starts from the `config.json` of an earlier run. An unknown option ends
+    the process with a message that names the nearest option.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     names = list(presets)
     base = presets[names[0]]
     if given and given[0] == "--config":
         if len(given) < 2:
-            sys.exit("error: --config takes the config.json of a run")
-        base = config_from_dict(type(base), read_json(given[1]), where=given[1])
+            sys.exit("error: --config needs the config.json of a run")
+        base = config_from_dict(type(base), read_json(as_path(given[1])), where=given[1])
         base = replace(base, resume=False, stop_after=None)
         given = given[2:]
     elif given and not given[0].startswith("-"):
         if given[0] not in presets:
-            sys.exit(f"error: there is no preset {given[0]!r}, allowed are {', '.join(names)}")
+            sys.exit(f"error: unknown preset {printable(given[0])!r}: {allowed_names(given[0], names)}")
         base = presets[given[0]]
         given = given[1:]
     usage = (
         f"{description}\n\nPresets: {', '.join(names)} (the first is the default). "
-        "`--config FILE` starts from the config.json of a run."
+        "`--config FILE` starts from the config.json of an earlier run."
     )
     with registry:
         return tyro.cli(type(base), default=base, args=given, description=usage, config=(tyro.conf.FlagCreatePairsOff,))
 
 
+def spec_of(form: str, parse: Callable[[str], Any], write: Callable[[Any], str]) -> PrimitiveConstructorSpec[Any]:
+    """Return how tyro reads a tuple from one argument of the form `form` and writes it back."""
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=form,
+        instance_from_str=lambda strings: parse(strings[0]),
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [write(value)],
+    )
+
+
 def parse_layers(text: str) -> tuple[LayerSpec, ...]:
-    """`residual,compress:2x2x2:128` as ('residual', ('compress', (2, 2, 2), 128)).
+    """Parse `residual,compress:2x2x2:128` as ('residual', ('compress', (2, 2, 2), 128)).
 
     Raises:
-        ValueError: another form.
+        ValueError: if the text has another form.
     """
     layers: list[LayerSpec] = []
     for part in text.split(","):
         if re.fullmatch(r"[a-z_]+(:\d+(x\d+)*)*", part.strip()) is None:
             raise ValueError(
-                "layers are written like residual,compress_space:128,compress:2x2x2 "
-                f"(kinds: {', '.join(LAYER_KINDS)}), got {text!r}"
+                f"layers must have the form {LAYERS_FORM}, for example residual,compress_space:128,compress:2x2x2 "
+                f"(kinds: {', '.join(LAYER_KINDS)}), got {printable(text)!r}"
             )
         name, *arguments = part.strip().split(":")
         values = (tuple(int(number) for number in argument.split("x")) for argument in arguments)
@@ -83,24 +96,15 @@ def format_layers(layers: Sequence[LayerSpec]) -> str:
 
 @registry.primitive_rule
 def layers_rule(type_info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """Left alone, tyro would take `residual compress_space 128` as three layer kinds without a word."""
-    if type_info.type != tuple[LayerSpec, ...]:
-        return None
-    return PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="KIND[:ARGUMENT...],...",
-        instance_from_str=lambda strings: parse_layers(strings[0]),
-        is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=lambda value: [format_layers(value)],
-    )
+    """Read layers by `parse_layers`. By default, tyro would read `residual compress_space 128` as three layer kinds."""
+    return spec_of(LAYERS_FORM, parse_layers, format_layers) if type_info.type == tuple[LayerSpec, ...] else None
 
 
 def parse_discriminators(text: str) -> tuple[DiscriminatorConfig, ...]:
-    """`1:64,4` as a discriminator of width 64 that sees every frame and one of the usual width that sees every fourth;
-    `details:4:16` as one of width 16 that sees the details of every fourth.
+    """Parse `1:64,details:4` as a discriminator of width 64 for all frames and one for details of every fourth frame.
 
     Raises:
-        ValueError: another form.
+        ValueError: if the text has another form.
     """
     if text == "none":
         return ()
@@ -109,7 +113,8 @@ def parse_discriminators(text: str) -> tuple[DiscriminatorConfig, ...]:
         match = re.fullmatch(r"(details:)?(\d+)(?::(\d+)(?::(\d+)(?::(\d*\.?\d+))?)?)?", part.strip())
         if match is None:
             raise ValueError(
-                f"discriminators are written {DISCRIMINATORS_FORM}, like 1:64,2:64,4:32:2, or none, got {text!r}"
+                f"discriminators must have the form {DISCRIMINATORS_FORM}, for example 1:64,2:64,4:32:2, or be none, "
+                f"got {printable(text)!r}"
             )
         sees, stride, width, patch_size, weight = match.groups()
         given = {"frame_stride": stride, "width": width, "patch_size": patch_size}
@@ -129,24 +134,17 @@ def format_discriminators(discriminators: Sequence[DiscriminatorConfig]) -> str:
     return ",".join(parts) or "none"
 
 
-# A part of the type, since tyro would take a tuple of dataclasses apart before it asks the registry.
+# An annotation of the type: tyro makes one option of each field in a tuple of dataclasses before it asks the registry.
 WrittenDiscriminators = Annotated[
-    tuple[DiscriminatorConfig, ...],
-    PrimitiveConstructorSpec(
-        nargs=1,
-        metavar=DISCRIMINATORS_FORM,
-        instance_from_str=lambda strings: parse_discriminators(strings[0]),
-        is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=lambda value: [format_discriminators(value)],
-    ),
+    tuple[DiscriminatorConfig, ...], spec_of(DISCRIMINATORS_FORM, parse_discriminators, format_discriminators)
 ]
 
 
 def parse_tasks(text: str) -> tuple[WeightedTask, ...]:
-    """`class_generation:2,frame_prediction` as a mix in which the first comes twice as often as the second.
+    """Parse `class_generation:2,frame_prediction` as a mix in which the first task is twice as frequent as the second.
 
     Raises:
-        ValueError: another form, an unknown task, or one that comes twice.
+        ValueError: if the text has another form, or if a task is unknown or named twice.
     """
     if text in NAMED_MIXES:
         return NAMED_MIXES[text]
@@ -155,7 +153,8 @@ def parse_tasks(text: str) -> tuple[WeightedTask, ...]:
         match = re.fullmatch(r"([a-z_]+)(?::(\d*\.?\d+(?:e[+-]?\d+)?))?", part.strip())
         if match is None:
             raise ValueError(
-                f"tasks are written {TASKS_FORM}, like class_generation:2,frame_prediction, or all, none; got {text!r}"
+                f"tasks must have the form {TASKS_FORM}, for example class_generation:2,frame_prediction, or be all or "
+                f"none, got {printable(text)!r}"
             )
         name, weight = match.groups()
         mix.append(WeightedTask(name=name) if weight is None else WeightedTask(name=name, weight=float(weight)))
@@ -173,13 +172,4 @@ def format_tasks(mix: Sequence[WeightedTask]) -> str:
 
 NAMED_MIXES: dict[str, tuple[WeightedTask, ...]] = {"none": (), "all": ALL_TASKS}
 
-WrittenTasks = Annotated[
-    tuple[WeightedTask, ...],
-    PrimitiveConstructorSpec(
-        nargs=1,
-        metavar=TASKS_FORM,
-        instance_from_str=lambda strings: parse_tasks(strings[0]),
-        is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=lambda value: [format_tasks(value)],
-    ),
-]
+WrittenTasks = Annotated[tuple[WeightedTask, ...], spec_of(TASKS_FORM, parse_tasks, format_tasks)]

@@ -1,4 +1,4 @@
-"""The demo: both stages on the shipped clips at a size for a two-core laptop, then generation."""
+"""The demo: train both stages on the shipped clips, sized for two CPU cores, then generate."""
 
 import logging
 import time
@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from ..files import write_json, written_whole
+from ..files import as_path, write_json, written_whole
 from ..pipelines import VideoGenerationPipeline
 from ..pipelines.media.pictures import save_videos
 from ..tokenizer import VideoTokenizer
@@ -39,23 +39,28 @@ PICTURE_WIDTH = 768  # pixels
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
-    """What `magvit2 demo` does."""
+    """Settings of `magvit2 demo`."""
 
     output_dir: Path = Path("outputs/demo")
     seed: int = 0
     tokenizer_steps: int = tokenizer.DEMO.num_steps
     maskgit_steps: int = maskgit.DEMO.num_steps
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "output_dir", as_path(self.output_dir))
+
 
 def run_demo(config: DemoConfig) -> None:
-    """Train both stages, generate, measure, and name the files made. Interrupted, it goes on where it was.
+    """Train both stages, generate and measure, and log the files written. An interrupted demo is continued.
+
+    Sets up the process as a training command does; an interruption ends it with status 1.
 
     Raises:
-        ValueError: the folder holds a finished demo, or something else.
+        ValueError: if the folder holds a finished demo or other files.
     """
     folder = config.output_dir
     if (folder / METRICS_NAME).is_file():
-        raise ValueError(f"{folder} holds a finished demo: look at its pictures, or give another --output-dir")
+        raise ValueError(f"{folder} holds a finished demo; look at its pictures, or choose another --output-dir")
     started = time.monotonic()
     seconds: dict[str, float] = {}
     tokenizer_run = replace(
@@ -77,10 +82,10 @@ def run_demo(config: DemoConfig) -> None:
     set_up()
     interruption = SignalInterruption()
     logger.info("magvit2 demo: from real video to generated video, about 9 minutes on two cores.")
-    logger.info("1/3 The tokenizer learns to turn video into codes and back (about 4 minutes).")
+    logger.info("1/3 Training the tokenizer, which encodes video to codes and decodes them (about 4 minutes).")
     trained = timed(seconds, "tokenizer", lambda: tokenizer.train(tokenizer_run, interruption))
     exit_if_interrupted(trained, interruption)
-    logger.info("2/3 The transformer learns to write codes (about 4 minutes).")
+    logger.info("2/3 Training the transformer, which generates codes (about 4 minutes).")
     trained = timed(seconds, "maskgit", lambda: maskgit.train(maskgit_run, interruption))
     exit_if_interrupted(trained, interruption)
     assert trained is not None
@@ -96,10 +101,10 @@ def run_demo(config: DemoConfig) -> None:
 
     scores = metrics["tokenizer"]
     logger.info(
-        "Held-out clips: %.2f dB at %.4f bits a pixel (their mean colour %.2f dB, their first frame %.2f dB).",
+        "Held-out clips: PSNR %.2f dB at %.4f bits per pixel (mean colour: %.2f dB, repeated first frame: %.2f dB).",
         *(scores[name] for name in ("psnr", "bits_per_pixel", "psnr_mean_colour", "psnr_first_frame")),
     )
-    logger.info("Done in %.0f seconds. Look at:", seconds["total"])
+    logger.info("Done in %.0f seconds. Results:", seconds["total"])
     for name in ("reconstruction.gif", "samples.gif", "samples.mp4", METRICS_NAME, "pipeline"):
         logger.info("  %s", folder / name)
     logger.info("More: magvit2 generate %s --seed 1 --output sample.mp4", folder / "pipeline")
@@ -113,7 +118,7 @@ def timed(seconds: dict[str, float], name: str, work: Callable[[], T]) -> T:
 
 
 def generate(pipeline: VideoGenerationPipeline, config: DemoConfig) -> None:
-    """Some samples of each label, as pictures and as codes."""
+    """Generate samples of each label, and save them as pictures and as codes."""
     labels = [label for label in pipeline.labels for _ in range(SAMPLES_PER_LABEL)]
     samples = pipeline.generate(labels=labels, seed=config.seed)
     for name in ("samples.gif", "samples.mp4"):
@@ -124,7 +129,7 @@ def generate(pipeline: VideoGenerationPipeline, config: DemoConfig) -> None:
 
 @torch.inference_mode()
 def draw_reconstructions(tokenizer: VideoTokenizer, data: VideoData, path: Path) -> None:
-    """Held-out originals beside their reconstructions."""
+    """Draw held-out clips next to their reconstructions."""
     chosen = np.linspace(0, len(data.heldout) - 1, PICTURED_PAIRS).round().astype(int).tolist()
     originals = torch.stack([data.heldout.video(index) for index in chosen])
     pairs = torch.stack([originals, tokenizer(originals)], dim=1).flatten(0, 1)
@@ -133,7 +138,7 @@ def draw_reconstructions(tokenizer: VideoTokenizer, data: VideoData, path: Path)
 
 
 def measure(tokenizer: VideoTokenizer, data: VideoData, run: tokenizer.TokenizerRun) -> dict[str, float]:
-    """Every figure of the tokenizer, on the held-out clips and on all training windows."""
+    """Return the scores of the tokenizer on the held-out clips, and the perplexity on all training windows."""
     table = encoded(tokenizer, data, run.data.codes_dir)
     table = table.select(np.flatnonzero(~np.asarray(table["flip"][:]))).with_format("numpy")
     codes = torch.from_numpy(np.stack(table["codes"][:]))

@@ -47,52 +47,61 @@ PICTURED_LABELS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
-    """The free choices in a `MaskGitConfig`; the rest follows from the tokenizer and the data."""
+    """The fields of `MaskGitConfig` that do not follow from the tokenizer and the data."""
 
     width: int = MaskGitConfig.width
+    """Channels of the transformer."""
     depth: int = MaskGitConfig.depth
+    """Number of layers."""
     num_heads: int = MaskGitConfig.num_heads
+    """Number of attention heads."""
     split: int | tuple[int, ...] = MaskGitConfig.split
-    """Into how many sub-codes a code is split, or the bits of each."""
+    """Number of sub-codes of each code, or the bits of each sub-code. 1 predicts whole codes."""
     mlp_ratio: float = MaskGitConfig.mlp_ratio
+    """Hidden channels of the MLPs as a multiple of the width."""
     dropout: float = MaskGitConfig.dropout
+    """Dropout probability of attention weights and hidden units."""
     num_registers: int = MaskGitConfig.num_registers
+    """Number of register tokens."""
     qk_norm: bool = MaskGitConfig.qk_norm
+    """Normalize queries and keys."""
     critic: bool = MaskGitConfig.critic
-    """Train a head that tells codes of the data from the transformer's own, for the order of decoding."""
+    """Train a self-critic: a head that distinguishes codes of the data from generated codes, for the order of
+    decoding."""
 
     @classmethod
     def of(cls, preset: MaskGitConfig) -> Self:
-        """Return the choices of a preset of `maskgit/presets.py`."""
+        """Return these fields of a preset of `maskgit/presets.py`."""
         return cls(**{choice.name: getattr(preset, choice.name) for choice in fields(cls)})
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskGitRun(RunConfig):
-    """One run of `accelerate launch train/maskgit.py`."""
+    """Settings of a run of `train/maskgit.py`."""
 
     output_dir: Path = Path("outputs/maskgit")
     tokenizer: Path = Path("outputs/tokenizer")
-    """A run of stage one, a pipeline, or the folder of a saved tokenizer."""
+    """Output folder of a run of stage one, folder of a pipeline, or folder of a saved tokenizer."""
     num_steps: int = 100_000
     batch_size: int = 16
     data: DataConfig = field(default_factory=DataConfig)
     model: TransformerConfig = field(default_factory=TransformerConfig)
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(betas=(0.9, 0.96), weight_decay=0.045))
     tasks: WrittenTasks = ()
-    """What is trained on, by weight: all, or names like class_generation:2,frame_prediction; none is generation by
-    label alone."""
-    loss_weights: MaskGitLossWeights = MaskGitLossWeights(reconstructed_code=0.0)  # decoding asks for hidden codes only
+    """Tasks to train on, with relative frequencies, for example class_generation:2,frame_prediction. all: all tasks.
+    none: only generation by label."""
+    loss_weights: MaskGitLossWeights = MaskGitLossWeights(reconstructed_code=0.0)
+    """Weights of the losses. Decoding uses only the predictions of hidden codes."""
     label_dropout: float = 0.1
-    """Probability of training on the null label, which guidance needs."""
+    """Probability of replacing the label by the null label. Classifier-free guidance needs it."""
     condition_dropout: float = 0.1
-    """Probability of training on plain generation in the place of a task."""
+    """Probability of replacing the task by plain generation."""
     context_dropout: float = 0.1
-    """Probability of training without the embeddings that lie beside a video, which guidance needs."""
+    """Probability of replacing the context embeddings by the null context. Classifier-free guidance needs it."""
     label_balance: float = 0.0
-    """How much oftener windows of rare labels come: 0, once an epoch as all do, to 1, until labels are about equal."""
+    """Oversampling of rare labels: 0 = none, 1 = equal frequency."""
     label_smoothing: float = 1e-4
-    """Share of each target that is spread over the whole vocabulary."""
+    """Label smoothing: the probability that each target spreads evenly over the vocabulary."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -101,8 +110,8 @@ class MaskGitRun(RunConfig):
             raise ValueError(f"label_balance must be in [0, 1], got {self.label_balance}")
         if self.data.image_ratio > 0:
             raise ValueError(
-                f"data.image_ratio must be 0 for the transformer, whose codes are all of one size, got "
-                f"{self.data.image_ratio}; it is a setting of the tokenizer's training"
+                f"data.image_ratio must be 0 for the transformer, whose code grids all have the same size, got "
+                f"{self.data.image_ratio}; use it for training the tokenizer"
             )
 
 
@@ -111,15 +120,15 @@ DEMO = MaskGitRun(
     batch_size=16,
     evaluate_every=500,
     save_every=500,
-    # In the same minutes on a CPU, twice the steps at a high learning rate bring more than twice the width.
+    # For the same CPU time, twice the steps at a high learning rate are better than twice the width.
     model=TransformerConfig.of(TINY),
     label_balance=0.5,
     optimizer=OptimizerConfig(
         learning_rate=5e-3, warmup_steps=40, betas=(0.9, 0.96), weight_decay=0.045, ema_decay=0.99
     ),
 )
-# How often a task comes: generation has all of a clip to learn, prediction without a label is the hardest for what is
-# hidden, filling in regions the easiest.
+# Relative frequencies, higher for harder tasks: generation and prediction without a label are the hardest, inpainting
+# and outpainting are the easiest.
 MIX = {"class_generation": 12.0, "frame_prediction": 7.0, "class_frame_prediction": 4.0, "frame_interpolation": 2.0}
 PRESETS = {
     "demo": DEMO,
@@ -253,7 +262,9 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
     )
     if contexts is not None:
         num_with = sum(file is not None for file in contexts.files)
-        logger.info("%d of %d windows have embeddings, of %d channels", num_with, len(videos), contexts.channels)
+        logger.info(
+            "%d of %d windows have context embeddings, with %d channels", num_with, len(videos), contexts.channels
+        )
 
     started = time.monotonic()
     with session.loop("MaskGIT") as bar:
@@ -290,35 +301,35 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
 
 
 def load_tokenizer(folder: Path) -> VideoTokenizer:
-    """The tokenizer in its own folder, or in that of a run or a pipeline.
+    """Load the tokenizer from its own folder, from that of a run, or from that of a pipeline.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: if there is none.
     """
     inner = folder / "tokenizer"
     if not (inner / CONFIG_NAME).is_file() and not (folder / CONFIG_NAME).is_file():
         raise FileNotFoundError(
-            f"there is no trained tokenizer in {folder}: run train/tokenizer.py, or give --tokenizer"
+            f"there is no trained tokenizer in {folder}: run train/tokenizer.py, or choose another --tokenizer"
         )
     return VideoTokenizer.from_pretrained(inner if (inner / CONFIG_NAME).is_file() else folder)
 
 
 def load_pipeline(folder: Path) -> VideoGenerationPipeline:
-    """The pipeline in its own folder, or in that of a run or of the demo.
+    """Load the pipeline from its own folder, from that of a run, or from that of the demo.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: if there is none.
     """
     for candidate in (folder / PIPELINE_FOLDER, folder):
         if (candidate / INDEX_NAME).is_file():
             return VideoGenerationPipeline.from_pretrained(candidate)
     raise FileNotFoundError(
-        f"{folder} holds no trained pipeline: run train/maskgit.py, or `magvit2 demo`, which makes one in outputs/demo"
+        f"there is no trained pipeline in {folder}: run train/maskgit.py, or `magvit2 demo` and choose outputs/demo"
     )
 
 
 def sample(pipeline: VideoGenerationPipeline, heldout: Clips, run: MaskGitRun, step: int) -> None:
-    """Draw one sample for each of the first labels, and one for each task that gives pixels, always from one seed."""
+    """Draw one sample of each of the first labels and of each task with known pixels, from the seed of the run."""
     pictures = run.output_dir / "pictures"
     videos = pipeline.generate(labels=list(pipeline.labels[:PICTURED_LABELS]), seed=run.seed, progress=False)
     videos.save(pictures / f"samples-{step:08d}.gif")

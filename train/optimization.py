@@ -1,4 +1,4 @@
-"""The optimizer, its learning rate, and the moving average of the weights."""
+"""Optimizer, learning rate schedule, and exponential moving average of the weights."""
 
 import copy
 import math
@@ -13,16 +13,18 @@ Model = TypeVar("Model", bound=nn.Module)
 
 @dataclass(frozen=True, kw_only=True)
 class AdamWConfig:
-    """AdamW with warm-up and cosine decay."""
+    """AdamW with linear warm-up and cosine decay of the learning rate."""
 
     learning_rate: float = 1e-4
-    """At its highest, after the warm-up."""
+    """Peak learning rate, after the warm-up."""
     warmup_steps: int = 1000
+    """Steps of linear warm-up."""
     betas: tuple[float, float] = (0.9, 0.99)
+    """Decay rates of AdamW's averages of the gradient and of its square."""
     weight_decay: float = 0.01
-    """Of matrices and kernels; norms and biases have none."""
+    """Weight decay of matrices and convolution kernels. Norms and biases have none."""
     max_grad_norm: float = 1.0
-    """Gradients are clipped to this norm."""
+    """Maximum norm of the gradients; larger gradients are scaled down to it."""
 
     def __post_init__(self) -> None:
         if self.learning_rate <= 0 or self.max_grad_norm <= 0:
@@ -33,17 +35,17 @@ class AdamWConfig:
             raise ValueError(f"warmup_steps must not be negative, got {self.warmup_steps}")
 
     def learning_rate_at(self, step: int, num_steps: int) -> float:
-        """Linear warm-up, then half a cosine down to zero at `num_steps`. A function of the step: nothing to resume."""
+        """Return the learning rate at a step: linear warm-up, multiplied by a cosine that is 0 at `num_steps`."""
         warmup = min(1.0, (step + 1) / (self.warmup_steps + 1))
         return self.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * step / num_steps))
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig(AdamWConfig):
-    """AdamW with warm-up and cosine decay, and the moving average of the weights."""
+    """AdamW with warm-up and cosine decay, and the exponential moving average of the weights."""
 
     ema_decay: float = 0.999
-    """Of the moving average of the weights, which is what is evaluated and exported."""
+    """Decay of the exponential moving average of the weights. The averaged weights are evaluated and exported."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,7 +54,7 @@ class OptimizerConfig(AdamWConfig):
 
 
 def adamw(model: nn.Module, config: AdamWConfig) -> torch.optim.AdamW:
-    """The optimizer of all parameters of `model` that are trained."""
+    """Return the optimizer of all parameters of `model` that require gradients."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
@@ -67,9 +69,9 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
 
 
 class ExponentialMovingAverage(Generic[Model]):
-    """A copy of a model whose weights follow the trained ones slowly.
+    """A copy of a model with the exponential moving average of its weights.
 
-    It is kept on every process: all hold the same weights, so all averages are the same.
+    Every process keeps one. They are equal, since all processes train the same weights.
     """
 
     def __init__(self, model: Model, decay: float) -> None:
@@ -78,7 +80,8 @@ class ExponentialMovingAverage(Generic[Model]):
 
     @torch.no_grad()
     def update(self, model: Model, step: int) -> None:
-        """Take in the weights after optimizer step `step`, from 0. Early ones weigh more, or the start would linger."""
+        """Add the weights after optimizer step `step`, counted from 0. The decay is smaller in the first steps, so that
+        the initial weights are soon forgotten."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for average, trained in zip(self.model.parameters(), model.parameters(), strict=True):
             average.lerp_(trained, 1 - decay)

@@ -1,4 +1,4 @@
-"""What a training command does to its process: logs, threads, signals, exit statuses. `train(run)` does none of it."""
+"""Settings of the process of a training command: logs, threads, signals, exit status. `train(run)` changes none."""
 
 import logging
 import os
@@ -10,7 +10,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Self, TypeVar
 
-import datasets
 import psutil
 import torch
 
@@ -27,10 +26,10 @@ LAUNCHERS = {"accelerate", "accelerate-launch", "accelerate.commands.launch", "a
 def run_command(
     train: Callable[[Run, Interruption], Path | None], presets: Mapping[str, Run], *, description: str
 ) -> None:
-    """Train as the command line says.
+    """Run the training that the command line describes.
 
-    Ends the process with status 1 and a message if the input was refused, with status 1 if the run was interrupted,
-    and with status 0 otherwise, also after `--stop-after`.
+    The exit status is 1 if the input was refused, with a message, or if the run was interrupted, and 0 otherwise, also
+    after `--stop-after`.
     """
     with errors_in_words():
         run = parse_run(presets, description=description)
@@ -43,14 +42,13 @@ def run_command(
 
 
 def set_up() -> None:
-    """Log to the terminal, on the main process, and use all cores of the machine."""
+    """Log to the terminal on the main process, and use all cores."""
     is_main = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger().setLevel(logging.INFO if is_main else logging.ERROR)
     for library in ("httpx", "datasets", "accelerate"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    datasets.disable_progress_bars()  # there is a bar for the whole data set
-    # `accelerate launch` sets OMP_NUM_THREADS=1, which would leave all cores but one idle.
+    # `accelerate launch` sets OMP_NUM_THREADS=1.
     torch.set_num_threads(max(1, available_cores() // processes_here()))
 
 
@@ -60,10 +58,10 @@ def available_cores() -> int:
 
 
 class SignalInterruption(Interruption):
-    """An interruption by Ctrl-C, by SIGTERM, or by the end of `accelerate launch`. For the main thread.
+    """An interruption by Ctrl-C, SIGTERM, or the end of `accelerate launch`, for runs in the main thread.
 
-    Signals are caught only while a run is in its loop. `accelerate launch` does not pass SIGTERM on to its children,
-    so its end counts as a request, too.
+    Signals are caught only during the loop of a run. `accelerate launch` does not forward SIGTERM to its child
+    processes, so its end is also a request to stop.
     """
 
     def __init__(self) -> None:
@@ -92,7 +90,7 @@ class SignalInterruption(Interruption):
 
 
 def launcher_of(process: psutil.Process) -> psutil.Process | None:
-    """Return the `accelerate launch` that has started a process, by its command line; None if there is none."""
+    """Return the parent of a process if its command line is that of `accelerate launch`, None otherwise."""
     try:
         parent = process.parent()
         words = [] if parent is None else parent.cmdline()
@@ -104,14 +102,14 @@ def launcher_of(process: psutil.Process) -> psutil.Process | None:
 
 
 def exit_if_interrupted(result: Path | None, interruption: Interruption) -> None:
-    """End the process with status 1 if a run has no result since it was interrupted."""
+    """End the process with status 1 if a run was interrupted before it had a result."""
     if result is None and interruption.asked:
         sys.exit(1)
 
 
 @contextmanager
 def errors_in_words() -> Iterator[None]:
-    """End the process with the message alone if the user's input was refused."""
+    """End the process with the message of a ValueError or OSError, without a traceback."""
     try:
         yield
     except (ValueError, OSError) as error:

@@ -1,4 +1,4 @@
-"""The folder of a run: its config, its checkpoints, and who may write into it."""
+"""The output folder of a run: config, checkpoints and lock."""
 
 import json
 import logging
@@ -24,7 +24,7 @@ LOCK_NAME = ".lock"
 CHECKPOINTS_NAME = "checkpoints"
 CHECKPOINTS_KEPT = 2
 LOGS_NAME = "tensorboard"
-NAMES_AT_START = {CONFIG_NAME, INPUTS_NAME, LOCK_NAME, LOGS_NAME}  # in the folder of a run that has saved nothing
+NAMES_AT_START = {CONFIG_NAME, INPUTS_NAME, LOCK_NAME, LOGS_NAME}  # files of a run without a checkpoint
 NUM_PROCESSES = "num_processes"  # an input of every run
 ARITHMETIC = "arithmetic"  # an input of every run: precision and compiler. Older versions did not record it.
 # Settings that may differ between a run and its continuation: they do not change what is computed.
@@ -41,19 +41,19 @@ MAY_CHANGE = {
 
 
 class RunFolder:
-    """One run's output folder.
+    """The output folder of a run.
 
-    `config.json` is the resolved config, `inputs.json` names what else the run depends on, `checkpoints/step-N/` is
-    the state after N optimizer steps. Checkpoints are for resuming only, on a machine that trusts them: PyTorch reads
-    parts of them with pickle.
+    `config.json` is the config of the run, `inputs.json` holds digests of everything else that the run depends on, and
+    `checkpoints/step-N/` is the state after N optimizer steps. Checkpoints are only for resuming. Load none from an
+    untrusted source: PyTorch reads parts of them with pickle.
     """
 
     def __init__(self, folder: Path, run: Any) -> None:
-        """Look whether this run may have the folder; nothing is written yet.
+        """Check that the run can use the folder. Nothing is written yet.
 
         Raises:
-            ValueError: it holds another run, or this one and `run.resume` is not set, or files of something else. A
-                start that has saved nothing counts as none.
+            ValueError: if the folder holds another run, this run without `run.resume`, or files that are not of a run.
+                A run without a checkpoint can be replaced.
         """
         self.folder = folder
         self.checkpoints = folder / CHECKPOINTS_NAME
@@ -64,18 +64,18 @@ class RunFolder:
         self.check()
 
     def check(self) -> None:
-        """Raises what `__init__` says."""
+        """Raise what `__init__` describes."""
         if self.is_unused():
             return
         path = self.folder / CONFIG_NAME
         if not path.is_file():
-            raise ValueError(f"{self.folder} is not empty and holds no run: give another --output-dir")
+            raise ValueError(f"{self.folder} is not empty and holds no run; choose another --output-dir")
         if not self.resume:
             raise ValueError(
-                f"{self.folder} holds a run already ({self.progress()}): give --resume to go on with it, "
-                "or another --output-dir"
+                f"{self.folder} already holds a run ({self.progress()}); continue it with --resume, "
+                "or choose another --output-dir"
             )
-        # As a config, so that settings which an older version did not have get their defaults.
+        # As a config, so that settings that an older version did not have get their defaults.
         before = config_from_dict(self.run_class, read_json(path), where=str(path))
         if changed := differences(config_to_dict(before), self.config):
             raise ValueError(
@@ -83,13 +83,13 @@ class RunFolder:
             )
 
     def claim(self, inputs: dict[str, Any]) -> None:
-        """Make the folder this run's, for as long as the process lives. On the main process.
+        """Lock the folder and write the config and the inputs. Called on the main process.
 
         Args:
-            inputs: what the run computes from, beside its config; a continuation must have the same.
+            inputs: What the run depends on besides its config. A run can be resumed only with the same inputs.
 
         Raises:
-            ValueError: another process trains in the folder, or its run had other inputs.
+            ValueError: if another process trains in the folder, or the run in it had other inputs.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -97,17 +97,17 @@ class RunFolder:
         except Timeout as error:
             raise ValueError(f"another process is training in {self.folder}") from error
         try:
-            self.check()  # again: a run may have begun and ended here since
+            self.check()  # again: another process may have used the folder since
             self.begin(inputs)
         except ValueError:
             self.release()
             raise
 
     def begin(self, inputs: dict[str, Any]) -> None:
-        """Write down what the run computes from, with the lock held."""
+        """Write the config and the inputs, with the lock held."""
         path = self.folder / INPUTS_NAME
         if self.is_unused():
-            shutil.rmtree(self.folder / LOGS_NAME, ignore_errors=True)  # two runs would be one curve
+            shutil.rmtree(self.folder / LOGS_NAME, ignore_errors=True)  # TensorBoard would join the curves of two runs
         elif path.is_file():
             before = {ARITHMETIC: inputs.get(ARITHMETIC)} | read_json(path)
             if changed := differences(before, inputs):
@@ -116,7 +116,7 @@ class RunFolder:
         write_json(self.folder / CONFIG_NAME, self.config)
 
     def is_unused(self) -> bool:
-        """Whether there is nothing in the folder, or only what a start leaves that was refused or has saved nothing."""
+        """Whether the folder is empty, or holds only the files of a run without a checkpoint."""
         if not self.folder.exists():
             return True
         if not self.folder.is_dir():
@@ -124,24 +124,24 @@ class RunFolder:
         names = {path.name for path in self.folder.iterdir()}
         if names <= {LOCK_NAME}:
             return True
-        # Files of these names may be somebody else's: the inputs of a run are known by their content.
+        # Files of other programs can have these names, so the content of the inputs decides.
         return INPUTS_NAME in names <= NAMES_AT_START and NUM_PROCESSES in read_json(self.folder / INPUTS_NAME)
 
     def release(self) -> None:
-        """Let others have the folder."""
+        """Release the lock."""
         self.lock.release()
 
     def progress(self) -> str:
-        """How far the run in this folder has come, in words."""
+        """Return how many steps of the run are saved, as text."""
         latest = self.latest()
-        return f"{step_of(latest)} steps are saved" if latest else "nothing is saved yet"
+        return f"{step_of(latest)} steps saved" if latest else "nothing saved yet"
 
     def latest(self) -> Path | None:
-        """The newest checkpoint."""
+        """Return the newest checkpoint."""
         return latest_checkpoint(self.folder)
 
     def save(self, accelerator: Accelerator, ema: nn.Module, step: int) -> None:
-        """Write the state after `step` optimizer steps, whole or not at all, and drop the oldest. On all processes."""
+        """Save the state after `step` optimizer steps atomically, and delete old checkpoints. For all processes."""
         final = self.checkpoints / f"step-{step:08d}"
         if final.exists():
             return
@@ -160,22 +160,18 @@ class RunFolder:
         accelerator.wait_for_everyone()
 
     def load(self, accelerator: Accelerator, ema: nn.Module) -> int:
-        """Restore the newest checkpoint, if there is one.
-
-        Returns:
-            The number of optimizer steps taken by then.
-        """
+        """Load the newest checkpoint, if there is one, and return the number of optimizer steps done by then."""
         latest = self.latest()
         if latest is None:
             return 0
         accelerator.load_state(str(latest))
         safetensors.torch.load_model(ema, str(latest / "ema.safetensors"))
-        logger.info("going on after step %d, from %s", step_of(latest), latest)
+        logger.info("continuing after step %d, from %s", step_of(latest), latest)
         return step_of(latest)
 
 
 def run_facts(folder: Path) -> dict[str, str]:
-    """Return what `magvit2 info` prints of a training run; nothing if the folder holds none."""
+    """Return what `magvit2 info` prints about the training run in a folder; nothing if there is none."""
     if not ((folder / CONFIG_NAME).is_file() and (folder / INPUTS_NAME).is_file()):
         return {}
     config, latest = read_json(folder / CONFIG_NAME), latest_checkpoint(folder)
@@ -197,7 +193,7 @@ def step_of(checkpoint: Path) -> int:
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the settings of a nested config by the names that the command line has for them.
+    """Return the settings of a nested config under their names on the command line.
 
     >>> flat({"seed": 0, "model": {"width": 8}})
     {'seed': 0, 'model.width': 8}
@@ -209,7 +205,7 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return one phrase for each setting in which two configs differ, except for those that may change."""
+    """Describe the settings in which two configs differ, except for those that may change."""
     was, is_now = flat(before), flat(now)
     return [
         f"{name} was {json.dumps(was.get(name))} and is now {json.dumps(is_now.get(name))}"

@@ -1,4 +1,4 @@
-"""What both training stages share around their loops: processes, the run's folder, logs, progress bars, stopping."""
+"""What both training stages share: processes, the output folder, logs, progress bars, interruption."""
 
 import logging
 import os
@@ -103,7 +103,7 @@ class Interruption:
         pass
 
     def is_asked(self) -> bool:
-        """Whether the run shall stop. Called after each step."""
+        """Whether to stop the run. Called after each step."""
         return self.asked
 
 
@@ -193,7 +193,7 @@ class Session:
             logger.warning("stopped after %d of %d steps; --resume continues", self.done, self.run.num_steps)
 
     def ends_after(self, done: int, ema: nn.Module) -> bool:
-        """Save a checkpoint if one is due, and return whether the run shall stop here. Called on all processes."""
+        """Save a checkpoint if one is due, and return whether to stop here. Called on all processes."""
         self.done = done
         interrupted = self.interruption.is_asked()
         if self.accelerator.num_processes > 1:  # the main process decides
@@ -229,14 +229,14 @@ def create_accelerator(run: RunConfig) -> Accelerator:
         if os.environ.get(name, "").lower() == value:
             raise ValueError(
                 f"{name}={value} is not supported: each process trains the whole model, in float32, bf16 or fp16. "
-                f"Unset {name}, or choose otherwise in `accelerate config`"
+                f"Unset {name}, or change it with `accelerate config`"
             )
     accelerator = Accelerator(
-        # A plugin, since ACCELERATE_GRADIENT_ACCUMULATION_STEPS replaces the plain number.
+        # ACCELERATE_GRADIENT_ACCUMULATION_STEPS would override `gradient_accumulation_steps`, but not a plugin.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=run.gradient_accumulation),
         log_with="tensorboard",
         project_dir=run.output_dir,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=1))],  # the others wait while one prepares
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=1))],  # while one process prepares the data
     )
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size != accelerator.num_processes:
@@ -254,7 +254,7 @@ def processes_here() -> int:
 
 @contextmanager
 def all_cores() -> Iterator[None]:
-    """Lend this process the threads of the other processes on this machine, which wait meanwhile."""
+    """Let this process use the threads of the other processes on this machine while they wait."""
     own = torch.get_num_threads()
     torch.set_num_threads(own * processes_here())
     try:

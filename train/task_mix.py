@@ -1,4 +1,4 @@
-"""Which tasks stage two trains on, and which of them a sample is for."""
+"""The mix of tasks that the transformer is trained on."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from jaxtyping import Int
 from ..maskgit.tasks import TASKS, task_named
 
 CLASS_FRAME_PREDICTION, FRAME_PREDICTION = "class_frame_prediction", "frame_prediction"
-TASKS_DRAWN = 2**31  # stands in random seeds where the order of samples has its epochs, which never come to so many
+TASKS_DRAWN = 2**31  # part of random seeds, in the place of the epoch in those of the order of samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class WeightedTask:
 
     name: str
     weight: float = 1.0
-    """How often it comes, beside the weights of the others."""
+    """Relative frequency of the task."""
 
     def __post_init__(self) -> None:
         task_named(self.name)
@@ -31,9 +31,10 @@ ALL_TASKS = tuple(WeightedTask(name=name) for name in TASKS)
 
 
 def check_mix(mix: Sequence[WeightedTask]) -> None:
-    """
+    """Check that no task is in a mix twice.
+
     Raises:
-        ValueError: a task that comes twice.
+        ValueError: if one is.
     """
     names = [task.name for task in mix]
     if twice := [name for name in names if names.count(name) > 1]:
@@ -41,20 +42,27 @@ def check_mix(mix: Sequence[WeightedTask]) -> None:
 
 
 def condition_of(task: str) -> str | None:
-    """The task whose condition codes a task is trained on: its own, or those of the same region; None without one."""
+    """Return the name of the task whose condition codes a task is trained on; None if it has no condition.
+
+    Tasks with the same region share their condition codes.
+    """
     if not task_named(task).has_region:
         return None
     return FRAME_PREDICTION if task == CLASS_FRAME_PREDICTION else task
 
 
 def conditions_of(mix: Sequence[WeightedTask]) -> tuple[str, ...]:
-    """The tasks whose condition codes a mix needs, each once."""
+    """Return the names of the tasks whose condition codes a mix needs, without repetition."""
     needed = {condition_of(task.name) for task in mix}
     return tuple(name for name in TASKS if name in needed)
 
 
 def drawn_tasks(mix: Sequence[WeightedTask], seed: int, places: Sequence[int]) -> Int[np.ndarray, " places"]:
-    """An index into the mix for each place of the endless row of samples, by weight: a function of (seed, place)."""
+    """Return the index into the mix for each sample, drawn by weight.
+
+    Args:
+        places: Places in the endless sequence of samples. The task of a sample is a function of (seed, place).
+    """
     bounds = np.cumsum([task.weight for task in mix])
     chances = np.array([np.random.default_rng((seed, TASKS_DRAWN, place)).random() for place in places])
     return np.searchsorted(bounds, chances * bounds[-1], side="right").clip(max=len(mix) - 1)

@@ -1,4 +1,4 @@
-"""What a transformer makes of each task that gives pixels, in one picture."""
+"""One picture with a sample of each task that has known pixels."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,16 +14,16 @@ from ..pipelines.media.pictures import save_videos
 from ..tokenizer.pixels import to_unit_range
 from .data import Clips
 
-COLUMNS = 6  # three tasks in a row, each with what is given beside what is made
+COLUMNS = 6  # three tasks in each row: known pixels and sample
 WIDTH = 768  # pixels
 UNKNOWN = 0.5  # grey
 
 
 def draw_tasks(pipeline: VideoGenerationPipeline, clips: Clips, path: Path, *, tasks: Sequence[str], seed: int) -> None:
-    """For each task with a region a clip: what is given of it, grey elsewhere, and what is made; from a seed.
+    """Draw, for each task with a region, the known pixels of a clip on grey and the sample generated from them.
 
     Args:
-        path: of an animation, or of a still with a row for each clip.
+        path: File of an animation, or of a picture with one row per video.
     """
     captions: list[str] = []
     videos: list[Tensor] = []

@@ -50,7 +50,7 @@ PICTURED_CLIPS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerRun(RunConfig):
-    """One run of `accelerate launch train/tokenizer.py`."""
+    """Settings of a run of `train/tokenizer.py`."""
 
     output_dir: Path = Path("outputs/tokenizer")
     num_steps: int = 100_000
@@ -58,10 +58,11 @@ class TokenizerRun(RunConfig):
     data: DataConfig = field(default_factory=DataConfig)
     model: TokenizerConfig = field(default_factory=TokenizerConfig)
     init_from: str | None = None
-    """Folder or Hub name of a saved tokenizer whose weights are the start. Its architecture must be the model's; but an
-    image tokenizer is inflated for a model of video."""
+    """Folder or Hub name of a saved tokenizer to start from. It must have the same architecture, except that an image
+    tokenizer is inflated to a video tokenizer."""
     perceptual: str | None = None
-    """Network of the perceptual loss: `efficientnet-lite0`, `lpips`, or a safetensors file of the former's weights."""
+    """Network of the perceptual loss: `efficientnet-lite0`, `lpips`, or a safetensors file with weights of
+    EfficientNet-Lite0."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     annealing: AnnealingConfig = field(default_factory=AnnealingConfig)
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
@@ -70,14 +71,15 @@ class TokenizerRun(RunConfig):
         super().__post_init__()
         if self.adversarial.discriminators and self.adversarial.start_step >= self.num_steps:
             raise ValueError(
-                f"the adversary would start at step {self.adversarial.start_step}, but there are {self.num_steps}"
+                f"adversarial.start_step must be less than num_steps, got {self.adversarial.start_step} and "
+                f"{self.num_steps}"
             )
         if self.model.dim_cond is not None:
             raise ValueError(
-                "this command trains without a condition, and the model has `cond_...` layers: train it in a loop of "
-                "your own with TokenizerObjective(tokenizer)(video, cond=...)"
+                "model.dim_cond must be None: this command trains without a condition. Train a model with `cond_...` "
+                "layers in your own loop, with TokenizerObjective(tokenizer)(video, cond=...)"
             )
-        # One fact in one place: the model is trained for the size that the data has.
+        # The model is trained for the size of the data.
         object.__setattr__(self, "model", replace(self.model, image_size=self.data.resolution))
 
 
@@ -93,8 +95,8 @@ DEMO = TokenizerRun(
 PRESETS = {
     "demo": DEMO,
     "shapes": replace(DEMO, output_dir=Path("outputs/tokenizer-shapes"), data=DataConfig(path="shapes")),
-    # What a small transformer learns soonest: few codes of few bits, used as unevenly as the clips are made. If the
-    # entropy of the codebook weighed as much as that of a code, a background had some ten codes that say the same.
+    # For a small transformer: few codes with few bits, used as unevenly as the clips need. With a larger weight of the
+    # codebook entropy, a plain background would have about ten equivalent codes.
     "shapes-tasks": replace(
         DEMO,
         output_dir=Path("outputs/tokenizer-shapes-tasks"),
@@ -109,7 +111,7 @@ PRESETS = {
             loss_weights=replace(MODEL_PRESETS["tiny"].loss_weights, codebook_entropy=-0.01),
         ),
     ),
-    "laptop": replace(  # four times the demo's codes: 0.069 bit a pixel
+    "laptop": replace(  # four times as many codes as the demo: 0.069 bits per pixel
         DEMO,
         output_dir=Path("outputs/tokenizer-laptop"),
         num_steps=8000,
@@ -122,7 +124,7 @@ PRESETS = {
         ),
     ),
     "base": TokenizerRun(output_dir=Path("outputs/tokenizer-base"), data=DataConfig(resolution=128)),
-    "magvit2": TokenizerRun(  # the paper's losses and optimizer; its batch is 256 clips over all processes
+    "magvit2": TokenizerRun(  # losses and optimizer of the paper, which has 256 clips per batch over all processes
         output_dir=Path("outputs/tokenizer-magvit2"),
         data=DataConfig(resolution=128),
         model=MODEL_PRESETS["magvit2"],
@@ -236,10 +238,10 @@ def train_in(session: Session, run: TokenizerRun) -> Path | None:
 
 
 def new_tokenizer(run: TokenizerRun) -> VideoTokenizer:
-    """The tokenizer to train, with the weights to start from.
+    """Return the tokenizer to train, with the weights to start from.
 
     Raises:
-        ValueError: those weights are of another architecture.
+        ValueError: if these weights have another architecture.
     """
     tokenizer = VideoTokenizer.from_config(run.model)
     if run.init_from is None:
@@ -251,8 +253,8 @@ def new_tokenizer(run: TokenizerRun) -> VideoTokenizer:
         theirs, ours = getattr(saved.config, of_weights.name), getattr(run.model, of_weights.name)
         if theirs != ours:
             raise ValueError(
-                f"the tokenizer in {run.init_from} is of another architecture: {of_weights.name} is {theirs!r} there, "
-                f"and {ours!r} in this run's model"
+                f"the tokenizer in {run.init_from} has another architecture: its {of_weights.name} is {theirs!r}, "
+                f"but model.{of_weights.name} is {ours!r}"
             )
     tokenizer.load_state_dict(saved.state_dict())
     return tokenizer
@@ -261,7 +263,7 @@ def new_tokenizer(run: TokenizerRun) -> VideoTokenizer:
 def evaluate(
     accelerator: Accelerator, tokenizer: VideoTokenizer, heldout: Clips, output_dir: Path, step: int
 ) -> dict[str, float]:
-    """Measure the averaged weights on the held-out clips, log it, and draw originals above reconstructions."""
+    """Evaluate the averaged weights on the held-out clips, log the scores, and draw reconstructions."""
     if not accelerator.is_main_process:
         return {}
     psnr, codes = evaluate_tokenizer(tokenizer, heldout)
@@ -279,14 +281,14 @@ def evaluate(
         )
     has_bits = tokenizer.config.quantizer != "fsq"
     if has_bits and (dead := dead_bits(bit_balance(codes, tokenizer.codebook_size))):
-        logger.warning("step %d: these bits of the codes never change, counted from the highest: %s", step, dead)
+        logger.warning("step %d: these bits of the codes never change (0 is the highest): %s", step, dead)
     draw(tokenizer, heldout, output_dir / "pictures" / f"reconstruction-{step:08d}.png")
     return scores
 
 
 @torch.inference_mode()
 def draw(tokenizer: VideoTokenizer, clips: Clips, path: Path) -> None:
-    """Middle frames of evenly chosen clips: originals above, reconstructions below."""
+    """Draw the middle frames of evenly spaced clips, with the originals above the reconstructions."""
     chosen = torch.linspace(0, len(clips) - 1, min(PICTURED_CLIPS, len(clips))).round().long().unique().tolist()
     parameter = next(tokenizer.parameters())
     originals = torch.stack([clips.video(index) for index in chosen]).to(parameter)

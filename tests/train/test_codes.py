@@ -114,9 +114,7 @@ def test_every_row_that_is_not_blank_comes_once_in_each_epoch(
     assert rows[:shown] != rows[shown:]
 
 
-def test_windows_of_rare_labels_come_as_much_oftener_as_asked(
-    tokenizer: VideoTokenizer, data: VideoData, tmp_path: Path
-) -> None:
+def test_rare_labels_are_oversampled_as_asked(tokenizer: VideoTokenizer, data: VideoData, tmp_path: Path) -> None:
     table = encoded(tokenizer, data, tmp_path, progress=False)
     shown = np.flatnonzero(~np.asarray(table["is_blank"][:]))
     rare, common = shown[:2], shown[2:]
@@ -136,7 +134,7 @@ def test_windows_of_rare_labels_come_as_much_oftener_as_asked(
         assert times.sum() == len(epoch) == times[shown].sum()
 
 
-def test_a_window_comes_no_less_than_once_whatever_its_label() -> None:
+def test_every_window_comes_at_least_once() -> None:
     labels = np.array([3] * 7 + [1] * 2 + [0] * 5)
 
     assert times_in_an_epoch(labels, 0.0).tolist() == [1] * 14

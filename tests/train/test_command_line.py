@@ -80,10 +80,8 @@ def test_a_misspelled_option_stops_and_names_what_was_meant(
     assert said in "".join(character for character in everything if character not in " \n│")
 
 
-def test_an_unknown_preset_is_refused_with_those_there_are() -> None:
-    with pytest.raises(
-        SystemExit, match="no preset 'dmeo', allowed are demo, shapes, shapes-tasks, laptop, base, magvit2"
-    ):
+def test_an_unknown_preset_is_refused_and_the_allowed_ones_are_named() -> None:
+    with pytest.raises(SystemExit, match=r"unknown preset 'dmeo': did you mean 'demo'\? Allowed: demo, shapes, "):
         parsed("dmeo")
 
 
@@ -110,7 +108,7 @@ def test_layers_have_one_written_form() -> None:
         ("local_attend_time", 4),
     )
     for text in ("residual,", "residual compress_space", "residual:", "compress:2x", "compress:2x2x2:", ""):
-        with pytest.raises(ValueError, match="layers are written like"):
+        with pytest.raises(ValueError, match="layers must have the form"):
             parse_layers(text)
 
 
@@ -142,7 +140,7 @@ def test_discriminators_have_one_written_form() -> None:
     for given in (discriminators, ()):
         assert parse_discriminators(format_discriminators(given)) == given
     for text in ("1,", "1:", "one", "1 2", "1:16:1:heavy", "details:", "pixels:1", ""):
-        with pytest.raises(ValueError, match="discriminators are written"):
+        with pytest.raises(ValueError, match="discriminators must have the form"):
             parse_discriminators(text)
 
 
@@ -165,7 +163,7 @@ def test_the_adversary_can_be_given_and_given_back(tmp_path: Path) -> None:
 
 
 def test_an_adversary_that_would_never_start_is_refused() -> None:
-    with pytest.raises((SystemExit, ValueError), match=r"would start at step 7, but there are 7|2"):
+    with pytest.raises((SystemExit, ValueError), match=r"start_step must be less than num_steps, got 7 and 7|2"):
         parsed("--num-steps", "7", "--adversarial.discriminators", "1:16", "--adversarial.start-step", "7")
 
 
@@ -178,7 +176,7 @@ def test_tasks_have_one_written_form() -> None:
     for given in (mix, ALL_TASKS, (), ALL_TASKS[:3], (replace(mix[0], weight=1e-7),)):
         assert parse_tasks(format_tasks(given)) == given
     for text in ("", "class_generation:", "class_generation:two", "class_generation 2", "class_generation,"):
-        with pytest.raises(ValueError, match=r"tasks are written TASK\[:WEIGHT\]"):
+        with pytest.raises(ValueError, match=r"tasks must have the form TASK\[:WEIGHT\]"):
             parse_tasks(text)
     with pytest.raises(ValueError, match=r"did you mean 'class_generation'.* Allowed: frame_prediction, "):
         parse_tasks("class_generatoin:2")

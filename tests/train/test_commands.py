@@ -70,7 +70,7 @@ def test_both_stages_and_the_pipeline_as_commands(tmp_path: Path, videos: Path) 
         (("reconstruct", "x.mp4", "--model", "nowhere"), "magvit2: there is no folder nowhere"),
     ],
 )
-def test_mistakes_end_in_one_line(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+def test_a_mistake_ends_with_one_line(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
     result = run(sys.executable, "-m", "magvit2_pytorch.cli", *arguments, cwd=tmp_path, check=False)
 
     assert result.returncode == 1
@@ -91,15 +91,15 @@ def test_another_package_of_the_same_name_is_named(tmp_path: Path, script: str) 
     assert "pip uninstall magvit2-pytorch" in result.stderr
 
 
-def test_no_package_is_said_in_words(tmp_path: Path) -> None:
+def test_a_missing_package_is_named(tmp_path: Path) -> None:
     check = "from check_installation import check_installation; check_installation()"
 
     result = run(sys.executable, "-S", "-c", check, cwd=ROOT / "train", check=False)
 
-    assert "magvit2_pytorch is not installed here" in result.stderr
+    assert "magvit2_pytorch is not installed" in result.stderr
 
 
-def test_a_wrong_folder_of_videos_ends_in_one_line(tmp_path: Path) -> None:
+def test_a_missing_folder_of_videos_ends_with_one_line(tmp_path: Path) -> None:
     result = run(*launched("tokenizer.py", "--data.path", "missing"), cwd=tmp_path, check=False)
 
     assert "error: " in result.stderr

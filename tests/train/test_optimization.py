@@ -41,7 +41,7 @@ def test_only_matrices_decay() -> None:
 
 
 @pytest.mark.parametrize("options", [{"learning_rate": 0.0}, {"ema_decay": 1.0}, {"warmup_steps": -1}])
-def test_wrong_settings_are_refused_in_words(options: dict[str, float]) -> None:
+def test_wrong_settings_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         OptimizerConfig(**options)  # type: ignore[arg-type]
 

@@ -34,7 +34,7 @@ def test_tasks_come_by_weight() -> None:
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, math.inf, math.nan])
-def test_a_weight_that_is_none_is_refused(weight: float) -> None:
+def test_a_weight_that_is_not_positive_and_finite_is_refused(weight: float) -> None:
     with pytest.raises(ValueError, match=f"the weight of class_generation must be positive and finite, got {weight}"):
         WeightedTask(name="class_generation", weight=weight)
 
