@@ -1,4 +1,4 @@
-"""Embeddings that lie beside the videos of a folder, a text's for example, for stage two to train with."""
+"""Context embeddings for the videos of a folder, for example of their captions, for the training of MaskGIT."""
 
 import hashlib
 import logging
@@ -21,17 +21,17 @@ logger = logging.getLogger(__name__)
 
 
 class Contexts(NamedTuple):
-    """Which embeddings go with each window; they are read when they are asked for."""
+    """The embeddings of each window, read on access."""
 
     files: Sequence[Path | None]
-    """Of each window; None for one without."""
+    """The file of each window, None if it has none."""
     num_embeddings: int
-    """The most of any file; shorter ones are padded to it."""
+    """Largest number of embeddings in a file; others are padded to it."""
     channels: int
     fingerprint: str
 
     def of(self, windows: Sequence[int]) -> tuple[Float[Tensor, "b m e"], Bool[Tensor, "b m"]]:
-        """The embeddings of some windows, and True where there is none."""
+        """Return the embeddings of some windows, and their padding mask: True where there is no embedding."""
         embeddings = torch.zeros(len(windows), self.num_embeddings, self.channels)
         is_padding = torch.ones(len(windows), self.num_embeddings, dtype=torch.bool)
         for row, window in enumerate(windows):
@@ -43,15 +43,15 @@ class Contexts(NamedTuple):
 
 
 def find_contexts(folder: Path, videos: Sequence[str]) -> Contexts | None:
-    """`NAME.context.safetensors` beside each `NAME.mp4` (or another ending) that has one; None if none has.
+    """Find `NAME.context.safetensors` next to `NAME.mp4` or another video; return None if no video has such a file.
 
-    Such a file holds a tensor `context`, its embeddings by its channels (m e), of as many channels as in all others.
+    The file contains a tensor `context` of shape (embeddings, channels). All files have the same number of channels.
 
     Args:
-        videos: the file of each window, below the folder.
+        videos: the file of each window, as a path below the folder.
 
     Raises:
-        ValueError: a file of another kind, or of another number of channels than the first.
+        ValueError: if a file contains no such tensor, or another number of channels than the first file.
     """
     files = {}
     for file in visible_files(folder):
@@ -59,7 +59,7 @@ def find_contexts(folder: Path, videos: Sequence[str]) -> Contexts | None:
             if str(file).encode("utf-8", "ignore").decode() == str(file):
                 files[file.relative_to(folder).as_posix().removesuffix(CONTEXT_ENDING)] = file
             else:
-                logger.warning("skipped %s: safetensors reads no name that is not UTF-8", printable(file, 4096))
+                logger.warning("skipped %s: safetensors can only open names in UTF-8", printable(file, 4096))
     stems = {video: PurePosixPath(video).with_suffix("").as_posix() for video in sorted(set(videos))}
     found = {video: files[stem] for video, stem in stems.items() if stem in files}
     if not found:
@@ -69,7 +69,7 @@ def find_contexts(folder: Path, videos: Sequence[str]) -> Contexts | None:
     for file, shape in shapes.items():
         if shape[1] != channels:
             raise ValueError(
-                f"all contexts must have as many channels, got {channels} in {first} and {shape[1]} in {file}"
+                f"contexts must have the same number of channels, got {channels} in {first} and {shape[1]} in {file}"
             )
     identities = "\n".join(f"{video} {file_identity(file)}" for video, file in found.items())
     return Contexts(
@@ -81,10 +81,10 @@ def find_contexts(folder: Path, videos: Sequence[str]) -> Contexts | None:
 
 
 def context_shape(file: Path) -> tuple[int, int]:
-    """Embeddings and channels of a file, from its head.
+    """Return the number of embeddings and channels of a file, from its header.
 
     Raises:
-        ValueError: it does not hold a floating point tensor `context` of shape m e.
+        ValueError: if it contains no floating point tensor `context` of shape (embeddings, channels).
     """
     try:
         with safetensors.safe_open(file, framework="pt") as content:
@@ -96,6 +96,7 @@ def context_shape(file: Path) -> tuple[int, int]:
     if shape is None or len(shape) != 2 or min(shape) < 1 or "F" not in tensors[TENSOR_NAME].get_dtype():
         described = ", ".join(f"{name} of {one.get_shape()} {one.get_dtype()}" for name, one in tensors.items())
         raise ValueError(
-            f"{file} must hold a floating point tensor {TENSOR_NAME!r} of shape (embeddings, channels), got {described}"
+            f"{file} must contain a floating point tensor {TENSOR_NAME!r} of shape (embeddings, channels), "
+            f"got {described}"
         )
     return shape[0], shape[1]

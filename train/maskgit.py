@@ -208,7 +208,7 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
         )
     is_folder = run.data.path not in (SHIPPED_CLIPS, MOVING_SHAPES)
     videos = data.train.table["file"][:] if is_folder else []
-    contexts = find_contexts(Path(run.data.path).expanduser(), videos)
+    contexts = find_contexts(as_path(run.data.path), videos)
     config = MaskGitConfig(
         codebook_size=tokenizer.codebook_size,
         grid=grid,

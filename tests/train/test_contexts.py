@@ -78,7 +78,7 @@ def test_other_embeddings_have_another_fingerprint(tmp_path: Path) -> None:
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, tensors: dict[str, Tensor], got: str) -> None:
     save(tmp_path / "a.context.safetensors", **tensors)
 
-    with pytest.raises(ValueError, match=rf"must hold a floating point tensor 'context' of shape .*, got {got}"):
+    with pytest.raises(ValueError, match=rf"must contain a floating point tensor 'context' of shape .*, got {got}"):
         find_contexts(tmp_path, ["a.mp4"])
 
 
@@ -87,7 +87,7 @@ def test_a_damaged_file_and_another_number_of_channels_are_refused(tmp_path: Pat
     save(tmp_path / "b.context.safetensors", context=torch.zeros(2, 4))
     (tmp_path / "c.context.safetensors").write_bytes(b"nothing")
 
-    with pytest.raises(ValueError, match=r"as many channels, got 3 in .*a\.context.* and 4 in .*b\.context"):
+    with pytest.raises(ValueError, match=r"the same number of channels, got 3 in .*a\.context.* and 4 in .*b\.context"):
         find_contexts(tmp_path, ["a.mp4", "b.mp4"])
     with pytest.raises(ValueError, match=r"c\.context\.safetensors cannot be read as safetensors"):
         find_contexts(tmp_path, ["c.mp4"])

@@ -1,4 +1,4 @@
-"""Training batches that can be asked for by their number."""
+"""Training batches as functions of the seed and of their number."""
 
 import math
 from abc import ABC, abstractmethod
@@ -14,12 +14,12 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from .video_data import VideoData, to_video
 
-STRETCH = 64  # batches; each stretch has its share of image batches
-IMAGES = 2**31  # stands in random seeds where video has its epochs, which never come to so many
+STRETCH = 64  # batches; the share of image batches is kept in each stretch
+IMAGES = 2**31  # takes the place of the epoch in random seeds of images; no run has so many epochs
 
 
 class NumberedBatches(IterableDataset[dict[str, Tensor]], ABC):
-    """Endless stream of training batches that a subclass makes from their number.
+    """Endless stream of training batches; a subclass makes batch i from i.
 
     A run resumes exactly from the number of its next batch, with any number of workers. Process r of W gets the r-th
     of W contiguous slices of what one process with W times the batch size gets. Use it as
@@ -92,10 +92,10 @@ class TrainingBatches(NumberedBatches):
         return {"video": to_video(np.stack(pixels)), "label": torch.tensor(labels)}
 
     def num_image_batches(self, index: int) -> int:
-        """How many of the first `index` batches are images.
+        """Return how many of the first `index` batches are images.
 
-        Each stretch of batches has its share of them, at places drawn by lot: at fixed distances they could keep time
-        with whatever else happens at every so many-th step.
+        Their places in a stretch are random: at a fixed interval they could coincide with other periodic events of a
+        run.
         """
         stretch, place = divmod(index, STRETCH)
         before, then = (math.floor(self.data.image_ratio * STRETCH * number) for number in (stretch, stretch + 1))
@@ -103,7 +103,7 @@ class TrainingBatches(NumberedBatches):
         return before + int((ranks[:place] < then - before).sum())
 
     def example(self, place: int, *, is_image: bool = False) -> tuple[UInt8[np.ndarray, "3 T H W"], int]:
-        """The clip, or the image, at one place of the endless row of its epochs, and its label."""
+        """Return the clip or image at one place of the endless sequence of epochs, and its label."""
         clips, key = (self.data.images, (self.seed, IMAGES)) if is_image else (self.data.train, (self.seed,))
         assert clips is not None
         epoch, place_in_epoch = divmod(place, len(clips))
@@ -116,5 +116,5 @@ class TrainingBatches(NumberedBatches):
 
 @lru_cache(maxsize=4)
 def epoch_order(num_windows: int, *key: int) -> Int[np.ndarray, " num_windows"]:
-    """The order in which an epoch goes through its windows; the key is (seed, epoch), or longer."""
+    """Return the random order of the windows in an epoch; `key` is (seed, epoch) or (seed, IMAGES, epoch)."""
     return np.random.default_rng(key).permutation(num_windows)

@@ -1,4 +1,4 @@
-"""What the data is: which videos, at which size, how long the clips are."""
+"""Config of the training data: source, size and length of the clips."""
 
 import os
 from collections.abc import Iterator
@@ -16,17 +16,17 @@ CHOOSE_CACHE = "choose another folder with --data.cache-dir or the environment v
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Where clips come from and what is cut from it."""
+    """Source of the clips, and how they are cut from it."""
 
-    path: str = SHIPPED_CLIPS  # "clips": the four shipped clips; "shapes": moving shapes; else a folder of yours
-    resolution: int = 64  # the short side is resized to it by area averaging, then a square is cropped
-    num_frames: int = 17  # of a clip; 1 trains on images: the pictures of a folder, and the frames of its videos
-    frame_stride: int = 1  # a clip shows every so many-th frame
-    image_ratio: float = 0.0  # share of the training batches that are images: single frames, and a folder's pictures
-    heldout_fraction: float = 0.05  # of a folder's windows and of its pictures; other sources have a fixed hold-out
-    seed: int = 0  # chooses the held-out blocks and pictures of a folder, and the shapes
-    flip: bool = True  # half of the training clips mirrored, where the source allows it
-    cache_dir: str | None = None  # for decoded frames; without one $MAGVIT2_CACHE or ~/.cache/magvit2-pytorch
+    path: str = SHIPPED_CLIPS  # "clips": the four shipped clips; "shapes": moving shapes; or a folder
+    resolution: int = 64  # the short side is resized to it by area averaging; then a square is cropped
+    num_frames: int = 17  # frames per clip; 1 = train on images: pictures and frames of videos
+    frame_stride: int = 1  # distance between the frames of a clip: 2 = every second frame of the video
+    image_ratio: float = 0.0  # share of training batches that are images: frames of videos, and pictures
+    heldout_fraction: float = 0.05  # of the windows and pictures of a folder; the other sources have a fixed hold-out
+    seed: int = 0  # of the choice of held-out blocks and pictures in a folder, and of the shapes
+    flip: bool = True  # mirror half of the training clips; ignored by "shapes", whose labels are directions
+    cache_dir: str | None = None  # for decoded frames and codes; None: $MAGVIT2_CACHE or ~/.cache/magvit2-pytorch
 
     def __post_init__(self) -> None:
         for name, least in (("resolution", 8), ("num_frames", 1), ("frame_stride", 1), ("seed", 0)):
@@ -36,33 +36,33 @@ class DataConfig:
             raise ValueError(f"heldout_fraction must be between 0 and 0.5, got {self.heldout_fraction}")
         if not 0 <= self.image_ratio < 1:
             raise ValueError(
-                f"image_ratio must be at least 0 and below 1, got {self.image_ratio}; num_frames 1 trains on images"
+                f"image_ratio must be in [0, 1), got {self.image_ratio}; to train on images alone, set num_frames to 1"
             )
         if self.image_ratio > 0 and self.num_frames == 1:
             raise ValueError(
-                f"image_ratio must be 0 where num_frames is 1, and every clip an image, got {self.image_ratio}"
+                f"image_ratio must be 0 if num_frames is 1, which trains on images alone, got {self.image_ratio}"
             )
         if not self.path:
-            raise ValueError(f"path must be {SHIPPED_CLIPS!r}, {MOVING_SHAPES!r} or a folder of files, got ''")
+            raise ValueError(f"path must be {SHIPPED_CLIPS!r}, {MOVING_SHAPES!r} or a folder, got ''")
 
     @property
     def span(self) -> int:
-        """Frames of the source from a window's first to its last, both counted."""
+        """Number of source frames from the first to the last frame of a window, inclusive."""
         return (self.num_frames - 1) * self.frame_stride + 1
 
     @property
     def takes_pictures(self) -> bool:
-        """Whether training has a use for single pictures."""
+        """Whether training uses pictures."""
         return self.num_frames == 1 or self.image_ratio > 0
 
     @property
     def frames_dir(self) -> Path:
-        """Where decoded frames are kept. They can be deleted at any time between runs."""
+        """Folder of decoded frames, which may be deleted between runs."""
         return self._cache_root / "frames"
 
     @property
     def codes_dir(self) -> Path:
-        """Where tables of codes are kept. They can be deleted at any time between runs."""
+        """Folder of tables of codes, which may be deleted between runs."""
         return self._cache_root / "codes"
 
     @property
@@ -75,7 +75,7 @@ class DataConfig:
 
 @contextmanager
 def naming_the_cache(folder: Path) -> Iterator[None]:
-    """Say in errors of the file system that `folder` is the cache, and how to choose another one.
+    """Add to errors of the file system that `folder` is the cache, and how to choose another one.
 
     Raises:
         OSError: if the cache cannot be read or written.

@@ -1,4 +1,4 @@
-"""Where one shot ends and the next begins."""
+"""Detection of cuts and fades between shots."""
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -7,12 +7,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 from ...pipelines.media.resizing import resize
 
 THUMBNAIL_SIZE = 16
-NEIGHBOURS = 6  # on either side; their differences say how much motion is usual here
-SMALLEST_JUMP = 0.03  # of [0, 1], mean over a thumbnail
-JUMP_RATIO = 3.5  # of a jump to the usual difference
-FADE_RATIO = 0.4  # of the contrast in the dip to the contrast on both sides
-NOISE = 0.01  # differences and contrasts below this are no evidence
-BLACK = 0.1  # rows and columns that never get brighter are the bars of a letterbox
+NEIGHBOURS = 6  # frames on each side whose differences give the usual amount of motion
+SMALLEST_JUMP = 0.03  # smallest difference of a hard cut: mean over a thumbnail in [0, 1]
+JUMP_RATIO = 3.5  # smallest ratio of the difference at a hard cut to the usual difference
+FADE_RATIO = 0.4  # largest ratio of the contrast within a fade to the contrast on both sides
+NOISE = 0.01  # added to differences and contrasts, so that noise is not taken for a cut
+BLACK = 0.1  # rows and columns that are never brighter are bars of a letterbox
 
 
 def thumbnail(frame: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
@@ -20,22 +20,22 @@ def thumbnail(frame: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def find_cuts(thumbnails: UInt8[np.ndarray, "T h w 3"]) -> list[int]:
-    """First frames of all shots but the first one: after hard cuts, and in the emptiest frame between two fades.
+    """Return the first frames of all shots except the first one.
 
-    Slow dissolves from one picture into another are not found.
+    A shot starts after a hard cut, or at the frame of least contrast between two fades. Dissolves are not detected.
     """
     pictures = without_bars(thumbnails.astype(np.float32) / 255)
     return sorted({*hard_cuts(pictures), *fades(pictures.std(axis=(1, 2, 3)))})
 
 
 def without_bars(pictures: Float[np.ndarray, "T h w 3"]) -> Float[np.ndarray, "T H W 3"]:
-    """The part that is ever lit: the bars of a letterbox would lend contrast to an empty picture."""
+    """Crop the bars of a letterbox, which would give contrast to an empty picture."""
     lit_rows, lit_columns = (pictures.max(axis=axes) > BLACK for axes in ((0, 2, 3), (0, 1, 3)))
     return pictures[:, lit_rows][:, :, lit_columns] if lit_rows.any() else pictures
 
 
 def hard_cuts(pictures: Float[np.ndarray, "T h w 3"]) -> list[int]:
-    """Frames that differ from the one before far more than frames do around there."""
+    """Return the frames that differ from the previous one much more than is usual around them."""
     if len(pictures) < 2:
         return []
     difference = np.abs(np.diff(pictures, axis=0)).mean(axis=(1, 2, 3))
@@ -46,7 +46,7 @@ def hard_cuts(pictures: Float[np.ndarray, "T h w 3"]) -> list[int]:
 
 
 def fades(contrast: Float[np.ndarray, " T"]) -> list[int]:
-    """The frame of least contrast in each dip: after a fade to one colour, and before the next fade from it."""
+    """Return the frame of least contrast between each fade to one colour and the following fade from it."""
     dips: list[int] = []
     highest, lowest, lowest_frame = 0.0, 0.0, None
     for frame, value in enumerate((contrast + NOISE).tolist()):

@@ -1,4 +1,4 @@
-"""Decoded frames on disk: each file is decoded once, into memory-mapped shards that later runs find again."""
+"""Cache of decoded frames: each file is decoded once, into memory-mapped shards that later runs reuse."""
 
 import hashlib
 import json
@@ -27,9 +27,9 @@ from .config import naming_the_cache
 from .cuts import find_cuts, thumbnail
 from .windows import Timeline
 
-FORMAT_VERSION = 2  # part of every key: raise it when the same file would be stored differently
+FORMAT_VERSION = 2  # part of every key; increase it if the same file would be stored differently
 FRAMES_PER_SHARD = 1024
-LONGEST_SIDE = 32  # times the short one; a line of pixels, blown up to the resolution, would fill the memory
+LONGEST_SIDE = 32  # times the short side; a resized strip of pixels would exhaust the memory
 
 MANY_PIXELS = 2**24
 LARGE_FRAMES = Lock()  # files with more pixels in a frame are decoded one at a time
@@ -40,14 +40,14 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class VideoFile:
     path: Path
-    name: str  # in tables and messages
+    name: str  # path below the data folder, in tables
     label: str
-    identity: str  # changes whenever the content may have changed
+    identity: str  # differs if the content may have changed
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What is known of a file after decoding it. Headers are not asked: they lie about frame counts."""
+    """Properties of a decoded file. They do not come from its header, whose frame count may be wrong."""
 
     num_frames: int
     height: int
@@ -58,7 +58,7 @@ class Decoded:
 
 @dataclass(frozen=True)
 class StoredVideo:
-    """One decoded file and the folder of its shards."""
+    """A decoded file and the folder of its shards."""
 
     folder: Path
     decoded: Decoded
@@ -73,7 +73,7 @@ class StoredVideo:
 
     @property
     def moments(self) -> Int[np.ndarray, "T 2"]:
-        """Sum and sum of squares of each frame's values."""
+        """Sum and sum of squares of the values of each frame."""
         return np.load(self.folder / "moments.npy")
 
     def frames(self, first_frame: int, num_frames: int, stride: int) -> UInt8[np.ndarray, "T h w 3"]:
@@ -127,7 +127,7 @@ def store_videos(
 
 
 def find_stored(folder: Path) -> StoredVideo | None:
-    """What lies in the cache, if it is whole."""
+    """Return the decoded file in a folder of the cache; None if it is missing or incomplete."""
     try:
         fields = json.loads((folder / "meta.json").read_text())
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -141,7 +141,7 @@ def find_stored(folder: Path) -> StoredVideo | None:
 def decode_all(
     files: Sequence[VideoFile], folders: dict[str, Path], resolution: int, *, progress: bool
 ) -> dict[str, str]:
-    """Decode files into their folders, some at a time; returns what was wrong with those that gave no frame."""
+    """Decode files into their folders, several in parallel, and return the errors of those without a frame, by name."""
     problems: dict[str, str] = {}
     num_frames = 0
     executor = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
@@ -162,10 +162,10 @@ def decode_all(
 
 
 def store_video(path: Path, folder: Path, resolution: int) -> Decoded:
-    """Decode one file into a folder that appears when it is whole.
+    """Decode a file into a folder, which is created when it is complete.
 
     Raises:
-        DecodingError: not even one frame could be decoded.
+        DecodingError: if no frame can be decoded.
     """
     with whole_or_nothing(folder) as unfinished:
         decoded = write_frames(path, unfinished, resolution)
@@ -183,7 +183,7 @@ def whole_or_nothing(folder: Path) -> Iterator[Path]:
     try:
         yield unfinished
         if find_stored(folder) is None:
-            shutil.rmtree(folder, ignore_errors=True)  # remains of one that somebody damaged
+            shutil.rmtree(folder, ignore_errors=True)  # an incomplete one
         try:
             unfinished.rename(folder)
         except OSError:
@@ -196,7 +196,7 @@ def whole_or_nothing(folder: Path) -> Iterator[Path]:
 def write_frames(path: Path, folder: Path, resolution: int) -> Decoded:
     """Write the shards and moments of all frames of a file that can be decoded, and find its cuts.
 
-    Frames on both sides of missing ones are not shown together: there is a cut, too.
+    There is also a cut where frames are missing.
     """
     shard: list[UInt8[np.ndarray, "h w 3"]] = []
     thumbnails, moments = [], []
@@ -210,9 +210,7 @@ def write_frames(path: Path, folder: Path, resolution: int) -> Decoded:
         for picture in reader:
             height, width, _ = picture.shape
             if max(height, width) > LONGEST_SIDE * min(height, width):
-                raise DecodingError(
-                    f"{width} x {height} pixels are a strip: one side is over {LONGEST_SIDE} times the other"
-                )
+                raise DecodingError(f"{width} x {height} pixels: one side is more than {LONGEST_SIDE} times the other")
             if size is None:  # later frames may have another shape
                 size = stored_size(height, width, resolution)
                 folder.mkdir(parents=True)

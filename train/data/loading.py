@@ -1,4 +1,4 @@
-"""From a config to clips: find the files, decode what is not decoded yet, choose the windows."""
+"""From a config to clips: find the files, decode those that are not in the cache, choose the windows."""
 
 import hashlib
 import json
@@ -23,9 +23,9 @@ from .shapes import MOTIONS, motion_of
 from .shapes import VERSION as SHAPES_VERSION
 from .shipped import HELDOUT_LIST, shipped_heldout, shipped_videos
 from .video_data import Clips, RenderedShapes, StoredFrames, VideoData
-from .windows import FrameRange, choose_heldout, why_none_is_held_out
+from .windows import FrameRange, choose_heldout, too_few_frames
 
-BLANK = 0.06  # a window with a smaller standard deviation, of [0, 1], shows nothing
+BLANK = 0.06  # windows whose standard deviation, of pixels in [0, 1], is smaller are blank
 NUM_TRAIN_SHAPES, NUM_HELDOUT_SHAPES = 4096, 256
 
 Starts = Mapping[str, Int[np.ndarray, " _"]]  # first frames of windows, by file
@@ -34,17 +34,18 @@ logger = logging.getLogger(__name__)
 
 
 def load_data(config: DataConfig, *, progress: bool = True) -> VideoData:
-    """Clips for training and held-out ones.
+    """Return the clips for training and the held-out clips.
 
-    The first call with a source decodes it into the cache; later ones only look whether it has changed. A picture is a
-    video of one frame: among clips of one frame pictures are clips like the frames of videos.
+    The first call decodes the files into the cache; later calls decode only those that have changed. A picture is a
+    video of one frame.
 
     Args:
-        progress: show a bar while decoding.
+        progress: show a progress bar while decoding.
 
     Raises:
-        FileNotFoundError: no such folder, or nothing in it to make clips of.
-        ValueError: no usable file, or too little to hold any out.
+        FileNotFoundError: if there is no such folder, or if it contains no files to cut clips from.
+        ValueError: if no file is usable, or if there are too few frames to hold any out.
+        OSError: if the cache cannot be written.
     """
     if config.path == MOVING_SHAPES:
         return shape_data(config)
@@ -54,7 +55,7 @@ def load_data(config: DataConfig, *, progress: bool = True) -> VideoData:
 
 
 def shape_data(config: DataConfig) -> VideoData:
-    """Never mirrored: the mirrored motion is another label."""
+    """Return clips of moving shapes. They are never mirrored, since the mirrored motion has another label."""
 
     def clips(split: int, num_clips: int, num_frames: int) -> Clips:
         source = RenderedShapes((config.seed, split), num_frames, config.frame_stride, config.resolution)
@@ -78,9 +79,10 @@ def shape_data(config: DataConfig) -> VideoData:
 
 
 def shipped_data(config: DataConfig, *, progress: bool) -> VideoData:
-    """The listed windows are held out, at any clip length from their first frame on.
+    """Return clips of the shipped videos.
 
-    A listed window that gets too long for its shot is left out, but training keeps off what it lists.
+    The listed windows are held out, with their first frame and the length of the config. A window that does not fit
+    into its shot is left out; training does not use the listed frames in any case.
     """
     files = shipped_videos()
     videos = long_enough(store_videos(files, config.resolution, config.frames_dir, progress=progress), config.span)
@@ -96,7 +98,7 @@ def shipped_data(config: DataConfig, *, progress: bool) -> VideoData:
 
 
 def folder_data(config: DataConfig, *, progress: bool) -> VideoData:
-    """Blocks of frames of the videos, and whole pictures, are held out, as the seed chooses them."""
+    """Return clips of the files in a folder. Random blocks of frames of videos, and random pictures, are held out."""
     root = as_path(config.path)
     found = find_files(root)
     if config.num_frames > 1 and not found.videos:
@@ -130,14 +132,14 @@ def folder_data(config: DataConfig, *, progress: bool) -> VideoData:
         of_group = {name: timelines[name] for name in group}
         blocks |= choose_heldout(of_group, span, config.heldout_fraction, config.seed)
     if not any(blocks[name] for name in sources_of_clips):
-        raise ValueError(why_none_is_held_out({name: timelines[name] for name in sources_of_clips}, config.span))
+        raise ValueError(too_few_frames({name: timelines[name] for name in sources_of_clips}, config.span))
     heldout = {name: window_starts_in(blocks[name], config.span) for name in sources_of_clips}
     sources = [f"{file.name} {file.label} {file.identity}" for file in used]
     return file_data(config, used, usable, heldout, blocks, sources)
 
 
 def report_left_out(root: Path, found: FoundFiles, used: Sequence[VideoFile], reasons: Counter[str]) -> None:
-    """Say in one line how many files are not used, why, and which labels are missing for that."""
+    """Log in one line how many files are left out, why, and which labels have no usable file."""
     if not reasons.total():
         return
     folders = {label_of(path, root) for path in found.others if path.parent != root}
@@ -154,22 +156,22 @@ def report_left_out(root: Path, found: FoundFiles, used: Sequence[VideoFile], re
 
 
 def window_starts_in(blocks: Sequence[FrameRange], span: int) -> Int[np.ndarray, " windows"]:
-    """First frames of all windows inside the blocks, each of which lies in one shot."""
+    """Return the first frames of all windows inside the blocks, each of which lies in one shot."""
     starts = [np.arange(block.start, block.stop - span + 1) for block in sorted(blocks)]
     return np.concatenate([np.arange(0), *starts])
 
 
 def long_enough(videos: Mapping[str, StoredVideo], span: int) -> dict[str, StoredVideo]:
-    """Those with at least one window; the others are named."""
+    """Return the videos with at least one window, and log the names of the others."""
     usable = {}
     for name, video in videos.items():
         longest = max(stop - start for start, stop in video.timeline.shots())
         if longest >= span:
             usable[name] = video
             continue
-        num_frames = video.decoded.num_frames
         logger.warning(
-            "skipped %s: a clip needs %d frames without a cut, found %d of %d frames", name, span, longest, num_frames
+            "skipped %s: a clip needs %d frames without a cut, but the longest shot has %d of %d frames",
+            *(printable(name, 4096), span, longest, video.decoded.num_frames),
         )
     return usable
 
@@ -182,25 +184,27 @@ def file_data(
     reserved: Mapping[str, Sequence[FrameRange]],
     sources: Sequence[str],
 ) -> VideoData:
-    """Clips of the files that `heldout` names, and images of all that are stored.
+    """Return clips of the files in `heldout`, and images of all stored files.
 
     Args:
-        heldout: first frames of the held-out windows of each file that clips are cut from, which may be none.
-        reserved: what training keeps off in each stored file, with a margin.
+        heldout: first frames of the held-out windows, possibly none, of each file that clips are cut from.
+        reserved: ranges of each stored file that training does not use, with a margin around them.
     """
     labels = sorted({file.label for file in files}, key=natural_order)
-    label_of = {file.name: labels.index(file.label) for file in files}
+    label_indices = {file.name: labels.index(file.label) for file in files}
 
     def clips(split: str, starts: Starts, num_frames: int) -> Clips:
         names = [name for name in starts if len(starts[name])]
         if not names:
-            raise ValueError(f"no {split} window of {config.span} frames fits between the cuts of {config.path}")
+            raise ValueError(
+                f"no {split} window of {config.span} frames fits between the cuts of {printable(config.path, 4096)}"
+            )
         counts = [len(starts[name]) for name in names]
         files_of_rows = pa.DictionaryArray.from_arrays(np.repeat(np.arange(len(names)), counts), names)
         source = StoredFrames(stored, num_frames, config.frame_stride)
         columns = {
             "file": files_of_rows.cast(pa.string()),
-            "label": np.repeat([label_of[name] for name in names], counts),
+            "label": np.repeat([label_indices[name] for name in names], counts),
             "first_frame": np.concatenate([starts[name] for name in names]),
             "is_blank": np.concatenate([is_blank(source, name, starts[name]) for name in names]),
         }
@@ -222,7 +226,7 @@ def file_data(
 
 
 def is_blank(source: StoredFrames, file: str, starts: Int[np.ndarray, " windows"]) -> Bool[np.ndarray, " windows"]:
-    """Whether the standard deviation over all frames, places and channels of a window is next to nothing."""
+    """Return whether the standard deviation over all values of a window is below `BLANK`."""
     video = source.videos[file]
     frames = starts[:, None] + source.stride * np.arange(source.num_frames)
     sums = video.moments[frames].sum(axis=1)
@@ -232,7 +236,7 @@ def is_blank(source: StoredFrames, file: str, starts: Int[np.ndarray, " windows"
 
 
 def window_table(columns: Mapping[str, object], labels: Sequence[str]) -> datasets.Dataset:
-    """One row for each window."""
+    """Return a table with one row per window."""
     types = {
         "file": datasets.Value("string"),
         "label": datasets.ClassLabel(names=list(labels)),
@@ -245,10 +249,10 @@ def window_table(columns: Mapping[str, object], labels: Sequence[str]) -> datase
 
 
 def fingerprint(config: DataConfig, sources: Sequence[str]) -> str:
-    """Digest of everything that the clips depend on; where the cache lies is not part of it."""
-    left_out = {"path", "cache_dir", *([] if config.image_ratio else ["image_ratio"])}  # 0 was no setting once
+    """Return a digest of everything that the clips depend on, which excludes the place of the cache."""
+    left_out = {"path", "cache_dir", *([] if config.image_ratio else ["image_ratio"])}  # older runs had no such field
     settings = {name: value for name, value in asdict(config).items() if name not in left_out}
     kind = config.path if config.path in (MOVING_SHAPES, SHIPPED_CLIPS) else "folder"
-    version = FORMAT_VERSION if kind == "folder" else 1  # the frames of the others have never changed
+    version = FORMAT_VERSION if kind == "folder" else 1  # the frames of other sources have never changed
     content = json.dumps([version, kind, settings, *sources])
     return hashlib.sha256(content.encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""Moving shapes: an endless labelled source that needs no files. The label is the motion.
+"""Moving shapes: an endless labelled source without files. The label is the motion.
 
-Colours are few, the background is plain and all shapes stand upright: what there is to learn of a clip is the motion,
-and a model that is trained for minutes has learned some of it.
+There are few colours, the background is plain and all shapes are upright, so that a model can learn some of the motion
+in minutes.
 """
 
 import math
@@ -13,30 +13,30 @@ from jaxtyping import Float, UInt8
 
 Numbers = np.random.Generator
 
-VERSION = 8  # another one wherever the same numbers give other clips, or tables of codes made before would be taken
-SMALLEST, LARGEST = 0.12, 0.34  # radius of a shape that grows or shrinks, in widths of the frame
-FASTEST_STEP = 0.25  # per frame of the clip; half a frame and more would look like the opposite motion
+VERSION = 8  # increase it if the same seed gives other clips; otherwise old tables of codes would be reused
+SMALLEST, LARGEST = 0.12, 0.34  # radius of a growing or shrinking shape, in widths of the frame
+FASTEST_STEP = 0.25  # per frame; half a frame or more would look like the opposite motion
 FASTEST_TURN = math.radians(60)
 NEAR_TOP = math.radians(45)
 CORNERS = (0, 4, 3)  # circle, square, triangle
-UPRIGHT = math.pi / 2  # where an edge of all shapes looks: down
+UPRIGHT = math.pi / 2  # direction of one edge of each shape: down
 BACKGROUND = np.array([0.06, 0.06, 0.12], np.float32)  # red, green, blue
 COLOURS = np.array([(1.0, 0.42, 0.36), (1.0, 0.84, 0.3), (0.4, 0.76, 1.0)], np.float32)
 
 
 class Track(NamedTuple):
-    """Where a shape is and how large, in widths of the frame; what leaves on one side enters on the other."""
+    """Place and size of a shape in widths of the frame. A shape that leaves on one side enters on the other."""
 
     x: Float[np.ndarray, " T"]
     y: Float[np.ndarray, " T"]  # downwards
-    radius: Float[np.ndarray, " T"]  # of the circle around it
+    radius: Float[np.ndarray, " T"]  # of the circumscribed circle
 
 
 def slide(numbers: Numbers, num_frames: int, stride: int) -> tuple[Float[np.ndarray, " T"], ...]:
-    """Place along the motion, place across it, radius.
+    """Return the place along the motion, the place across it, and the radius.
 
-    Half of the clips stay inside the frame where the way is short enough. The others begin anywhere, so that a model of
-    short clips knows how a motion goes on that has come to the edge.
+    Half of the clips stay inside the frame if the distance is short enough. The others start anywhere, so that a model
+    of short clips learns how a motion continues at the edge.
     """
     step = min(stride * numbers.uniform(0.02, 0.04), FASTEST_STEP)
     radius = numbers.uniform(0.14, 0.22)
@@ -69,10 +69,10 @@ def down(numbers: Numbers, num_frames: int, stride: int) -> Track:
 
 
 def clockwise(numbers: Numbers, num_frames: int, stride: int) -> Track:
-    """Around the middle, without turning itself.
+    """Move a shape around the middle of the frame without rotating it.
 
-    Half of the clips begin near the top, so that where a shape is tells which way it goes, as it does where one slides
-    from side to side. The others begin anywhere, as a later part of a long clip does.
+    Half of the clips start near the top, so that the place of a shape tells the direction, as for shapes that slide.
+    The others start anywhere, like later parts of a long clip.
     """
     turn = min(stride * math.radians(numbers.uniform(9, 11)), FASTEST_TURN)
     spread = NEAR_TOP if numbers.random() < 0.5 else math.pi
@@ -87,10 +87,10 @@ def anticlockwise(numbers: Numbers, num_frames: int, stride: int) -> Track:
 
 
 def grow(numbers: Numbers, num_frames: int, stride: int) -> Track:
-    """By the same factor in each frame until it is the largest; so it stays.
+    """Enlarge a shape by the same factor in each frame, up to the largest size, which it then keeps.
 
-    It begins at any size, so that a model of short clips knows what becomes of a shape that has grown to its end. No
-    other motion ends in a large shape that stands still.
+    It starts at any size, so that a model of short clips learns what follows at the largest size. No other motion
+    ends in a large shape that stands still.
     """
     smallest, largest = math.log(SMALLEST), math.log(LARGEST)
     first = numbers.uniform(smallest, largest)
@@ -101,7 +101,7 @@ def grow(numbers: Numbers, num_frames: int, stride: int) -> Track:
 
 
 def shrink(numbers: Numbers, num_frames: int, stride: int) -> Track:
-    """As `grow`, from large to small: it ends in a small shape that stands still."""
+    """Shrink a shape as `grow` enlarges it. It ends in a small shape that stands still."""
     track = grow(numbers, num_frames, stride)
     return track._replace(radius=SMALLEST * LARGEST / track.radius)
 
@@ -112,14 +112,14 @@ MOTIONS: dict[str, Callable[[Numbers, int, int], Track]] = {
 
 
 def motion_of(index: int) -> int:
-    """Label of a clip: all motions are equally frequent."""
+    """Return the label of a clip. All motions are equally frequent."""
     return index % len(MOTIONS)
 
 
 def render_clip(
     seed: tuple[int, ...], index: int, *, num_frames: int, stride: int, resolution: int
 ) -> UInt8[np.ndarray, "T H W 3"]:
-    """Clip number `index`; the same numbers give the same clip, whatever was rendered before."""
+    """Return clip number `index`. It does not depend on earlier calls."""
     numbers = np.random.default_rng((*seed, index))
     track = list(MOTIONS.values())[motion_of(index)](numbers, num_frames, stride)
     num_corners = CORNERS[numbers.integers(len(CORNERS))]
@@ -131,7 +131,7 @@ def render_clip(
 
 
 def draw_shape(track: Track, num_corners: int, resolution: int) -> Float[np.ndarray, "T resolution resolution"]:
-    """Share of each pixel that the shape covers, from its distance to the nearest edge."""
+    """Return the share of each pixel that the shape covers, from its distance to the nearest edge."""
     middles = (np.arange(resolution) + 0.5) / resolution
     dx = wrapped(middles - track.x[:, None])[:, None, :]
     dy = wrapped(middles - track.y[:, None])[:, :, None]
@@ -146,5 +146,5 @@ def draw_shape(track: Track, num_corners: int, resolution: int) -> Float[np.ndar
 
 
 def wrapped(distance: Float[np.ndarray, "T places"]) -> Float[np.ndarray, "T places"]:
-    """The shorter way around a frame whose opposite sides touch."""
+    """Return the shortest distance in a frame whose opposite sides are joined."""
     return ((distance + 0.5) % 1 - 0.5).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The four clips that come with the package, and the list of windows that are held out from them."""
+"""The four clips that are shipped with the package, and the list of their held-out windows."""
 
 import csv
 import hashlib
@@ -12,7 +12,7 @@ HELDOUT_LIST = CLIPS_DIR / "heldout.csv"
 
 
 def shipped_videos() -> list[VideoFile]:
-    """One label for each clip, named after it."""
+    """Return the clips. Each has a label of its own, the name of its file."""
     return [
         VideoFile(path, path.name, path.stem, hashlib.sha256(path.read_bytes()).hexdigest())
         for path in sorted(CLIPS_DIR.glob("*.mp4"))
@@ -20,7 +20,7 @@ def shipped_videos() -> list[VideoFile]:
 
 
 def shipped_heldout() -> dict[str, list[FrameRange]]:
-    """The listed windows of each clip. They lie in shots that training sees other parts of."""
+    """Return the held-out windows of each clip. Training uses other parts of the same shots."""
     listed: dict[str, list[FrameRange]] = {}
     with HELDOUT_LIST.open(newline="") as file:
         for row in csv.DictReader(file):

@@ -1,4 +1,4 @@
-"""Clips with labels: a table of windows, and the videos that its rows stand for."""
+"""Labelled clips: a table of windows, and the source of their frames."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from ...tokenizer.pixels import to_model_range
 from .frame_cache import StoredVideo
 from .shapes import render_clip
 
-MODEL_VALUES = to_model_range(torch.arange(256) / 255).numpy()  # looked up for each byte: one pass on one core
+MODEL_VALUES = to_model_range(torch.arange(256) / 255).numpy()  # a lookup table is faster than arithmetic
 
 
 @runtime_checkable
 class FrameSource(Protocol):
-    """Turns a row of the table into frames whose short side is the resolution."""
+    """Returns the frames of a row of the table; their short side is the resolution."""
 
     def frames(self, row: Mapping[str, Any]) -> UInt8[np.ndarray, "T H W 3"]: ...
 
@@ -40,7 +40,7 @@ class StoredFrames:
 
 @dataclass(frozen=True)
 class RenderedShapes:
-    """Moving shapes, drawn when they are asked for."""
+    """Moving shapes, drawn on access."""
 
     seed: tuple[int, ...]
     num_frames: int
@@ -54,7 +54,7 @@ class RenderedShapes:
 
 
 class Clips(torch.utils.data.Dataset[dict[str, Tensor]]):
-    """The windows of a table as videos. Its items are for evaluation: the middle of the picture, never mirrored."""
+    """The windows of a table as videos. Its items are for evaluation: cropped at the centre, not mirrored."""
 
     def __init__(self, table: datasets.Dataset, source: FrameSource, resolution: int) -> None:
         self.table = table
@@ -67,10 +67,10 @@ class Clips(torch.utils.data.Dataset[dict[str, Tensor]]):
     def video(
         self, index: int, *, offset: tuple[float, float] = (0.5, 0.5), flip: bool = False
     ) -> Float[Tensor, "3 T H W"]:
-        """Clip in [-1, 1], cropped to a square.
+        """Return a clip in [-1, 1], cropped to a square.
 
         Args:
-            offset: place of the crop from top to bottom and from left to right, each in [0, 1].
+            offset: place of the crop: 0 = top and left, 1 = bottom and right.
         """
         pixels, _ = self.pixels_and_label(index, offset=offset, flip=flip)
         return to_video(pixels)
@@ -82,7 +82,7 @@ class Clips(torch.utils.data.Dataset[dict[str, Tensor]]):
     def pixels_and_label(
         self, index: int, *, offset: tuple[float, float] = (0.5, 0.5), flip: bool = False
     ) -> tuple[UInt8[np.ndarray, "3 T H W"], int]:
-        """What `video` gives, before it is converted."""
+        """Return the clip as in `video`, but with values from 0 to 255, and its label."""
         row = self.table[index]
         frames = self.source.frames(row)
         top, left = (
@@ -94,23 +94,23 @@ class Clips(torch.utils.data.Dataset[dict[str, Tensor]]):
         return np.ascontiguousarray(rearrange(square, "T H W c -> c T H W")), row["label"]
 
     def select(self, indexes: Sequence[int] | Int[np.ndarray, " rows"]) -> "Clips":
-        """The same clips with these rows of the table only."""
+        """Return the clips of some rows of the table."""
         return Clips(self.table.select(indexes), self.source, self.resolution)
 
 
 def to_video(pixels: UInt8[np.ndarray, "*axes"]) -> Float[Tensor, "*axes"]:
-    """0...255 to [-1, 1]."""
+    """Convert values from 0 to 255 to [-1, 1]."""
     return torch.from_numpy(np.take(MODEL_VALUES, pixels))
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoData:
-    """What a run trains on and what it is judged by."""
+    """The clips for the training and evaluation of a run."""
 
-    labels: tuple[str, ...]  # a label is an index into these names
+    labels: tuple[str, ...]  # names; a label is an index
     train: Clips
     heldout: Clips
-    allows_flip: bool  # mirrored clips are as good as the others
-    fingerprint: str  # changes with the content of the source and with every setting that changes a clip
+    allows_flip: bool  # whether training may mirror clips
+    fingerprint: str  # digest of everything that the clips depend on
     image_ratio: float = 0.0  # share of the training batches that are images
-    images: Clips | None = None  # of one frame, for those batches; there wherever their share is not 0
+    images: Clips | None = None  # clips of one frame for those batches; None if the share is 0

@@ -1,4 +1,4 @@
-"""Which windows of frames are clips for training, and which are held out."""
+"""Choice of the windows of frames for training and of the held-out windows."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -8,19 +8,19 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-MARGIN = 2  # frames between held-out ones and the nearest training window
+MARGIN = 2  # frames between a held-out block and the nearest training window
 
 
 class FrameRange(NamedTuple):
     start: int
-    stop: int  # the first frame behind it
+    stop: int  # exclusive
 
     def with_margin(self) -> "FrameRange":
         return FrameRange(max(0, self.start - MARGIN), self.stop + MARGIN)
 
 
 class Timeline(NamedTuple):
-    """The frames of one video, and the first frames of its shots but the first."""
+    """Number of frames of a video, and the first frames of all its shots except the first one."""
 
     num_frames: int
     cuts: tuple[int, ...]
@@ -29,11 +29,13 @@ class Timeline(NamedTuple):
         return [FrameRange(*ends) for ends in pairwise((0, *self.cuts, self.num_frames))]
 
     def window_starts(self, span: int, without: Sequence[FrameRange] = ()) -> Int[np.ndarray, " windows"]:
-        """First frames of all windows of `span` frames that lie inside one shot and touch none of the ranges."""
+        """Return the first frames of all windows of `span` frames inside one shot that overlap none of the ranges."""
         shot = np.zeros(self.num_frames, dtype=np.int64)
         shot[list(self.cuts)] = 1
         shot = shot.cumsum()
-        is_taken = np.zeros(self.num_frames + 1, dtype=np.int64)  # one place in front, for the sum before a frame
+        is_taken = np.zeros(
+            self.num_frames + 1, dtype=np.int64
+        )  # shifted by one, for sums of the frames before a frame
         for start, stop in without:
             is_taken[1 + start : 1 + stop] = 1
         num_taken = is_taken.cumsum()
@@ -45,11 +47,11 @@ class Timeline(NamedTuple):
 def choose_heldout(
     timelines: Mapping[str, Timeline], span: int, fraction: float, seed: int
 ) -> dict[str, list[FrameRange]]:
-    """Blocks of consecutive frames that hold about `fraction` of all windows, at least one, and leave some to train on.
+    """Return blocks of consecutive frames with about `fraction` of all windows, at least one.
 
-    There are none where nothing would be left. Of pictures, which are videos of one frame, each block is a whole one.
-    A block holds many windows where there is enough video, since each one costs the training windows that
-    overlap its ends. What a file's blocks are, and which of them come first, depends on that file and the seed alone.
+    Some windows are left for training; if that is impossible, there are no blocks. Blocks are long if there is enough
+    video, since each block costs the training windows that overlap its ends. A picture is a block of one frame. The
+    blocks of a file and their priority depend only on the name and timeline of the file, and on the seed.
     """
     num_windows = {name: len(timeline.window_starts(span)) for name, timeline in timelines.items()}
     num_to_hold_out = max(1, round(fraction * sum(num_windows.values())))
@@ -57,7 +59,7 @@ def choose_heldout(
     windows_per_block = -(-num_to_hold_out // num_blocks)
 
     candidates = sorted(
-        (lot(seed, name, block), name, block)
+        (random_key(seed, name, block), name, block)
         for name, timeline in timelines.items()
         for block in blocks(timeline, span, windows_per_block)
     )
@@ -78,19 +80,19 @@ def choose_heldout(
     return chosen
 
 
-def why_none_is_held_out(timelines: Mapping[str, Timeline], span: int) -> str:
-    """What was found where `choose_heldout` gave nothing, and what it takes."""
+def too_few_frames(timelines: Mapping[str, Timeline], span: int) -> str:
+    """Return the message for data from which `choose_heldout` can hold nothing out."""
     num_frames = sum(timeline.num_frames for timeline in timelines.values())
     num_windows = sum(len(timeline.window_starts(span)) for timeline in timelines.values())
     return (
-        f"too little to hold any out: found {num_frames} frames in {len(timelines)} file(s) with "
-        f"{num_windows} window(s) of {span} frames, needed {2 * span + MARGIN} frames without a "
-        f"cut in one file, or {span} such frames in each of two files"
+        f"too few frames to hold any out: found {num_frames} frames in {len(timelines)} files with {num_windows} "
+        f"windows of {span} frames; needs {2 * span + MARGIN} frames without a cut in one file, or {span} in each of "
+        f"two files"
     )
 
 
 def blocks(timeline: Timeline, span: int, windows_per_block: int) -> list[FrameRange]:
-    """Blocks side by side, each inside one shot; the last of a shot may be shorter."""
+    """Return adjacent blocks, each inside one shot. The last block of a shot may be shorter."""
     length = span + windows_per_block - 1
     return [
         FrameRange(start, min(start + length, shot.stop))
@@ -99,6 +101,6 @@ def blocks(timeline: Timeline, span: int, windows_per_block: int) -> list[FrameR
     ]
 
 
-def lot(seed: int, name: str, block: FrameRange) -> str:
-    """What decides the order of blocks: the same on every machine and with every version of any library."""
+def random_key(seed: int, name: str, block: FrameRange) -> str:
+    """Return the sorting key that puts blocks in a random order, independent of machine and library versions."""
     return hashlib.sha256(f"{seed}/{name}/{block.start}".encode()).hexdigest()

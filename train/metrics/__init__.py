@@ -1,4 +1,4 @@
-"""Measurements: what a tokenizer gives back, how much of its codebook it uses, and what samples are worth."""
+"""Metrics: quality of reconstructions, use of the codebook, and quality of generated videos."""
 
 from .codebook import bit_balance, codebook_perplexity, dead_bits, num_used_codes
 from .frechet import fd_lite0, frechet_distance, real_floor

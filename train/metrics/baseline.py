@@ -1,4 +1,4 @@
-"""Video without a model: what any generator has to be better than."""
+"""A baseline without a model for generated videos."""
 
 import torch
 from jaxtyping import Int
@@ -11,13 +11,12 @@ def independent_codes(
     wanted: Int[Tensor, " b"],
     generator: torch.Generator,
 ) -> Int[Tensor, "b t h w"]:
-    """Codes drawn at each place by itself, from the frequencies that the wanted label's codes have there.
+    """Draw each code independently, from the frequencies of codes at its place in the clips of the wanted label.
 
-    Such codes have the right colours at the right places. What they lack is what a model has to learn: that codes
-    depend on each other.
+    Such codes have the right colours in the right places, but not the dependence between codes that a model learns.
 
     Raises:
-        ValueError: a wanted label has no codes.
+        ValueError: if there are no codes of a wanted label.
     """
     drawn = torch.empty((len(wanted), *codes.shape[1:]), dtype=codes.dtype)
     for row, label in enumerate(wanted):

@@ -1,7 +1,7 @@
-"""Two small classifiers that tell a clip's label, as judges of generated videos.
+"""Two small classifiers of labels that evaluate generated videos.
 
-One sees single frames, the other motion as well, so that no video can fool both in the same way. They learn from the
-training windows alone: held-out clips show whether they can be trusted.
+One classifies single frames, the other also sees motion, so that a video cannot mislead both in the same way. They are
+trained on the training windows; their accuracy on held-out clips shows whether they are reliable.
 """
 
 from abc import ABC, abstractmethod
@@ -18,36 +18,37 @@ from tqdm.auto import tqdm
 from ...tokenizer.pixels import to_model_range
 from ..data import Clips, VideoData
 
-WINDOWS_PER_LABEL = 128  # of the shipped clips more overlap so much that they add nothing
+WINDOWS_PER_LABEL = 128  # more windows of the shipped clips overlap too much to add anything
 BATCH_SIZE = 16
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 0.05
 
-BLURS = (1, 2, 4, 8)  # sides of the squares of pixels that are averaged
-LARGEST_TINT = 0.1  # of the colour channels' factors (around 1) and offsets
+BLURS = (1, 2, 4, 8)  # sides of the averaged squares in pixels
+LARGEST_TINT = 0.1  # largest change of the factors (1) and offsets (0) of colour channels
 LARGEST_NOISE = 0.08  # standard deviation
 
 WIDTHS = (32, 64, 64)
-POOLED = 2  # rows and columns that the features keep apart
+POOLED = 2  # rows and columns of the pooled features
 
 
 class VideoClassifier(nn.Module, ABC):
-    """Tells the label of videos in [0, 1]. Its features are what it tells it by."""
+    """Classifier of videos in [0, 1]."""
 
-    training_stride: ClassVar[int]  # every so many-th frame is enough to learn from
+    training_stride: ClassVar[int]  # distance between the frames used in training
     layers: nn.Sequential
     head: nn.Linear
 
     @abstractmethod
-    def features(self, videos: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b f"]: ...
+    def features(self, videos: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b f"]:
+        """Return the input of the last layer."""
 
     @abstractmethod
     def forward(self, videos: Float[Tensor, "b 3 T H W"]) -> Float[Tensor, "b v"]:
-        """Logarithms of the labels' probabilities."""
+        """Return the log-probabilities of the labels."""
 
 
 class FrameClassifier(VideoClassifier):
-    """Judges each frame by itself and averages what it finds: blind to motion."""
+    """Classifies each frame and averages the log-probabilities. It does not see motion."""
 
     training_stride = 4
 
@@ -74,7 +75,7 @@ class FrameClassifier(VideoClassifier):
 
 
 class SpaceTimeClassifier(VideoClassifier):
-    """Judges the clip as a whole."""
+    """Classifies whole clips by 3D convolutions."""
 
     training_stride = 1
 
@@ -108,15 +109,16 @@ def train_classifier(
     windows_per_label: int = WINDOWS_PER_LABEL,
     progress: bool = True,
 ) -> C:
-    """A classifier in evaluation mode that has learned the labels of training windows that are not blank.
+    """Train a classifier on training windows that are not blank, and return it in evaluation mode.
 
-    All labels are shown equally often. Blur, tint and noise keep it from telling labels by what a tokenizer loses.
+    All labels are equally frequent. Blur, tint and noise prevent the classifier from using details that a tokenizer
+    does not preserve.
 
     Args:
-        windows_per_label: at most so many of them, chosen by the seed.
+        windows_per_label: largest number of windows of a label, chosen by the seed.
 
     Raises:
-        ValueError: a label has no such window.
+        ValueError: if all windows of a label are blank.
     """
     generator = torch.Generator().manual_seed(seed)
     chosen = [choose_windows(data.train, label, seed)[:windows_per_label] for label in range(len(data.labels))]
@@ -142,12 +144,12 @@ def train_classifier(
 
 @torch.inference_mode()
 def accuracy(classifier: VideoClassifier, videos: Float[Tensor, "b 3 T H W"], labels: Int[Tensor, " b"]) -> float:
-    """Share of the videos whose label the classifier tells."""
+    """Return the share of videos that are classified correctly."""
     return (classifier(videos).argmax(dim=-1) == labels).double().mean().item()
 
 
 def choose_windows(clips: Clips, label: int, seed: int) -> Int[np.ndarray, " windows"]:
-    """Rows of the windows of a label that are not blank, in an order drawn by the seed."""
+    """Return the rows of the windows of a label that are not blank, in random order."""
     labels, is_blank = (np.asarray(clips.table[column][:]) for column in ("label", "is_blank"))
     rows = np.flatnonzero((labels == label) & ~is_blank)
     if not len(rows):
@@ -158,9 +160,9 @@ def choose_windows(clips: Clips, label: int, seed: int) -> Int[np.ndarray, " win
 def disturb(
     videos: Float[Tensor, "b 3 T H W"], generator: torch.Generator, *, flip: bool
 ) -> Float[Tensor, "b 3 T H W"]:
-    """Each video as a careless copy: a share of them blurred to each degree, all tinted and noisy, half mirrored."""
+    """Blur an equal share of the videos by each size, mirror half of them, tint all of them and add noise."""
     parts = zip(videos.chunk(len(BLURS)), BLURS, strict=True)
-    videos = torch.cat([blur(part, size) for part, size in parts])  # not one degree a batch: batch norm would see it
+    videos = torch.cat([blur(part, size) for part, size in parts])  # several sizes in a batch, because of batch norm
     if flip:
         is_mirrored = torch.rand(len(videos), generator=generator) < 0.5
         videos = torch.where(is_mirrored[:, None, None, None, None], videos.flip(-1), videos)
@@ -175,7 +177,7 @@ def disturb(
 
 
 def blur(videos: Float[Tensor, "b 3 T H W"], size: int) -> Float[Tensor, "b 3 T H W"]:
-    """Averages of squares of `size` pixels, blown up again."""
+    """Average squares of `size` pixels, and resize the result to the original size."""
     if size == 1:
         return videos
     small = F.avg_pool2d(videos.flatten(0, 1), min(size, *videos.shape[-2:]))
@@ -183,5 +185,5 @@ def blur(videos: Float[Tensor, "b 3 T H W"], size: int) -> Float[Tensor, "b 3 T 
 
 
 def read_pixels(clips: Clips, rows: Int[np.ndarray, " b"]) -> UInt8[Tensor, "b 3 T H W"]:
-    """These windows as they are stored."""
+    """Return windows with values from 0 to 255."""
     return torch.stack([torch.from_numpy(clips.pixels_and_label(row)[0]) for row in rows.tolist()])

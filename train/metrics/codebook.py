@@ -1,4 +1,4 @@
-"""How much of the codebook a tokenizer uses."""
+"""Use of the codebook."""
 
 import torch
 from jaxtyping import Float, Int
@@ -6,21 +6,21 @@ from torch import Tensor
 
 
 def codebook_perplexity(codes: Int[Tensor, "*shape"], codebook_size: int) -> float:
-    """The number of codes that, used equally often, would be as varied as these: from 1 to `codebook_size`.
+    """Return exp of the entropy of the code frequencies, from 1 to `codebook_size`.
 
-    It is exp of the entropy of the frequencies, hence never above the number of codes given.
+    It is at most the number of codes given.
     """
     frequencies = torch.bincount(codes.flatten(), minlength=codebook_size).double() / codes.numel()
     return torch.special.entr(frequencies).sum().exp().item()
 
 
 def num_used_codes(codes: Int[Tensor, "*shape"]) -> int:
-    """How many different codes occur."""
+    """Return the number of different codes."""
     return codes.unique().numel()
 
 
 def bit_balance(codes: Int[Tensor, "*shape"], codebook_size: int) -> Float[Tensor, " k"]:
-    """The share of ones of each bit, the highest bit first: one half is best."""
+    """Return the share of ones of each bit, from the highest bit; one half is best."""
     place_values = torch.tensor(codebook_size // 2, device=codes.device) >> torch.arange(
         codebook_size.bit_length() - 1, device=codes.device
     )
@@ -28,5 +28,5 @@ def bit_balance(codes: Int[Tensor, "*shape"], codebook_size: int) -> Float[Tenso
 
 
 def dead_bits(balance: Float[Tensor, " k"]) -> list[int]:
-    """The bits that never change, counted from the highest; each halves the codebook."""
+    """Return the bits that never change, counted from the highest. Each halves the codebook."""
     return ((balance == 0) | (balance == 1)).nonzero().flatten().tolist()

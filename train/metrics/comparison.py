@@ -1,4 +1,4 @@
-"""Generated videos beside a baseline without a model and beside reconstructions, with the bounds to keep."""
+"""Comparison of generated videos with a baseline without a model and with reconstructions, and its bounds."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ LARGEST_ENERGY_RATIO = 0.75
 
 @dataclass(frozen=True, kw_only=True)
 class Sets:
-    """Videos in [0, 1], all out of one decoder. Row i has label i, in all but the held-out clips."""
+    """Videos in [0, 1] from the same decoder. Row i has label `labels[i]`, except in the held-out clips."""
 
     labels: Int[Tensor, " b"]
     samples: Float[Tensor, "b 3 T H W"]
     baseline: Float[Tensor, "b 3 T H W"]
     reconstructions: Float[Tensor, "b 3 T H W"]
     more_reconstructions: Float[Tensor, "b 3 T H W"]
-    """Another draw of clips: the energy distance that chance alone leaves."""
+    """Reconstructions of other clips, for the energy distance between two samples of the same distribution."""
     heldout: Float[Tensor, "n 3 T H W"]
     """Reconstructions of held-out clips."""
 
@@ -36,7 +36,7 @@ class Sets:
 def compare_labels(sets: Sets, classifiers: Mapping[str, VideoClassifier]) -> Iterator[Row]:
     for name, classifier in classifiers.items():
         yield Row(
-            name=f"labels told from {name}",
+            name=f"label accuracy, {name}",
             samples=accuracy(classifier, sets.samples, sets.labels),
             baseline=accuracy(classifier, sets.baseline, sets.labels),
             reconstructions=accuracy(classifier, sets.reconstructions, sets.labels),
@@ -67,10 +67,10 @@ def compare_pixels(sets: Sets) -> Iterator[Row]:
 def compare_features(
     sets: Sets, classifiers: Mapping[str, VideoClassifier], largest_ratio: float = LARGEST_ENERGY_RATIO
 ) -> Iterator[Row]:
-    """Energy distances to the reconstructions.
+    """Yield energy distances to the reconstructions.
 
     Args:
-        largest_ratio: of the samples' over the baseline's.
+        largest_ratio: bound of the ratio of the distance of samples to that of the baseline.
     """
     for name, classifier in classifiers.items():
         real = classifier.features(sets.reconstructions)
@@ -86,10 +86,10 @@ def compare_features(
 
 
 def compare_nearest(sets: Sets, chunks: Iterable[Float[Tensor, "_ 3 T H W"]]) -> Iterator[Row]:
-    """Whether the samples are copies: median distances to the nearest training clip, beside held-out reconstructions'.
+    """Yield median distances to the nearest training clip, which show whether the samples are copies.
 
     Args:
-        chunks: all clips trained on, some at a time.
+        chunks: all training clips, in parts.
     """
     videos = (sets.samples, sets.baseline, sets.heldout)
     distances = nearest_clip_distances(torch.cat(videos), chunks).split([len(part) for part in videos])

@@ -1,4 +1,4 @@
-"""The motion of a single shape, measured on its place and its size: a judge that has learned nothing."""
+"""Recognition of the motion of a single shape by its place and size, without a learned model."""
 
 import math
 
@@ -8,18 +8,18 @@ from torch import Tensor
 
 from ..data.shapes import MOTIONS
 
-LEAST_GROWTH = 1.5  # factor of the area, from first to last frame
-LARGE = 0.08  # share of the frame: between what a shape is that has grown to its end and one that has shrunk to its
-STILL = 0.01  # widths of the frame from frame to frame; of the slowest motion 0.02
-LEAST_TURN = 0.1  # radians that the way turns with each frame; of the slowest circle 0.14
+LEAST_GROWTH = 1.5  # smallest factor of the area from the first to the last frame
+LARGE = 0.08  # share of the frame between the final sizes of growing and of shrinking shapes
+STILL = 0.01  # widths of the frame per frame; the slowest motion has 0.02
+LEAST_TURN = 0.1  # radians per frame; the slowest circle has 0.14
 
 
 def seen_motions(videos: Float[Tensor, "b 3 T H W"]) -> Int[Tensor, " b"]:
-    """Which of `MOTIONS` each video in [0, 1] shows.
+    """Return the index in `MOTIONS` of the motion in each video in [0, 1], or -1 if a frame has no shape.
 
-    The shape is what is brighter than half, or darker, whichever is less. If its area changes enough, it grows or
-    shrinks; else, if it stands still, it has done so, and its size says which; else, if its way turns, it goes around;
-    else it goes where most of its way goes. A video without any shape is none of them: -1.
+    If the area of the shape changes enough, it grows or shrinks. Otherwise, if it stands still, its size tells whether
+    it has grown or shrunk before. Otherwise, if the direction turns, it moves in a circle; if not, the largest part of
+    its displacement tells the direction.
     """
     is_shape = shapes_in(videos)
     area = is_shape.double().mean(dim=(2, 3))
@@ -43,14 +43,14 @@ def seen_motions(videos: Float[Tensor, "b 3 T H W"]) -> Int[Tensor, " b"]:
 
 
 def shapes_in(videos: Float[Tensor, "b 3 T H W"]) -> Bool[Tensor, "b T H W"]:
-    """Where the shape is: what is brighter than half, or all else where that is the smaller part of the video."""
+    """Return the mask of the shape: pixels brighter than 0.5, or the others if they are fewer."""
     is_bright = videos.mean(dim=1) > 0.5
     is_mostly_bright = is_bright.double().mean(dim=(1, 2, 3)) > 0.5
     return is_bright ^ is_mostly_bright[:, None, None, None]
 
 
 def steps_along(is_shape: Bool[Tensor, "b T H W"], axis: int) -> Float[Tensor, "b T-1"]:
-    """How far the middle of the shape goes with each frame, in radians of a frame whose opposite sides touch.
+    """Return the displacement of the middle of the shape per frame, in radians: the frame is periodic.
 
     Args:
         axis: 2 for down, 3 for right.

@@ -1,4 +1,4 @@
-"""How well a tokenizer gives clips back, and what that costs in bits."""
+"""Quality of reconstructions, and the size of their codes."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -14,12 +14,12 @@ from ...tokenizer import VideoTokenizer
 from ...tokenizer.pixels import to_model_range, to_unit_range
 from ..data import Clips
 
-BATCH_SIZE = 7  # clips at a time; no figure depends on it
+BATCH_SIZE = 7  # clips; the result does not depend on it
 
 
 class ReconstructionScores(NamedTuple):
     psnr: float
-    """In dB, pooled over all clips."""
+    """In dB, of the mean squared error over all clips."""
     codes: Int[Tensor, "b t h w"]
     """On the CPU, in the order of the clips."""
 
@@ -28,7 +28,7 @@ class ReconstructionScores(NamedTuple):
 def evaluate_tokenizer(
     tokenizer: VideoTokenizer, clips: Clips, *, batch_size: int = BATCH_SIZE
 ) -> ReconstructionScores:
-    """Send every clip through codes and back."""
+    """Encode and decode every clip."""
     error, codes = SquaredError(), []
     for videos in batches(clips, batch_size):
         codes.append(encode(tokenizer, videos))
@@ -37,9 +37,9 @@ def evaluate_tokenizer(
 
 
 def psnr(reference: Float[Tensor, "*shape"], video: Float[Tensor, "*shape"]) -> float:
-    """Peak signal-to-noise ratio in dB of pixels in [0, 1], the squared error pooled over everything given.
+    """Return the peak signal-to-noise ratio in dB of pixels in [0, 1].
 
-    Pooling lets hard clips count for what they are; a mean of the clips' own ratios would be higher.
+    It is that of the mean squared error over all values; the mean of the PSNR of single clips would be higher.
     """
     error = SquaredError()
     error.add(reference, video)
@@ -47,39 +47,39 @@ def psnr(reference: Float[Tensor, "*shape"], video: Float[Tensor, "*shape"]) -> 
 
 
 def psnr_mean_colour(clips: Clips) -> float:
-    """The PSNR of painting each clip in its mean colour, over time and space: what knowing nothing else is worth."""
+    """Return the PSNR of a baseline that replaces all pixels of a clip by their mean colour."""
     return _psnr_of(lambda videos: reduce(videos, "b c T H W -> b c 1 1 1", "mean").expand_as(videos), clips)
 
 
 def psnr_first_frame(clips: Clips) -> float:
-    """The PSNR of repeating each clip's true first frame: what a perfect image without any motion is worth."""
+    """Return the PSNR of a baseline that repeats the first frame of each clip."""
     return _psnr_of(lambda videos: videos[:, :, :1].expand_as(videos), clips)
 
 
 def bits_per_pixel(tokenizer: VideoTokenizer, num_frames: int, height: int, width: int) -> float:
-    """Bits of all codes of a clip over its frames x height x width. Uncompressed RGB has 24."""
+    """Return the bits of all codes of a clip divided by frames x height x width. Uncompressed RGB has 24."""
     bits = math.prod(tokenizer.code_shape(num_frames, height, width)) * tokenizer.config.code_bits
     return bits / (num_frames * height * width)
 
 
 def batches(clips: Clips, batch_size: int = BATCH_SIZE) -> Iterator[Float[Tensor, "b 3 T H W"]]:
-    """The clips in order, in [0, 1]."""
+    """Yield the clips in order, in [0, 1]."""
     for indexes in torch.arange(len(clips)).split(batch_size):
         yield to_unit_range(torch.stack([clips.video(index) for index in indexes.tolist()]))
 
 
 def encode(tokenizer: VideoTokenizer, videos: Float[Tensor, "b 3 T H W"]) -> Int[Tensor, "b t h w"]:
-    """The codes of videos in [0, 1], on the CPU."""
+    """Return the codes of videos in [0, 1], on the CPU."""
     return tokenizer.encode(to_model_range(videos).to(next(tokenizer.parameters()))).cpu()
 
 
 def decode(
     tokenizer: VideoTokenizer, codes: Int[Tensor, "b t h w"], sizes: Sequence[int]
 ) -> Float[Tensor, "b 3 T H W"]:
-    """The videos of codes, in [0, 1], on the CPU.
+    """Return the videos of codes, in [0, 1], on the CPU.
 
     Args:
-        sizes: frames, height and width, which codes do not know.
+        sizes: frames, height and width of the videos.
     """
     device = next(tokenizer.parameters()).device
     return to_unit_range(tokenizer.decode(codes.to(device), *sizes).float()).cpu()

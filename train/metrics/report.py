@@ -1,4 +1,4 @@
-"""Figures of generated videos beside those of a baseline and of reconstructions, and the bounds they have to keep."""
+"""Tables of metrics of generated videos, of a baseline and of reconstructions, with bounds."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One figure of each set of videos. The samples' has to lie within the bounds, if there are any."""
+    """A metric of each set of videos. That of the samples must be within the bounds, if there are any."""
 
     name: str
     samples: float
@@ -17,7 +17,7 @@ class Row:
     high: float = math.inf
 
     def over(self, unit: float, words: str, *, low: float = -math.inf, high: float = math.inf) -> "Row":
-        """The figures as multiples of `unit`, which `words` name; NaN where that is not positive."""
+        """Return the metric divided by `unit`, which `words` name; NaN if `unit` is not positive."""
         samples, baseline, reconstructions = (
             figure / unit if unit > 0 else math.nan for figure in (self.samples, self.baseline, self.reconstructions)
         )
@@ -36,11 +36,11 @@ class Row:
 
     @property
     def is_missed(self) -> bool:
-        return self.is_bounded and not self.low <= self.samples <= self.high  # NaN lies within no bounds
+        return self.is_bounded and not self.low <= self.samples <= self.high  # NaN is outside of all bounds
 
     @property
     def bounds(self) -> str:
-        """In words."""
+        """Text of the bounds."""
         if not self.is_bounded:
             return ""
         if self.high == math.inf:
@@ -48,7 +48,7 @@ class Row:
         return f"at most {self.high:g}" if self.low == -math.inf else f"{self.low:g} to {self.high:g}"
 
     def as_json(self) -> dict[str, object]:
-        """The figures by name; None for what is infinite or NaN, which JSON has no word for."""
+        """Return the fields by name; infinite values and NaN, which JSON does not have, become None."""
         fields = {
             name: value if isinstance(value, str) or math.isfinite(value) else None
             for name, value in asdict(self).items()
@@ -57,7 +57,7 @@ class Row:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """All rows as text, each with its bounds and whether the samples keep them."""
+    """Return the rows as text, with their bounds and whether they are met."""
     cells: list[tuple[str, ...]] = [("", "samples", "baseline", "reconstructions", "bound", "")]
     for row in rows:
         figures = (f"{figure:.3f}" for figure in (row.samples, row.baseline, row.reconstructions))
@@ -67,7 +67,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def aligned(cells: Sequence[Sequence[str]]) -> str:
-    """A table as text, its first column to the left and the others to the right."""
+    """Return a table as text, with the first column aligned to the left and the others to the right."""
     first, *widths = (max(len(cell) for cell in column) for column in zip(*cells, strict=True))
     lines = [
         "  ".join([name.ljust(first), *(cell.rjust(width) for cell, width in zip(others, widths, strict=True))])

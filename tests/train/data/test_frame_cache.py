@@ -186,7 +186,7 @@ def test_a_tiny_picture_is_blown_up_and_a_strip_is_refused(tmp_path: Path, caplo
 
     assert np.array_equal(pictures["dot.png"].frames(0, 1, 1), np.full((1, 12, 12, 3), (10, 20, 30)))
     assert pictures["panorama.png"].frames(0, 1, 1).shape == (1, 12, 384, 3)
-    assert "strip.png: 2 x 65 pixels are a strip" in caplog.text
+    assert "strip.png: 2 x 65 pixels: one side is more than 32 times" in caplog.text
     assert len(pictures) == 2
 
 

@@ -134,7 +134,7 @@ def test_unusable_files_are_named_and_counted(folder_config: DataConfig, write_v
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 3
     assert "broken.avi" in messages[0]
-    assert "short.mkv: a clip needs 3 frames without a cut, found 2 of 2" in messages[1]
+    assert "short.mkv: a clip needs 3 frames without a cut, but the longest shot has 2 of 2 frames" in messages[1]
     assert messages[2].endswith("2 of 3 files in " + str(root) + " are left out: 1 unreadable, 1 too short")
 
 
@@ -237,7 +237,7 @@ def test_a_folder_without_a_usable_video_is_refused(folder_config: DataConfig, w
 def test_a_folder_too_small_to_hold_anything_out_is_refused(folder_config: DataConfig, write_video, noise) -> None:
     write_video(Path(folder_config.path, "small.mkv"), noise(7))
 
-    with pytest.raises(ValueError, match=r"found 7 frames .* needed 8 frames"):
+    with pytest.raises(ValueError, match=r"found 7 frames .* needs 8 frames"):
         load_data(folder_config, progress=False)
 
 
@@ -298,7 +298,7 @@ def test_few_pictures_are_held_out_all_the_same_and_one_is_too_few(folder_config
     config, root = replace(folder_config, num_frames=1), Path(folder_config.path)
     write_pictures(root, noise, "0.png")
     with pytest.raises(
-        ValueError, match=r"too little to hold any out: found 1 frames in 1 file.* in each of two files"
+        ValueError, match=r"too few frames to hold any out: found 1 frames in 1 files .* in each of two files"
     ):
         load_data(config, progress=False)
 
@@ -439,7 +439,7 @@ def test_held_out_clips_are_videos_where_images_stand_beside_them(
     write_video(Path(folder_config.path, "small.mkv"), noise(7))
     write_pictures(Path(folder_config.path), noise, "0.png", "1.png")
 
-    with pytest.raises(ValueError, match=r"found 7 frames in 1 file.* needed 8 frames"):
+    with pytest.raises(ValueError, match=r"found 7 frames in 1 files.* needs 8 frames"):
         load_data(replace(folder_config, image_ratio=0.5), progress=False)
 
 

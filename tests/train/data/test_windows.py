@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from magvit2_pytorch.train.data.windows import FrameRange, Timeline, choose_heldout, why_none_is_held_out
+from magvit2_pytorch.train.data.windows import FrameRange, Timeline, choose_heldout, too_few_frames
 
 SPAN = 5
 
@@ -84,7 +84,7 @@ def test_too_little_video_has_nothing_to_hold_out_and_is_counted(num_frames: int
     timelines = {"a": Timeline(num_frames, cuts=())}
 
     assert choose_heldout(timelines, SPAN, 0.05, seed=0) == {"a": []}
-    words = why_none_is_held_out(timelines, SPAN)
+    words = too_few_frames(timelines, SPAN)
     assert f"found {num_frames} frames in 1 file(s) with {num_frames - SPAN + 1} window(s)" in words
     assert f"needed {2 * SPAN + 2} frames" in words
 

@@ -95,7 +95,7 @@ def test_videos_of_the_wrong_label_are_found_out(sets: Sets, trained_on: Int[Ten
     mixed_up = replace(sets, samples=sets.samples.roll(24, dims=0))
 
     assert missed(mixed_up, trained_on) == [
-        "labels told from brightness",
+        "label accuracy, brightness",
         "energy distance, brightness, over the baseline's",
     ]
 
