@@ -1,4 +1,4 @@
-"""The adversary's losses, and the objective that trains it."""
+"""Adversarial losses, and the objective of the discriminators."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
@@ -16,37 +16,37 @@ from .losses import Losses
 AdversarialLoss = Literal["non_saturating", "hinge"]
 Logits = Float[Tensor, "b *places"]  # one for each clip, or several
 
-# The ratio of two gradients is kept finite where the adversary has none (VQGAN, equation 7).
+# They keep the adaptive weight finite if the adversarial gradient is zero (VQGAN, equation 7).
 TINY_GRADIENT = 1e-6
 LARGEST_ADAPTIVE_WEIGHT = 1e4
 
 
 class TwoSides(NamedTuple):
-    """Both halves of one game; each gives a scalar."""
+    """Losses of the generator (the tokenizer) and of a discriminator."""
 
     generator: Callable[[Logits], Float[Tensor, ""]]
-    """Of the logits of reconstructions."""
+    """Takes the logits of reconstructions."""
     discriminator: Callable[[Logits, Logits], Float[Tensor, ""]]
-    """Of the logits of real clips and of reconstructions."""
+    """Takes the logits of real clips and of reconstructions."""
 
 
 def non_saturating_generator_loss(fake_logits: Logits) -> Float[Tensor, ""]:
-    """Minus the log-probability that a reconstruction is taken for real."""
+    """Return the negative log-probability that reconstructions are classified as real."""
     return F.softplus(-fake_logits).mean()
 
 
 def logistic_discriminator_loss(real_logits: Logits, fake_logits: Logits) -> Float[Tensor, ""]:
-    """Minus the log-probability of telling both right: 2 ln 2 where the discriminator cannot decide."""
+    """Return the negative log-probability of the right classes: 2 ln 2 for logits of zero."""
     return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
 
 
 def hinge_generator_loss(fake_logits: Logits) -> Float[Tensor, ""]:
-    """Minus the logit of reconstructions."""
+    """Return the negative mean logit of reconstructions."""
     return -fake_logits.mean()
 
 
 def hinge_discriminator_loss(real_logits: Logits, fake_logits: Logits) -> Float[Tensor, ""]:
-    """How far logits of real clips stay under 1 and those of reconstructions above -1: 2 for a constant zero."""
+    """Return how far logits of real clips are below 1 and those of reconstructions above -1: 2 for logits of zero."""
     return F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()
 
 
@@ -57,13 +57,14 @@ ADVERSARIAL_LOSSES: dict[AdversarialLoss, TwoSides] = {
 
 
 def r1_penalty(real_logits: Logits, real: Float[Tensor, "b c T H W"]) -> Float[Tensor, ""]:
-    """Squared norm of the gradient of a real clip's logit by its pixels, averaged over clips (Mescheder et al., 2018).
+    """Return the squared norm of the gradient of the logit of real clips with respect to their pixels, averaged over
+    clips (R1; Mescheder et al., 2018).
 
-    There is no factor of a half. The norm is taken over all pixels of a clip, so it depends on the clip's size. Of
-    several logits it is their mean that counts.
+    There is no factor of 1/2. The norm is over all pixels of a clip, so it depends on the size of clips. If a clip has
+    several logits, their mean is used.
 
     Args:
-        real: what the logits were computed from; requires a gradient.
+        real: input from which the logits were computed, with `requires_grad`.
     """
     (gradient,) = torch.autograd.grad(real_logits.mean() * real.shape[0], real, create_graph=True)
     return reduce(gradient.square(), "b c T H W -> b", "sum").mean()
@@ -76,10 +77,10 @@ def lecam_penalty(
     real_average: Float[Tensor, ""],
     fake_average: Float[Tensor, ""],
 ) -> Float[Tensor, ""]:
-    """Holds logits back to the moving averages of the other side (LeCAM; Tseng et al., 2021).
+    """Return the squared distance of logits to the moving average of the other class (LeCAM; Tseng et al., 2021).
 
-    Only those that are on their own side of that average are held back, as in the authors' code; the paper's formula
-    has both directions.
+    Real logits below and fake logits above that average are not penalized, as in the authors' code; the formula of the
+    paper has both directions.
     """
     return F.relu(real_logits - fake_average).square().mean() + F.relu(real_average - fake_logits).square().mean()
 
@@ -87,23 +88,21 @@ def lecam_penalty(
 def adaptive_adversarial_weight(
     pixels_gradient: Float[Tensor, "*shape"], adversarial_gradient: Float[Tensor, "*shape"]
 ) -> Float[Tensor, ""]:
-    """The factor with which the adversary pulls at a weight as strongly as the pixels do (VQGAN, equation 7).
+    """Return the ratio of the gradient norms of the other losses and of the adversarial losses (VQGAN, equation 7).
 
-    The gradients are averaged over processes before their norms are taken, so that several processes have the factor
-    of the joined batch.
+    Gradients are averaged over processes first, so the ratio is that of the joint batch.
     """
     pixels, adversarial = mean_over_processes(torch.stack([pixels_gradient, adversarial_gradient])).unbind()
     return (pixels.norm() / (adversarial.norm() + TINY_GRADIENT)).clamp(max=LARGEST_ADAPTIVE_WEIGHT)
 
 
 class DiscriminatorObjective(nn.Module):
-    """Real clips and reconstructions to the discriminators' unweighted losses by name.
+    """Computes the unweighted losses of the discriminators from real clips and reconstructions.
 
-    This is what trains the adversary: a module of its own, prepared with its own optimizer. The tokenizer's objective
-    is handed the module inside (unwrapped) and asks it for the other side of the game. It is training state, never
-    part of a tokenizer.
+    It is prepared for data-parallel training with an optimizer of its own. `TokenizerObjective` takes it unwrapped and
+    calls `generator_losses`. It is training state and never saved with a tokenizer.
 
-    Discriminator i has the losses `discriminator_i`, `lecam_i` and, where asked for, `r1_i`.
+    Discriminator i has the losses `discriminator_i`, `lecam_i` and, on demand, `r1_i`.
     """
 
     real_average: Float[Tensor, " n"]
@@ -119,7 +118,7 @@ class DiscriminatorObjective(nn.Module):
         lecam_decay: float = 0.999,
     ) -> None:
         if not configs:
-            raise ValueError("there must be at least one discriminator")
+            raise ValueError("configs must not be empty: at least one discriminator is needed")
         if loss not in ADVERSARIAL_LOSSES:
             raise ValueError(f"loss must be one of {', '.join(ADVERSARIAL_LOSSES)}, got {loss!r}")
         if not 0 <= lecam_decay < 1:
@@ -141,10 +140,11 @@ class DiscriminatorObjective(nn.Module):
         with_r1: bool = False,
         phase: int = 0,
     ) -> Losses:
-        """Every discriminator's losses; the moving averages of the logits take in this batch first.
+        """Return the losses of all discriminators by name, after updating the moving averages of the logits.
 
         Args:
-            fake: reconstructions of the real clips; no gradient goes into them.
+            fake: reconstructions of the real clips. They receive no gradient.
+            with_r1: include the R1 penalty.
             phase: as in `VideoDiscriminator.forward`.
         """
         fake, real = fake.detach(), real.detach().to(fake)
@@ -165,7 +165,7 @@ class DiscriminatorObjective(nn.Module):
         return losses
 
     def generator_losses(self, fake: Float[Tensor, "b c T H W"], phase: int = 0) -> Iterator[Float[Tensor, ""]]:
-        """What each discriminator has the tokenizer pay, one after the other."""
+        """Yields the adversarial loss of the tokenizer for each discriminator."""
         for discriminator in self.discriminators:
             yield self.two_sides.generator(at_least_float32(discriminator(fake, phase)))
 
@@ -177,7 +177,7 @@ class DiscriminatorObjective(nn.Module):
         with_r1: bool,
         phase: int,
     ) -> tuple[Logits, Logits]:
-        """Both in one pass; but R1's gradient, which is of the real ones alone, should not cross the others."""
+        """Return the logits of real and fake clips. R1, whose gradient is of real clips only, needs two passes."""
         if with_r1:
             logits = discriminator(real, phase), discriminator(fake, phase)
         else:
@@ -187,11 +187,8 @@ class DiscriminatorObjective(nn.Module):
 
     @torch.no_grad()
     def _averaged(self, means: Float[Tensor, "2 n"]) -> Float[Tensor, "2 n"]:
-        """The moving averages of real and of fake logits, over all processes, with these means taken in.
-
-        They start at zero, and what that still weighs is divided out.
-        """
+        """Update the moving averages of real and fake logits, over all processes, and return them bias-corrected."""
         for average, mean in zip((self.real_average, self.fake_average), mean_over_processes(means), strict=True):
             average.lerp_(mean.to(average), 1 - self.lecam_decay)
         self.num_averaged += 1
-        return torch.stack([self.real_average, self.fake_average]) / (1 - self.lecam_decay**self.num_averaged)
+        return torch.stack([self.real_average, self.fake_average]) / (1 - self.lecam_decay ** self.num_averaged.float())

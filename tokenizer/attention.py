@@ -1,4 +1,4 @@
-"""Attention over space or over time, with rotary positions; over time it is causal."""
+"""Attention over space or over time, with rotary position embeddings. Attention over time is causal."""
 
 import math
 from typing import ClassVar
@@ -21,10 +21,10 @@ Rows = Float[Tensor, "b heads n d"]
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention added to its input; the subclasses say which places attend to which."""
+    """Multi-head self-attention with a residual connection. Subclasses define which positions attend to which."""
 
-    sequences: ClassVar[str]  # einops axes that are told apart
-    places: ClassVar[tuple[str, ...]]  # axes along which places attend to each other
+    sequences: ClassVar[str]  # einops axes of independent sequences
+    positions: ClassVar[tuple[str, ...]]  # axes of the positions of a sequence
 
     def __init__(self, width: int, make_norm: MakeNorm) -> None:
         super().__init__()
@@ -35,8 +35,8 @@ class Attention(nn.Module):
 
     def forward(self, input: Float[Tensor, "b c t h w"], context: Context = WHOLE) -> Float[Tensor, "b c t h w"]:
         sizes = parse_shape(input, "b _ t h w")
-        grid = tuple(sizes[axis] for axis in self.places)
-        in_rows = f"({self.sequences}) heads ({' '.join(self.places)}) d"
+        grid = tuple(sizes[axis] for axis in self.positions)
+        in_rows = f"({self.sequences}) heads ({' '.join(self.positions)}) d"
         normed = rearrange(self.norm(input, context), "b c t h w -> b t h w c").contiguous()
         queries, keys, values = rearrange(
             self.to_queries_keys_values(normed),
@@ -50,24 +50,30 @@ class Attention(nn.Module):
         return input + rearrange(self.to_output(attended), "b t h w c -> b c t h w")
 
     def attend(self, queries: Rows, keys: Rows, values: Rows, grid: tuple[int, ...], context: Context) -> Rows:
-        """What the places of `grid`, laid out in a row, take from each other."""
+        """Return the result of attention between the positions of a sequence.
+
+        Args:
+            grid: sizes of the axes `positions`.
+        """
         raise NotImplementedError
 
 
 class SpaceAttention(Attention):
-    """Every place of a frame attends to every place of the same frame."""
+    """Full attention between the positions of a frame."""
 
-    sequences, places = "b t", ("h", "w")
+    sequences, positions = "b t", ("h", "w")
 
     def attend(self, queries: Rows, keys: Rows, values: Rows, grid: tuple[int, ...], context: Context) -> Rows:
         return F.scaled_dot_product_attention(rotate(queries, grid), rotate(keys, grid), values)
 
 
 class LinearSpaceAttention(Attention):
-    """Every place of a frame takes from a summary of the frame, at a cost that grows with the places and not with
-    their square (Shen et al., Efficient Attention, arXiv 1812.01243). It knows no positions."""
+    """Linear attention between the positions of a frame (Shen et al., Efficient Attention, arXiv 1812.01243).
 
-    sequences, places = "b t", ("h", "w")
+    The cost is linear in the number of positions. There are no position embeddings.
+    """
+
+    sequences, positions = "b t", ("h", "w")
 
     def attend(self, queries: Rows, keys: Rows, values: Rows, grid: tuple[int, ...], context: Context) -> Rows:
         summary = keys.softmax(dim=-2).mT @ values
@@ -75,9 +81,9 @@ class LinearSpaceAttention(Attention):
 
 
 class LocalSpaceAttention(Attention):
-    """Every place attends to the places of its frame at most `window // 2` rows and columns away."""
+    """Attention to the positions of a frame that are at most `window // 2` rows and columns away."""
 
-    sequences, places = "b t", ("h", "w")
+    sequences, positions = "b t", ("h", "w")
 
     def __init__(self, width: int, make_norm: MakeNorm, window: int) -> None:
         super().__init__(width, make_norm)
@@ -85,7 +91,7 @@ class LocalSpaceAttention(Attention):
         self.block = max(window, 4)
 
     def attend(self, queries: Rows, keys: Rows, values: Rows, grid: tuple[int, ...], context: Context) -> Rows:
-        # Square blocks of queries, each beside the keys of the block and of a border around it.
+        # Each square block of queries attends to the keys of the block and of a border around it.
         height, width = grid
         block, reach = self.block, self.reach
         rows, columns = -height % block, -width % block
@@ -115,15 +121,15 @@ class LocalSpaceAttention(Attention):
         return rearrange(whole[:, :, :height, :width], "b heads h w d -> b heads (h w) d")
 
     def _may_see(self, height: int, width: int, device: torch.device) -> Bool[Tensor, "1 blocks queries keys"]:
-        """Whether the places of each block may see those of the block and its border: near enough, in the frame."""
+        """Return the attention mask between blocks and their surroundings: True for near positions inside the frame."""
 
         def along(size: int) -> Bool[Tensor, "blocks queries keys"]:
             starts = torch.arange(0, size, self.block, device=device)[:, None, None]
-            places = torch.arange(self.block, device=device)[None, :, None]
+            positions = torch.arange(self.block, device=device)[None, :, None]
             others = torch.arange(-self.reach, self.block + self.reach, device=device)[None, None, :]
-            is_near = (others - places).abs() <= self.reach
+            is_near = (others - positions).abs() <= self.reach
             is_inside = (starts + others >= 0) & (starts + others < size)
-            is_inside = is_inside | (starts + places >= size)  # a row without any key would be undefined
+            is_inside = is_inside | (starts + positions >= size)  # softmax over no key is undefined
             return is_near & is_inside
 
         allowed = along(height)[:, None, :, None, :, None] & along(width)[None, :, None, :, None, :]
@@ -131,12 +137,12 @@ class LocalSpaceAttention(Attention):
 
 
 class TimeAttention(Attention):
-    """Every place attends to the same place in its own and all earlier frames.
+    """Attention of each position to the same position in its own and all earlier frames.
 
-    In a stream it keeps the keys and values of all frames, so its memory grows with the length of the video.
+    In a stream, the keys and values of all frames are kept, so memory grows with the length of the video.
     """
 
-    sequences, places = "b h w", ("t",)
+    sequences, positions = "b h w", ("t",)
 
     def attend(self, queries: Rows, keys: Rows, values: Rows, grid: tuple[int, ...], context: Context) -> Rows:
         num_queries = queries.shape[2]
@@ -144,7 +150,7 @@ class TimeAttention(Attention):
             assert context.past is not None
             keys, values = (torch.cat(pair, dim=2) for pair in zip(context.past[self], (keys, values), strict=True))
         elif context.past is not None:
-            keys, values = keys.clone(), values.clone()  # views would keep the queries as well
+            keys, values = keys.clone(), values.clone()  # views would keep the queries in memory
         if context.past is not None:
             context.past[self] = keys, values
         num_keys = keys.shape[2]
@@ -156,9 +162,9 @@ class TimeAttention(Attention):
 
 
 class LocalTimeAttention(Attention):
-    """Every place attends to the same place in its own frame and the `window` - 1 before."""
+    """Attention of each position to the same position in its own frame and the `window` - 1 frames before."""
 
-    sequences, places = "b h w", ("t",)
+    sequences, positions = "b h w", ("t",)
 
     def __init__(self, width: int, make_norm: MakeNorm, window: int) -> None:
         super().__init__(width, make_norm)
@@ -175,8 +181,8 @@ class LocalTimeAttention(Attention):
             first_kept = max(0, keys.shape[2] - border)
             context.past[self] = keys[:, :, first_kept:].clone(), values[:, :, first_kept:].clone()
 
-        # Blocks of queries, each beside the keys of the block and of the frames before it; positions are counted
-        # within a block, so they stay small in a video of any length.
+        # Each block of queries attends to the keys of the block and of the frames before it. Positions are relative
+        # to the block, so they stay small in a video of any length.
         block = min(self.window, num_queries)
         surplus = -num_queries % block
 
@@ -187,9 +193,9 @@ class LocalTimeAttention(Attention):
         size = block + border
         missing = border - num_earlier
         starts = torch.arange(0, num_queries, block, device=keys.device)[:, None, None]
-        places = torch.arange(block, device=keys.device)[None, :, None]
+        positions = torch.arange(block, device=keys.device)[None, :, None]
         others = torch.arange(size, device=keys.device)[None, None, :]
-        is_visible = (others >= places) & (others <= places + border) & (starts + others >= missing)
+        is_visible = (others >= positions) & (others <= positions + border) & (starts + others >= missing)
         attended = F.scaled_dot_product_attention(
             rotate(laid_out(queries, 0, block), (block,), start=border),
             rotate(laid_out(keys, missing, size), (size,)),

@@ -106,12 +106,14 @@ class TokenizerArchitecture:
         strides = [product_of_factors(layers) for layers in (encoder, decoder)]
         if strides[0] != strides[1]:
             raise ValueError(
-                f"layers divide (frames, height, width) by {strides[0]}, but decoder_layers by {strides[1]}"
+                f"layers divide (frames, height, width) by {printable(strides[0])}, "
+                f"but decoder_layers by {printable(strides[1])}"
             )
         total = tuple(stride * size for stride, size in zip(strides[0], self.patch_size, strict=True))
         if max(total) > LARGEST_STRIDE:
             raise ValueError(
-                f"layers and patch_size divide (frames, height, width) by {total}, at most {LARGEST_STRIDE} is allowed"
+                f"layers and patch_size divide (frames, height, width) by {printable(total)}, "
+                f"at most {LARGEST_STRIDE} is allowed"
             )
         is_conditioned = any(layer.name.startswith(CONDITIONED) for layer in (*encoder, *decoder))
         if is_conditioned and self.dim_cond is None:
@@ -123,17 +125,17 @@ class TokenizerArchitecture:
 
     @property
     def encoder_layers_resolved(self) -> list[Layer]:
-        """The encoder's layers with their widths worked out."""
+        """Layers of the encoder with their widths and arguments."""
         return resolve_layers(self.init_dim, self.layers)
 
     @property
     def decoder_layers_resolved(self) -> list[Layer]:
-        """The layers that the decoder mirrors, in the encoder's order."""
+        """Layers that the decoder mirrors, in the order of the encoder."""
         return resolve_layers(self.init_dim, self.layers if self.decoder_layers is None else self.decoder_layers)
 
     @property
     def parts(self) -> Parts:
-        """What all layers have in common."""
+        """Settings that all layers share."""
         make_plain_norm = NORMS[self.norm]
 
         def make_conditioned_norm(width: int) -> nn.Module:
@@ -150,46 +152,46 @@ class TokenizerArchitecture:
 
     @property
     def folding(self) -> tuple[int, int, int]:
-        """Frames, rows and columns folded into channels; an image tokenizer folds no frames."""
+        """Frames, rows and columns folded into channels. An image tokenizer folds no frames."""
         frames, rows, columns = self.patch_size
         return (1 if self.image_only else frames, rows, columns)
 
     @property
     def code_bits(self) -> int:
-        """Bits of a code."""
+        """Number of bits of a code."""
         return (self.codebook_size - 1).bit_length()
 
     @property
     def latent_channels(self) -> int:
-        """Channels of the latents: a bit, or one of the FSQ levels, in each."""
+        """Number of channels of the latents: one for each bit, or for each entry of `fsq_levels`."""
         return self.code_bits if self.fsq_levels is None else len(self.fsq_levels)
 
     @property
     def temporal_stride(self) -> int:
-        """Frames that a latent frame stands for; the first stands for one."""
+        """Number of frames for each latent frame. The first latent frame stands for one frame."""
         if self.image_only:
             return 1
         return self.folding[0] * product_of_factors(self.encoder_layers_resolved)[0]
 
     @property
     def spatial_stride(self) -> tuple[int, int]:
-        """Rows and columns of pixels that a code stands for."""
+        """Rows and columns of pixels for each code."""
         _, rows, columns = product_of_factors(self.encoder_layers_resolved)
         return self.folding[1] * rows, self.folding[2] * columns
 
     def code_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
-        """Grid of codes (t, h, w) of a clip; sizes that the strides do not divide are rounded up.
+        """Return the shape (t, h, w) of the codes of a clip. Sizes that are no multiple of the strides are rounded up.
 
         Raises:
-            ValueError: a size is not positive.
+            ValueError: if a size is not positive.
         """
         if min(num_frames, height, width) < 1:
-            raise ValueError(f"a clip has at least one frame, row and column, got {(num_frames, height, width)}")
+            raise ValueError(f"a clip must have at least one frame, row and column, got {(num_frames, height, width)}")
         rows, columns = self.spatial_stride
         return 1 + -(-(num_frames - 1) // self.temporal_stride), -(-height // rows), -(-width // columns)
 
     def clip_shape(self, t: int, h: int, w: int) -> tuple[int, int, int]:
-        """Frames, height and width of the clip that a full grid of codes stands for."""
+        """Return frames, height and width of the clip that a full grid of codes decodes to."""
         rows, columns = self.spatial_stride
         return 1 + (t - 1) * self.temporal_stride, h * rows, w * columns
 
@@ -227,5 +229,5 @@ class TokenizerConfig(TokenizerArchitecture):
 
     @property
     def height_width(self) -> tuple[int, int]:
-        """Height and width trained for, in pixels."""
+        """Height and width of the training videos, in pixels."""
         return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size

@@ -1,4 +1,4 @@
-"""Causal convolution: an output frame never depends on a later input frame."""
+"""Causal convolutions: an output frame does not depend on later input frames."""
 
 from typing import TypeVar
 
@@ -14,11 +14,11 @@ from .memory_format import is_channels_last
 
 Convolution = TypeVar("Convolution", bound=nn.Conv3d)
 
-BRANCH_SCALE = 1e-3  # a residual branch starts close to zero, so a deep stack starts as a shallow one
+BRANCH_SCALE = 1e-3  # initial scale of a residual branch, so that a deep network starts as a shallow one
 
 
 class Sequence(nn.Sequential):
-    """Layers one after the other; each is handed the context."""
+    """`nn.Sequential` that passes the context to each layer."""
 
     def forward(self, input: Float[Tensor, "b c T H W"], context: Context = WHOLE) -> Float[Tensor, "b d t h w"]:
         for layer in self:
@@ -27,15 +27,17 @@ class Sequence(nn.Sequential):
 
 
 class Swish(nn.SiLU):
+    """Swish activation."""
+
     def forward(self, input: Float[Tensor, "b c t h w"], context: Context = WHOLE) -> Float[Tensor, "b c t h w"]:
         return super().forward(input)
 
 
 class CausalConv3d(nn.Conv3d):
-    """3D convolution whose output frame sees its own and earlier input frames only.
+    """3D convolution whose output frames depend only on their own and earlier input frames.
 
-    All temporal padding (zeros) goes in front of the first frame, so an image is simply a one-frame
-    video (MAGVIT-v2, section 3.2). Spatial padding is symmetric.
+    All temporal padding (zeros) is in front of the first frame, so an image is a video of one frame (MAGVIT-v2, section
+    3.2). Spatial padding is symmetric.
     """
 
     def __init__(
@@ -52,11 +54,11 @@ class CausalConv3d(nn.Conv3d):
         input = after_past(self, input, context, self.kernel_size[0] - 1, self.kernel_size[0] - self.stride[0])
         time, *space = self.kernel_size
         if time > 1 and space == [1, 1] and self.stride[1:] == (1, 1):
-            # The same sum as a 2D convolution over time and places, which on a CPU is twice as fast.
+            # A 2D convolution over time and flattened positions is the same and twice as fast on a CPU.
             rows = F.conv2d(in_rows(input), self.weight[..., 0], self.bias, (self.stride[0], 1))
             return rows.unflatten(3, input.shape[3:])
         if time == self.stride[0] == 1 and is_channels_last(input):
-            if space == [1, 1] and self.stride[1:] == (1, 1):  # a product of matrices
+            if space == [1, 1] and self.stride[1:] == (1, 1):  # a matrix product
                 return F.linear(input.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
             frames = rearrange(input, "b c t h w -> (b t) c h w")
             frames = F.conv2d(frames, self.weight[:, :, 0], self.bias, self.stride[1:], self.padding[1:])
@@ -65,19 +67,19 @@ class CausalConv3d(nn.Conv3d):
 
 
 class OverChannels(nn.Conv3d):
-    """A pointwise convolution of rows of channels, as a product of matrices."""
+    """Pointwise convolution of an input with the channels last, computed as a matrix product."""
 
     def __init__(self, in_width: int, out_width: int) -> None:
         super().__init__(in_width, out_width, 1)
 
-    def forward(self, input: Float[Tensor, "*places c"]) -> Float[Tensor, "*places d"]:
+    def forward(self, input: Float[Tensor, "*positions c"]) -> Float[Tensor, "*positions d"]:
         return F.linear(input, self.weight.flatten(1), self.bias)
 
 
 class Blur(nn.Module):
-    """Binomial low-pass (1, 2, 1) / 4 along the axes that `stride` makes coarser, before it does (Zhang, 2019).
+    """Binomial low-pass filter (1, 2, 1) / 4 along the axes with a stride (Zhang, 2019).
 
-    Along time it is causal. The border is repeated, so that a constant stays what it is.
+    Along time it is causal. The border is repeated, so that a constant input does not change.
     """
 
     def __init__(self, stride: tuple[int, int, int]) -> None:
@@ -90,13 +92,13 @@ class Blur(nn.Module):
             input = after_past(self, input, context, 2, 2, repeat_first=True)
         padded = F.pad(input, (width, width, height, height, 0, 0), mode="replicate")
         window = (1 + time, 1 + height, 1 + width)
-        # On a CPU, pooling does not exist in bfloat16.
+        # Pooling is not implemented in bfloat16 on a CPU.
         blurred = F.avg_pool3d(F.avg_pool3d(at_least_float32(padded), window, stride=1), window, stride=1)
         return blurred.to(input.dtype)
 
 
 class Downsample(CausalConv3d):
-    """Strided causal convolution, after a blur where aliasing is to be avoided."""
+    """Strided causal convolution, with a blur before it if `antialiased`."""
 
     def __init__(
         self,
@@ -123,11 +125,11 @@ def after_past(
     *,
     repeat_first: bool = False,
 ) -> Float[Tensor, "b c T h w"]:
-    """`input` after the frames that `layer` has kept of the pieces before.
+    """Prepend the earlier frames that `layer` needs: in a stream those of the last piece, otherwise padding.
 
     Args:
-        num_frames: how many are set in front of the first piece: zeros, or the first frame repeated.
-        num_kept: how many the layer keeps for its next piece.
+        num_frames: number of frames of padding: zeros, or the first frame if `repeat_first`.
+        num_kept: number of frames that the layer keeps for the next piece.
     """
     if num_frames == 0:
         return input
@@ -139,21 +141,22 @@ def after_past(
     else:
         input = F.pad(input, (0, 0, 0, 0, num_frames, 0))
     if context.past is not None:
-        context.past[layer] = input[:, :, input.shape[2] - num_kept :].clone()  # a view would keep the whole piece
+        context.past[layer] = input[
+            :, :, input.shape[2] - num_kept :
+        ].clone()  # a view would keep the whole piece in memory
     return input
 
 
-def in_rows(videos: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t places"]:
-    """The places of each frame in a row, as a view."""
-    if is_channels_last(
-        videos
-    ):  # `flatten` would give a batch of one a stride that convolutions take for another format
+def in_rows(videos: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t n"]:
+    """Flatten the positions of each frame, without a copy."""
+    if is_channels_last(videos):
+        # `flatten` gives a batch of one a stride that convolutions take for another memory format.
         return videos.movedim(1, -1).flatten(2, 3).movedim(-1, 1)
     return videos.flatten(3)
 
 
 def start_small(convolution: Convolution) -> Convolution:
-    """The last convolution of a residual branch, with weights scaled down and no bias at the start."""
+    """Scale down the initial weights of the last convolution of a residual branch, and zero its bias."""
     assert convolution.bias is not None
     with torch.no_grad():
         convolution.weight.mul_(BRANCH_SCALE)

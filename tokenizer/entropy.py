@@ -16,21 +16,21 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-LATENTS_AT_A_TIME = 512  # both factors of so many latents stay in the cache; they are built again in the backward pass
+LATENTS_AT_A_TIME = 512  # both factors of a chunk fit into the cache; they are recomputed in the backward pass
 
 
 def sample_entropy(latents: Float[Tensor, "b k *grid"], inverse_temperature: float) -> Float[Tensor, ""]:
-    """Mean entropy of p(code | latent) in nats, the uncertainty of a single assignment: to be low."""
+    """Return the mean entropy of p(code | latent) in nats. It should be low."""
     with torch.autocast(latents.device.type, enabled=False):
-        logits = (4 * inverse_temperature * at_least_float32(latents)).abs()  # a bit and its opposite are equally sure
+        logits = (4 * inverse_temperature * at_least_float32(latents)).abs()  # entropy does not depend on the sign
         bit_entropy = F.softplus(-logits) + logits * (-logits).sigmoid()
         return bit_entropy.sum(dim=1).mean()
 
 
 def codebook_entropy(latents: Float[Tensor, "b k *grid"], inverse_temperature: float) -> Float[Tensor, ""]:
-    """Entropy of the mean of p(code | latent) in nats, the evenness of the codebook's use: to be high.
+    """Return the entropy of the mean of p(code | latent) in nats. It should be high, so that all codes are used.
 
-    The mean runs over the latents of all processes before the entropy is taken.
+    The mean is over the latents of all processes.
     """
     with torch.autocast(latents.device.type, enabled=False):
         logits = rearrange(4 * inverse_temperature * at_least_float32(latents), "b k ... -> (b ...) k")
@@ -40,12 +40,12 @@ def codebook_entropy(latents: Float[Tensor, "b k *grid"], inverse_temperature: f
 
 
 def mean_assignment(logits: Float[Tensor, "n k"]) -> Float[Tensor, "first second"]:
-    """Mean probability of each code: row and column spell its higher and its lower bits."""
+    """Return the mean probability of each code. The row is its higher bits, the column its lower bits."""
     return MeanAssignment.apply(logits)  # type: ignore[no-any-return]
 
 
 class MeanAssignment(torch.autograd.Function):
-    """A^T B / N, where a row of A and of B holds the probabilities of each word of one half of the bits."""
+    """A^T B / N, where rows of A and B are the probabilities of all words of one half of the bits."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ class MeanAssignment(torch.autograd.Function):
 
 
 def word_probabilities(logits: Float[Tensor, "n k"]) -> Float[Tensor, "n words"]:
-    """Probability of each of the 2^k words of independent bits, the first bit being the highest."""
+    """Return the probability of each of the 2^k words of independent bits. The first bit is the highest."""
     num_bits = logits.shape[1]
     if num_bits == 0:
         return logits.new_ones(len(logits), 1)
@@ -91,7 +91,7 @@ def word_probabilities(logits: Float[Tensor, "n k"]) -> Float[Tensor, "n words"]
 
 
 def bits_of_words(num_bits: int, like: Tensor) -> Float[Tensor, "words columns"]:
-    """Ones where a word has each bit, highest first; behind them ones where it has not."""
+    """Return for each word its bits, the highest first, and their complements."""
     places = torch.arange(num_bits - 1, -1, -1, device=like.device)
     is_set = (torch.arange(2**num_bits, device=like.device)[:, None] >> places & 1).to(like.dtype)
     return torch.cat([is_set, 1 - is_set], dim=1)
@@ -100,7 +100,7 @@ def bits_of_words(num_bits: int, like: Tensor) -> Float[Tensor, "words columns"]
 def bit_gradient(
     logits: Float[Tensor, "n k"], weighted: Float[Tensor, "n words"], bits: Float[Tensor, "words 2*k"]
 ) -> Float[Tensor, "n k"]:
-    """Gradient of the logits, given the words' gradients times their probabilities.
+    """Return the gradient of the logits, given the gradients of the words times their probabilities.
 
     d log p(word) / d logit is 1 - p(bit) where the word has the bit, and -p(bit) where it has not.
     """
@@ -109,6 +109,8 @@ def bit_gradient(
 
 
 class MeanOverProcesses(torch.autograd.Function):
+    """Mean over processes, for a loss that is the same in every process."""
+
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
         return reduced_mean(value)
@@ -122,17 +124,19 @@ class MeanOverProcesses(torch.autograd.Function):
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of `value` over all processes, with the gradient that data-parallel averaging expects."""
+    """Return the mean of `value` over all processes, with the gradient for data-parallel training."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return MeanOverProcesses.apply(value)  # type: ignore[no-any-return]
     return value
 
 
 def reduced_mean(value: Tensor) -> Tensor:
+    """Return the mean of `value` over all processes, without gradient."""
     total = value.clone()
     torch.distributed.all_reduce(total)
     return total / torch.distributed.get_world_size()
 
 
 def at_least_float32(latents: Tensor) -> Tensor:
+    """Convert to float32, except for float64."""
     return latents if latents.dtype == torch.float64 else latents.float()

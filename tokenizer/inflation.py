@@ -1,7 +1,7 @@
-"""From an image tokenizer to a video tokenizer that treats an image alike.
+"""Convert an image tokenizer into a video tokenizer that gives the same result on images.
 
-The image tokenizer's kernels become the last temporal tap of the video tokenizer's (MAGVIT-v2, section 3.2: those
-that see the current frame), with zeros in front.
+The kernels of the image tokenizer become the last temporal slice of the kernels of the video tokenizer, which sees the
+current frame; the other slices are zero (MAGVIT-v2, section 3.2).
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ def inflate(
     """
     before = image_tokenizer.config
     if not before.image_only:
-        raise ValueError("only an image tokenizer (image_only=True) can be inflated: this is a video tokenizer")
+        raise ValueError("only an image tokenizer (image_only=True) can be inflated, this is a video tokenizer")
     after = replace(
         before,
         image_only=False,
@@ -54,7 +54,7 @@ def inflate(
         ("encoder", after.encoder_layers_resolved, before.encoder_layers_resolved),
         ("decoder", after.decoder_layers_resolved, before.decoder_layers_resolved),
     ):
-        # From the pixels inwards: stem or head, the layers, and what stands next to the latents.
+        # In the order from pixels to latents: stem or head, the layers, and the layer next to the latents.
         inwards = slice(None, None, 1 if half == "encoder" else -1)
         video_modules = list(tokenizer.get_submodule(half).children())[inwards]
         image_modules = list(image_tokenizer.get_submodule(half).children())[inwards]
@@ -68,10 +68,10 @@ def inflate(
 
 
 def align(video_layers: Sequence[Layer], image_layers: Sequence[Layer]) -> list[int | None]:
-    """For each layer of a video tokenizer its place in the image tokenizer; None for one that only video has.
+    """Return for each layer of a video tokenizer the index of its counterpart for images; None if it is new.
 
     Raises:
-        ValueError: a layer with no partner that is not one over time alone, or that changes the width.
+        ValueError: if a new layer is not over time only or changes the width, or if a layer is missing.
     """
     partners: list[int | None] = []
     next_one = 0
@@ -84,53 +84,54 @@ def align(video_layers: Sequence[Layer], image_layers: Sequence[Layer]) -> list[
             partners.append(None)
         else:
             raise ValueError(
-                f"layer {layer.name!r} of widths {layer.width_before} to {layer.width_after} is not one of the image "
-                "tokenizer's, and only layers over time that keep the width can be new"
+                f"layer {layer.name!r} with widths {layer.width_before} to {layer.width_after} is not in the image "
+                "tokenizer, and only layers over time that keep the width can be new"
             )
     if next_one < len(image_layers):
-        raise ValueError(
-            f"layer {image_layers[next_one].name!r} of the image tokenizer has no place among the new layers"
-        )
+        raise ValueError(f"layer {image_layers[next_one].name!r} of the image tokenizer is missing in the new layers")
     return partners
 
 
 def as_image(layer: Layer) -> Layer:
-    """What a layer is to an image: compression of time is nothing to it."""
+    """Return the layer without its temporal factor, which does not matter for images."""
     return layer._replace(factors=(1, *layer.factors[1:]))
 
 
-def take_over(video_module: nn.Module, image_module: nn.Module, places_of_block: int) -> None:
-    """Give a layer of video the parameters of the same layer of images.
+def take_over(video_module: nn.Module, image_module: nn.Module, pixels_of_block: int) -> None:
+    """Copy the parameters of an image layer into its counterpart for video.
 
     Args:
-        places_of_block: rows times columns that are folded into channels.
+        pixels_of_block: number of pixels of a frame that are folded into channels.
     """
     if isinstance(video_module, Upsample):
-        places_of_block = video_module.factors[1] * video_module.factors[2]
+        pixels_of_block = video_module.factors[1] * video_module.factors[2]
     images = dict(image_module.named_parameters())
     for name, parameter in video_module.named_parameters():
-        parameter.copy_(inflated(images[name], parameter, places_of_block))
+        parameter.copy_(inflated(images[name], parameter, pixels_of_block))
 
 
-def inflated(value: Tensor, like: Tensor, places: int) -> Tensor:
-    """A parameter for images in the shape of its counterpart for video.
+def inflated(value: Tensor, like: Tensor, pixels: int) -> Tensor:
+    """Return a parameter of an image layer in the shape of its counterpart `like` for video.
 
-    Channels that are frames and places in one, `(d frames places)`: as outputs all frames are drawn like the image; as
-    inputs only the last frame counts, the one that is the image.
+    Channels may contain frames and pixels, `(d frames pixels)`. As output channels, every frame gets the parameters of
+    the image; as input channels, only the last frame does, and the others get zeros.
+
+    Args:
+        pixels: number of pixels of a frame in such channels.
     """
     frames = like.shape[0] // value.shape[0]
-    value = repeat(value, "(d places) ... -> (d frames places) ...", frames=frames, places=places if frames > 1 else 1)
+    value = repeat(value, "(d pixels) ... -> (d frames pixels) ...", frames=frames, pixels=pixels if frames > 1 else 1)
     if value.shape == like.shape:
         return value
     frames = like.shape[1] // value.shape[1]
-    block = places if frames > 1 else 1
+    block = pixels if frames > 1 else 1
     grown = value.new_zeros(like.shape[0], like.shape[1] // (frames * block), frames, block, *like.shape[2:])
-    grown[:, :, -1, :, -1:] = rearrange(value, "d (c places) t h w -> d c places t h w", places=block)
+    grown[:, :, -1, :, -1:] = rearrange(value, "d (c pixels) t h w -> d c pixels t h w", pixels=block)
     return grown.reshape(like.shape)
 
 
 def start_as_identity(module: nn.Module) -> None:
-    """Make a layer over time leave a single frame as it is."""
+    """Initialize a layer over time so that it does not change a single frame."""
     if isinstance(module, Attention):
         nn.init.zeros_(module.to_output.weight)
         return

@@ -1,4 +1,4 @@
-"""What users hand to a tokenizer, checked and brought into the form that the layers need."""
+"""Checks of the inputs of a tokenizer, and their conversion to what the layers need."""
 
 from collections.abc import Sequence
 
@@ -14,10 +14,10 @@ Condition = Float[Tensor, "b dim_cond"]
 
 
 def as_video(video: Video, config: TokenizerArchitecture, dtype: torch.dtype) -> Float[Tensor, "b c T H W"]:
-    """A video or an image as a video of the weights' type.
+    """Return a video, or an image as a video of one frame, in the type of the weights.
 
     Raises:
-        ValueError: wrong shape or type.
+        ValueError: if the shape or the data type is wrong.
     """
     channels = config.channels
     if not isinstance(video, Tensor):
@@ -36,7 +36,7 @@ def as_video(video: Video, config: TokenizerArchitecture, dtype: torch.dtype) ->
 def pad(
     video: Float[Tensor, "b c T H W"], config: TokenizerArchitecture
 ) -> Float[Tensor, "b c padded_T padded_H padded_W"]:
-    """Repeat the last frame, row and column up to whole strides."""
+    """Repeat the last frame, row and column until the sizes are multiples of the strides."""
     sizes = video.shape[2:]
     frames, rows, columns = (
         whole - size for whole, size in zip(config.clip_shape(*config.code_shape(*sizes)), sizes, strict=True)
@@ -47,21 +47,22 @@ def pad(
 def repeat_last(
     video: Float[Tensor, "b c T H W"], missing: tuple[int, int, int]
 ) -> Float[Tensor, "b c padded_T padded_H padded_W"]:
-    """So many more frames, rows and columns, each like the last."""
+    """Append `missing` frames, rows and columns, which repeat the last one."""
     frames, rows, columns = missing
     return F.pad(video, (0, columns, 0, rows, 0, frames), mode="replicate") if any(missing) else video
 
 
 def trim(video: Float[Tensor, "b c padded_T padded_H padded_W"], sizes: Sequence[int]) -> Float[Tensor, "b c T H W"]:
-    """The inverse of `pad`."""
+    """Cut a padded video to `sizes`: the inverse of `pad`."""
     num_frames, height, width = sizes
     return video[:, :, :num_frames, :height, :width]
 
 
 def check_codes(codes: Int[Tensor, "b t h w"], codebook_size: int) -> None:
-    """
+    """Check the codes that a user passes.
+
     Raises:
-        ValueError: wrong shape or type, or codes out of range.
+        ValueError: if the shape or the data type is wrong, or if a code is out of range.
     """
     if not isinstance(codes, Tensor):
         raise ValueError(f"codes must be a torch.Tensor, got {type(codes).__name__}")
@@ -70,7 +71,7 @@ def check_codes(codes: Int[Tensor, "b t h w"], codebook_size: int) -> None:
             f"codes must be integers of shape (batch, t, h, w), got {codes.dtype} of shape {tuple(codes.shape)}"
         )
     if codes.numel() == 0:
-        raise ValueError(f"there must be at least one code, got shape {tuple(codes.shape)}")
+        raise ValueError(f"codes must not be empty, got shape {tuple(codes.shape)}")
     if codes.device.type != "meta" and not torch.compiler.is_compiling():
         low, high = (int(bound) for bound in torch.aminmax(codes))
         if low < 0 or high >= codebook_size:
@@ -84,10 +85,10 @@ def decoded_sizes(
     height: int | None,
     width: int | None,
 ) -> tuple[int, int, int]:
-    """Frames, height and width that a grid of codes is to be decoded to; in full where none are given.
+    """Return frames, height and width to decode a grid of codes to. A size that is None is that of the full grid.
 
     Raises:
-        ValueError: the grid cannot stand for these sizes.
+        ValueError: if the grid does not belong to a clip of this size.
     """
     whole = config.clip_shape(*grid)
     frames, rows, columns = (
@@ -95,8 +96,8 @@ def decoded_sizes(
     )
     if config.code_shape(frames, rows, columns) != grid:
         raise ValueError(
-            f"a grid of {grid} codes cannot stand for {(frames, rows, columns)} (frames, height, width); "
-            f"in full it is {whole}"
+            f"a grid of {grid} codes does not belong to a clip of {(frames, rows, columns)} (frames, height, width); "
+            f"the full grid is {whole}"
         )
     return frames, rows, columns
 

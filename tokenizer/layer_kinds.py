@@ -1,4 +1,4 @@
-"""The kinds of layer that a `layers` tuple may name: one entry builds the encoder's half and the decoder's half."""
+"""Table of the layer kinds for a `layers` tuple. Each entry builds a layer of the encoder and its mirror image."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -26,59 +26,63 @@ LayerSpec = str | tuple[str, int] | tuple[str, tuple[int, int, int]] | tuple[str
 Argument = Literal["width", "number", "window", "factors"]
 LARGEST_FACTOR = 3  # a kernel of three would skip positions at a larger stride
 LARGEST_WIDTH, LARGEST_WINDOW = 2**16, 64
-MAX_BLOCKS = 1000  # of each half
+MAX_BLOCKS = 256  # of each half
 
 
 class Layer(NamedTuple):
-    """A layer of the tuple with everything about it worked out."""
+    """One layer of the tuple, with all its properties."""
 
     name: str
     kind: "LayerKind"
     width_before: int
     width_after: int
     factors: tuple[int, int, int] = (1, 1, 1)
-    """By which it divides frames, rows and columns."""
+    """Factors by which it divides frames, rows and columns."""
     number: int = 1
-    """Blocks of a consecutive kind."""
+    """Number of blocks of `consecutive_...` kinds."""
     window: int = 0
-    """Of local attention."""
+    """Window of local attention."""
 
 
 class Parts(NamedTuple):
-    """What all layers of a tokenizer have in common."""
+    """Settings that all layers of a tokenizer share."""
 
     frames: int
-    """Temporal size of the convolutions' kernels: 1 in an image tokenizer."""
+    """Temporal size of kernels: 1 in an image tokenizer."""
     antialiased: bool
     latent_channels: int
     make_plain_norm: Callable[..., nn.Module]
     make_conditioned_norm: MakeNorm
 
     def make_norm(self, layer: Layer) -> MakeNorm:
+        """Return the constructor of the norms of a layer."""
         return self.make_conditioned_norm if layer.name.startswith(CONDITIONED) else self.make_plain_norm
 
 
 class LayerKind(NamedTuple):
-    """One entry of the table."""
+    """Entry of the table."""
 
     encode: Callable[[Layer, Parts], nn.Module]
-    """From the width before the layer to the width after it."""
+    """Make the layer of the encoder, from `width_before` to `width_after`."""
     decode: Callable[[Layer, Parts], nn.Module]
-    """The way back: from the width after it to the width before it."""
+    """Make the layer of the decoder, from `width_after` to `width_before`."""
     arguments: tuple[Argument, ...] = ()
-    """What may stand behind the name, in this order."""
+    """Arguments after the name, in order."""
     num_required: int = 0
+    """Number of arguments that must be given."""
     factors: tuple[int, int, int] = (1, 1, 1)
-    """By which the kind divides frames, rows and columns, where it is no argument."""
+    """Factors by which it divides frames, rows and columns, if they are not an argument."""
     default_window: int = 0
     reach: tuple[int, int] | None = (0, 0)
-    """Rows and columns each way that a block of the encoder's and of the decoder's half sees, beside its window; None:
-    the whole frame."""
+    """Reach in space of a block of the encoder and of the decoder, in positions in each direction, without its window.
+    None: the whole frame."""
     is_temporal: bool = False
-    """It mixes frames and no places."""
+    """Whether it mixes frames but not positions."""
 
 
 class Identity(nn.Identity):
+    """Return the input."""
+
     def forward(self, input: Any, context: Context = WHOLE) -> Any:
         return input
 
@@ -91,31 +95,24 @@ def _consecutive_residual(layer: Layer, parts: Parts) -> nn.Module:
     return LayerSequence(*(_residual(layer, parts) for _ in range(layer.number)))
 
 
-def _downsample(kernel: tuple[int, int, int]) -> Callable[[Layer, Parts], nn.Module]:
-    def make(layer: Layer, parts: Parts) -> nn.Module:
+Triple = tuple[int, int, int]
+
+
+def _resample(down: Triple, up: Triple, **options: Any) -> LayerKind:
+    """Make a kind that changes the resolution, with the kernel sizes of its two layers."""
+
+    def sizes(kernel: Triple, layer: Layer, parts: Parts) -> tuple[Triple, Triple]:
         t, h, w = layer.factors
-        return Downsample(
-            layer.width_before,
-            layer.width_after,
-            (min(kernel[0], parts.frames), *kernel[1:]),
-            (t if parts.frames > 1 else 1, h, w),
-            antialiased=parts.antialiased,
-        )
+        return (min(kernel[0], parts.frames), *kernel[1:]), (t if parts.frames > 1 else 1, h, w)
 
-    return make
+    def encode(layer: Layer, parts: Parts) -> nn.Module:
+        kernel, stride = sizes(down, layer, parts)
+        return Downsample(layer.width_before, layer.width_after, kernel, stride, antialiased=parts.antialiased)
 
+    def decode(layer: Layer, parts: Parts) -> nn.Module:
+        return Upsample(layer.width_after, layer.width_before, *sizes(up, layer, parts))
 
-def _upsample(kernel: tuple[int, int, int]) -> Callable[[Layer, Parts], nn.Module]:
-    def make(layer: Layer, parts: Parts) -> nn.Module:
-        t, h, w = layer.factors
-        return Upsample(
-            layer.width_after,
-            layer.width_before,
-            (min(kernel[0], parts.frames), *kernel[1:]),
-            (t if parts.frames > 1 else 1, h, w),
-        )
-
-    return make
+    return LayerKind(encode, decode, **options)
 
 
 def _adaptive_norm(layer: Layer, parts: Parts) -> nn.Module:
@@ -125,7 +122,7 @@ def _adaptive_norm(layer: Layer, parts: Parts) -> nn.Module:
 
 def _attend_time(layer: Layer, parts: Parts) -> nn.Module:
     make_norm = parts.make_norm(layer)
-    if parts.frames == 1:  # an image tokenizer sees each frame by itself
+    if parts.frames == 1:  # an image tokenizer: each frame attends to itself
         return LocalTimeAttention(layer.width_before, make_norm, window=1)
     if layer.window:
         return LocalTimeAttention(layer.width_before, make_norm, layer.window)
@@ -133,7 +130,7 @@ def _attend_time(layer: Layer, parts: Parts) -> nn.Module:
 
 
 def _same(make: Callable[[Layer, Parts], nn.Module], **options: Any) -> LayerKind:
-    """A kind whose halves are built alike, since it keeps the width."""
+    """Make a kind whose layers in encoder and decoder are the same."""
     return LayerKind(make, make, **options)
 
 
@@ -169,23 +166,17 @@ LAYER_KINDS = {
     **UNCONDITIONED_KINDS,
     **{CONDITIONED + name: kind for name, kind in UNCONDITIONED_KINDS.items()},
     "adaptive_norm": LayerKind(encode=lambda layer, parts: Identity(), decode=_adaptive_norm),
-    "compress_space": LayerKind(
-        _downsample((1, 3, 3)), _upsample((1, 1, 1)), arguments=("width",), factors=(1, 2, 2), reach=(1, 0)
-    ),
-    "compress_time": LayerKind(
-        _downsample((3, 1, 1)), _upsample((1, 1, 1)), arguments=("width",), factors=(2, 1, 1), is_temporal=True
-    ),
-    "compress": LayerKind(
-        _downsample((3, 3, 3)), _upsample((3, 3, 3)), arguments=("factors", "width"), num_required=1, reach=(1, 1)
-    ),
+    "compress_space": _resample((1, 3, 3), (1, 1, 1), arguments=("width",), factors=(1, 2, 2), reach=(1, 0)),
+    "compress_time": _resample((3, 1, 1), (1, 1, 1), arguments=("width",), factors=(2, 1, 1), is_temporal=True),
+    "compress": _resample((3, 3, 3), (3, 3, 3), arguments=("factors", "width"), num_required=1, reach=(1, 1)),
 }
 
 
 def resolve_layers(init_dim: int, layers: Iterable[LayerSpec]) -> list[Layer]:
-    """Each layer with its widths and arguments; a bare name keeps the width that reaches it.
+    """Return each layer with its widths and arguments. A name without width keeps the width of the layer before.
 
     Raises:
-        ValueError: an unknown kind, or arguments that the kind does not take.
+        ValueError: if a kind is unknown, if it does not take the given arguments, or if there are too many layers.
     """
     resolved = []
     width, num_blocks = init_dim, 0

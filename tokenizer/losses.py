@@ -1,4 +1,4 @@
-"""The tokenizer's losses: unweighted scalars by name, and their weighted sum."""
+"""Losses of the tokenizer: unweighted scalars by name, and their weighted sum."""
 
 import math
 from collections.abc import Sequence
@@ -12,24 +12,24 @@ from torch import Tensor
 Losses = dict[str, Float[Tensor, ""]]
 
 PIXEL_LOSSES = {"l2": F.mse_loss, "l1": F.l1_loss}
-NEED_A_NETWORK = {"perceptual", "adversarial"}  # their weights may stand without a loss
-OF_BITS = {"commitment", "sample_entropy", "codebook_entropy"}  # so may these together: FSQ has none of them
+NEED_A_NETWORK = {"perceptual", "adversarial"}  # their losses may be missing
+OF_BITS = {"commitment", "sample_entropy", "codebook_entropy"}  # FSQ has none of them
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerLossWeights:
-    """One weight for each loss; a negative one rewards (the MAGVIT-v2 values are the defaults)."""
+    """Weight of each loss. The defaults are those of MAGVIT-v2."""
 
     reconstruction: float = 5.0
     """Mean squared (or absolute) error of the pixels in [-1, 1]."""
     commitment: float = 0.25
-    """Mean squared distance of the latents to their corners."""
+    """Mean squared distance of the latents to their quantized values."""
     sample_entropy: float = 0.1
-    """Entropy of one assignment, in nats: to be low."""
+    """Mean entropy of the assignment of a latent to a code, in nats. It should be low."""
     codebook_entropy: float = -0.1
-    """Entropy of the mean assignment, in nats: to be high."""
+    """Entropy of the mean assignment, in nats. It should be high, so the weight is negative."""
     perceptual: float = 0.1
-    """Distance in the features of a frozen network, where there is one."""
+    """Perceptual loss, if there is a perceptual network."""
     adversarial: float = 0.1
     """Adversarial loss of the tokenizer, if there are discriminators."""
 
@@ -42,14 +42,14 @@ class TokenizerLossWeights:
 def weighted_sum(
     losses: Losses, weights: TokenizerLossWeights, *, adversarial_factors: Sequence[float | Float[Tensor, ""]] = ()
 ) -> Float[Tensor, ""]:
-    """The total loss.
+    """Return the total loss.
 
     Args:
-        adversarial_factors: what multiplies the adversarial weight for `adversarial_0`, `adversarial_1` and so on.
+        adversarial_factors: factors of the adversarial weight for `adversarial_0`, `adversarial_1` and so on.
 
     Raises:
-        ValueError: a loss without a weight, or a weight without a loss; only those that need another network may be
-            missing, or all that the quantizer gives.
+        ValueError: if a loss has no weight or a weight has no loss. Losses of other networks, and all losses of the
+            quantizer together, may be missing.
     """
     weight_of: dict[str, float | Tensor] = asdict(weights)
     weight_of |= {

@@ -1,4 +1,4 @@
-"""Will a training step fit? An estimate of a step's activations beside the memory of the device."""
+"""Estimate of the memory of a training step's activations, to decide on gradient checkpointing."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -12,19 +12,19 @@ from .config import TokenizerArchitecture
 from .context import Context
 from .encoder_decoder import Decoder, Encoder
 
-SHARE_OF_MEMORY = 0.5  # the rest is for weights, gradients, optimizer, the convolutions' work space and others
+SHARE_OF_MEMORY = 0.5  # for activations; the rest is for weights, gradients, the optimizer and workspaces
 
 
 def activations_fit(config: TokenizerArchitecture, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether a training step's activations take no more than half of the memory of `device`."""
+    """Return whether the activations of a training step fit into half of the memory of `device`."""
     return activation_bytes(config, tuple(shape), dtype) <= SHARE_OF_MEMORY * device_memory(device)
 
 
 @lru_cache(maxsize=64)
 def activation_bytes(config: TokenizerArchitecture, shape: tuple[int, ...], dtype: torch.dtype) -> int:
-    """Bytes that the backward pass keeps for a batch of aligned videos of `shape`, to some 20 %.
+    """Return the bytes that are saved for the backward pass for aligned videos of `shape`, accurate to about 20 %.
 
-    It is what the elementary layers put out, counted by a run on the meta device, where nothing is computed.
+    This is the size of the outputs of all elementary layers, found by a forward pass on the meta device.
     """
     total = 0
 
@@ -44,7 +44,7 @@ def activation_bytes(config: TokenizerArchitecture, shape: tuple[int, ...], dtyp
 
 
 def device_memory(device: torch.device) -> int:
-    """Total memory in bytes of `device`; of the machine (or its container) where the device has none of its own."""
+    """Return the total memory of `device` in bytes: for a CPU, that of the machine or of its container."""
     if device.type not in ("cpu", "meta"):
         module = torch.get_device_module(device)
         if hasattr(module, "mem_get_info"):

@@ -159,16 +159,20 @@ class VideoTokenizer(Autoencoder):
     def forward(
         self, video: Video, return_loss: bool = False, return_codes: bool = False, cond: Condition | None = None
     ) -> Video | Int[Tensor, "b t h w"] | tuple[Float[Tensor, ""], Losses]:
-        """The reconstruction of a video, of its shape.
+        """Return the reconstruction of a video, in its shape.
 
-        With `return_codes` its codes instead; with `return_loss` the weighted total of the losses that need no
-        other network, and each of them unweighted by name.
+        Args:
+            video: as in `encode`.
+            return_loss: return the weighted sum of the losses that need no other network, and a dictionary of the
+                unweighted losses, instead.
+            return_codes: return the codes instead.
+            cond: as in `encode`.
 
         Raises:
-            ValueError: both flags, or wrong shape, type or (outside training) values.
+            ValueError: if both flags are set, or if a shape, a data type or (outside training) a value is wrong.
         """
         if return_loss and return_codes:
-            raise ValueError("return_loss and return_codes cannot both be given; `autoencode` gives everything")
+            raise ValueError("return_loss and return_codes must not both be set; `autoencode` returns everything")
         if return_codes:
             return self.encode(video, cond)
         if not self.training:
@@ -182,10 +186,12 @@ class VideoTokenizer(Autoencoder):
     def losses(
         self, video: Float[Tensor, "b c T H W"], output: Autoencoding, *, inverse_temperature: float | None = None
     ) -> Losses:
-        """Every loss of a pass through the tokenizer that needs no other network, unweighted, by name.
+        """Return the unweighted losses that need no other network, by name.
 
         Args:
-            inverse_temperature: of the entropies, in place of the config's.
+            video: the target of the reconstruction.
+            output: result of `autoencode`.
+            inverse_temperature: of the entropies. None: that of the config.
         """
         sharpness = self.config.inverse_temperature if inverse_temperature is None else inverse_temperature
         pixel_loss = PIXEL_LOSSES[self.config.reconstruction_loss]
@@ -196,5 +202,5 @@ class VideoTokenizer(Autoencoder):
 
     @property
     def last_weight(self) -> nn.Parameter:
-        """The decoder's last kernel, where the gradients of several losses are weighed against each other."""
+        """Kernel of the last convolution of the decoder, at which the gradients of losses are compared."""
         return self.decoder.last_weight

@@ -1,4 +1,4 @@
-"""Normalization that looks at one frame at a time: statistics over time would leak the future."""
+"""Normalization within one frame. Statistics over time would leak later frames into earlier ones."""
 
 from collections.abc import Callable
 
@@ -12,14 +12,14 @@ from .context import WHOLE, Context
 EPSILON = 1e-6
 
 MakeNorm = Callable[[int], nn.Module]
-"""Makes the norm of a width. Without a condition of its own it has a learned scale and shift for each channel."""
+"""Constructor of a norm for a number of channels."""
 
 
 class FrameGroupNorm(nn.GroupNorm):
-    """Group normalization of each frame by itself.
+    """Group normalization of each frame.
 
-    There are 32 groups, or fewer where that would leave a group less than four channels: a channel by itself would
-    lose its mean.
+    There are 32 groups, or fewer so that a group has at least four channels: a group of one channel would lose its
+    mean.
     """
 
     def __init__(self, width: int, *, affine: bool = True) -> None:
@@ -33,7 +33,7 @@ class FrameGroupNorm(nn.GroupNorm):
 
 
 class ChannelNorm(nn.Module):
-    """Each place divided by the root mean square of its channels; it sees nothing beside that place."""
+    """RMS normalization over the channels of each position, without other positions."""
 
     def __init__(self, width: int, *, affine: bool = True) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ NORMS = {"group": FrameGroupNorm, "channel": ChannelNorm}
 
 
 class ConditionedNorm(nn.Module):
-    """A norm whose scale and shift come from the condition; at the start they change nothing."""
+    """Norm whose scale and shift are computed from the condition. Initially they are 1 and 0."""
 
     def __init__(self, norm: nn.Module, width: int, dim_cond: int) -> None:
         super().__init__()
@@ -70,9 +70,9 @@ class ConditionedNorm(nn.Module):
 
 
 class AdaptiveNorm(nn.Module):
-    """A norm whose scale and shift come from the quantized latents, place by place (MAGVIT-v2, section 3.2).
+    """Norm whose scale and shift are computed from the quantized latents at each position (MAGVIT-v2, section 3.2).
 
-    They are worked out on the latents' grid and repeated up to the input's; at the start they change nothing.
+    They are computed on the grid of the latents and repeated to that of the input. Initially they are 1 and 0.
     """
 
     def __init__(self, norm: nn.Module, width: int, latent_channels: int) -> None:
@@ -96,12 +96,12 @@ class AdaptiveNorm(nn.Module):
 def repeat_to(
     coarse: Float[Tensor, "b c t h w"], fine: Float[Tensor, "b d T H W"], *, begins: bool
 ) -> Float[Tensor, "b c T H W"]:
-    """Each place of a coarse grid repeated over the places of the fine one that it stands for.
+    """Repeat each position of `coarse` to the resolution of `fine`.
 
-    The first latent frame of a video stands for one frame: what is repeated too often is dropped in front.
+    The first latent frame of a video stands for one frame, so surplus frames at the start are dropped.
 
     Args:
-        begins: whether the grids begin with the video's first frame, and not with a later one of a stream.
+        begins: as in `Context`.
     """
     num_frames, height, width = fine.shape[2:]
     t, h, w = coarse.shape[2:]

@@ -1,4 +1,4 @@
-"""What stage one trains: the tokenizer and everything that its loss needs, as one module to prepare."""
+"""Objective of stage one: the tokenizer and its losses as one module for data-parallel training."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,25 +18,24 @@ Perceptual = Callable[[Pixels, Pixels], Float[Tensor, ""]]
 
 
 class TokenizerLosses(NamedTuple):
-    """One batch through the objective."""
+    """Result of `TokenizerObjective`."""
 
     losses: Losses
-    """Unweighted, by name."""
+    """Unweighted losses by name."""
     reconstruction: Pixels
-    """Without its graph: what the discriminators' own step takes for fake."""
+    """Detached: the fake clips for the discriminator update."""
     adaptive_weight: Float[Tensor, ""]
-    """Factor of all adversarial losses; 1 where it is not in use."""
+    """Factor of all adversarial losses, 1 if unused."""
 
 
 class TokenizerObjective(nn.Module):
-    """A video to unweighted losses by name.
+    """Computes the unweighted losses of a video.
 
-    A loss must pass through the `forward` of the module that is prepared for data-parallel training, or its
-    gradients are not synchronized between processes; so the losses are computed here and weighted outside.
+    Losses must be computed in the `forward` of the module that is prepared for data-parallel training, otherwise their
+    gradients are not synchronized between processes. They are weighted outside.
 
-    The perceptual network, frozen, is a part of this module. The discriminators are not: they have an objective, a
-    prepared module and an optimizer of their own, and are handed over at each call as they are, unwrapped. No gradient
-    stays behind in them.
+    The frozen perceptual network is a part of this module. The discriminators have an objective, a prepared module and
+    an optimizer of their own. They are passed to each call unwrapped and receive no gradients.
     """
 
     def __init__(
@@ -44,8 +43,8 @@ class TokenizerObjective(nn.Module):
     ) -> None:
         """
         Args:
-            perceptual: called with reconstruction and video; gives a scalar.
-            adaptive_weight: measure at the decoder's last layer how strongly the adversary may pull.
+            perceptual: perceptual loss, called with reconstruction and video. None: no such loss.
+            adaptive_weight: compute the adaptive weight of the adversarial losses (VQGAN).
         """
         super().__init__()
         self.tokenizer = tokenizer
@@ -61,12 +60,12 @@ class TokenizerObjective(nn.Module):
         inverse_temperature: float | None = None,
         phase: int = 0,
     ) -> TokenizerLosses:
-        """The loss `reconstruction`, the quantizer's (`commitment`, `sample_entropy` and `codebook_entropy`, but none
-        for FSQ), then `perceptual` and one `adversarial_i` for each discriminator, where there are such networks.
+        """Return the losses: `reconstruction`; except for FSQ, `commitment`, `sample_entropy` and `codebook_entropy`;
+        with a perceptual network, `perceptual`; and `adversarial_i` for each discriminator.
 
         Args:
             cond: as in `VideoTokenizer.encode`.
-            inverse_temperature: of the entropies, in place of the config's.
+            inverse_temperature: of the entropies. None: that of the config.
             phase: as in `VideoDiscriminator.forward`.
         """
         output = self.tokenizer.autoencode(video, cond)
@@ -87,7 +86,7 @@ class TokenizerObjective(nn.Module):
     def _adaptive_weight(
         self, reconstruction_loss: Float[Tensor, ""], judged: "Judged", weights: list[float]
     ) -> Float[Tensor, ""]:
-        """Pixels and perception against the adversary, each as weighted in the total."""
+        """Return the ratio of the gradients of the other losses and of the adversarial losses, all as weighted."""
         of_losses = self.tokenizer.config.loss_weights
         (gradient,) = torch.autograd.grad(reconstruction_loss, judged.reconstruction, retain_graph=True)
         pixels = of_losses.reconstruction * gradient
@@ -105,12 +104,12 @@ class TokenizerObjective(nn.Module):
 
 
 class Judged:
-    """A reconstruction before networks that are not trained with it.
+    """A reconstruction as the input of networks that are not trained with it.
 
-    The gradient of each loss by the pixels is computed at once and kept: the network's activations are then free
-    before those of the next one and before the tokenizer's backward pass, its parameters never see a gradient, and the
-    adaptive weight costs no second pass through it. (A gradient scaler does not reach these gradients: with
-    mixed precision choose bfloat16, which needs none.)
+    The gradient of each loss with respect to the pixels is computed immediately and kept. So the activations of a
+    network are freed before the next one and before the backward pass of the tokenizer, its parameters receive no
+    gradient, and the adaptive weight needs no second backward pass. A gradient scaler does not affect these gradients:
+    use bfloat16 for mixed precision, which needs none.
     """
 
     def __init__(self, reconstruction: Pixels) -> None:
@@ -119,7 +118,7 @@ class Judged:
         self.gradients: dict[str, Pixels] = {}
 
     def keep(self, name: str, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
-        """`loss`, which was computed from `picture`, as a function of the reconstruction."""
+        """Return `loss`, computed from `picture`, with its gradient with respect to the reconstruction."""
         if not torch.is_grad_enabled():
             return loss
         with torch.autocast(loss.device.type, enabled=False):
@@ -128,7 +127,7 @@ class Judged:
 
 
 class WithGradient(torch.autograd.Function):
-    """A scalar that is known already, with its gradient."""
+    """Scalar with a known value and gradient."""
 
     @staticmethod
     def forward(ctx: Any, argument: Tensor, value: Tensor, gradient: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Tokenizers known by name, for `VideoTokenizer.from_preset`."""
+"""Presets for `VideoTokenizer.from_preset`."""
 
 from .config import TokenizerConfig
 from .layer_kinds import LayerSpec
@@ -6,10 +6,9 @@ from .losses import TokenizerLossWeights
 
 
 def paper_layers(width: int, num_blocks: int) -> tuple[tuple[LayerSpec, ...], tuple[LayerSpec, ...]]:
-    """The architecture figure of MAGVIT-v2: the encoder's layers, and those that the decoder mirrors.
+    """Return the layers of the encoder and those that the decoder mirrors, as in the architecture figure of MAGVIT-v2.
 
-    The two differ in where the width changes: the encoder widens after it has compressed, the decoder narrows after
-    it has expanded.
+    They differ in where the width changes: in the encoder after downsampling, in the decoder after upsampling.
     """
 
     def blocks(number: int) -> tuple[LayerSpec, ...]:
@@ -43,37 +42,38 @@ def paper_layers(width: int, num_blocks: int) -> tuple[tuple[LayerSpec, ...], tu
 _PAPER_ENCODER, _PAPER_DECODER = paper_layers(128, num_blocks=4)
 _SMALL_ENCODER, _SMALL_DECODER = paper_layers(64, num_blocks=2)
 
-# Memory for each clip is what a training step keeps for its backward pass, by the estimate of `activation_bytes`
-# (memory.py), for 17 float32 frames of the preset's size; gradient checkpointing keeps only what lies between layers.
+# Memory for each clip: what is saved for the backward pass for 17 float32 frames of the preset's size, as estimated by
+# `activation_bytes` (memory.py). Gradient checkpointing reduces it to the inputs of the layers.
 
 MAGVIT2 = TokenizerConfig(
     image_size=128, init_dim=128, layers=_PAPER_ENCODER, decoder_layers=_PAPER_DECODER, codebook_size=2**18
 )
-"""The paper's architecture: encoder 144.88 M and decoder 225.70 M parameters; 17 x 128 x 128 pixels are 5 x 16 x 16
-codes.
+"""The architecture of the paper: encoder 144.88 M and decoder 225.70 M parameters. 17 x 128 x 128 pixels are encoded as
+5 x 16 x 16 codes.
 
-Hardware: GPUs; weights, gradients, optimizer and averaged weights are 6.9 GiB on each. The paper's batch is 256 clips.
+Hardware: several GPUs. Weights, gradients, optimizer and averaged weights take 6.9 GiB on each. The batch of the paper
+is 256 clips.
 Memory for each clip: 11.8 GiB.
-Expected result: not trained by us. The paper reports, for UCF-101, reconstruction at rFVD 16.12 and LPIPS 0.0694.
+Expected result: not trained in this project. The paper reports rFVD 16.12 and LPIPS 0.0694 on UCF-101.
 """
 
 MAGVIT2_SMALL = TokenizerConfig(
     image_size=128, init_dim=64, layers=_SMALL_ENCODER, decoder_layers=_SMALL_DECODER, codebook_size=2**18
 )
-"""The paper's architecture at half the width and half the blocks: 56.46 M parameters, the same grid of codes.
+"""The architecture of the paper with half the width and half the blocks: 56.46 M parameters, the same grid of codes.
 
-Hardware: one GPU; weights, gradients, optimizer and averaged weights are 1.1 GiB.
+Hardware: one GPU. Weights, gradients, optimizer and averaged weights take 1.1 GiB.
 Memory for each clip: 3.4 GiB.
-Expected result: not trained by us, and not in the paper.
+Expected result: not trained in this project, and not in the paper.
 """
 
 SEED = TokenizerConfig(image_size=256)
-"""The default layers, light on weights and heavy on places: 1.96 M parameters; 17 x 256 x 256 pixels are 9 x 128 x 128
-codes.
+"""The default layers, with few weights and many codes: 1.96 M parameters. 17 x 256 x 256 pixels are encoded as
+9 x 128 x 128 codes.
 
-Hardware: one GPU at 256 pixels; at 64, where a clip takes a sixteenth of the memory, a CPU will do.
+Hardware: one GPU at 256 pixels. At 64 pixels, which takes a sixteenth of the memory, a CPU is enough.
 Memory for each clip: 11.1 GiB.
-Expected result: not trained by us.
+Expected result: not trained in this project.
 """
 
 TINY = TokenizerConfig(
@@ -85,11 +85,11 @@ TINY = TokenizerConfig(
     inverse_temperature=2.0,
     loss_weights=TokenizerLossWeights(reconstruction=4.0, commitment=0.05, sample_entropy=0.02, codebook_entropy=-0.02),
 )
-"""The demo's: 1.57 M parameters; 17 x 64 x 64 pixels are 5 x 4 x 4 codes.
+"""The tokenizer of the demo: 1.57 M parameters. 17 x 64 x 64 pixels are encoded as 5 x 4 x 4 codes.
 
-Hardware: two CPU cores, three to seven minutes for the demo's 2,400 steps of 4 clips.
+Hardware: two CPU cores. The 2,400 steps of 4 clips of the demo take three to seven minutes.
 Memory for each clip: 0.009 GiB.
-Expected result: 21.20 dB on the held-out windows of the shipped clips at 0.018 bit a pixel (measured by `make demo`).
+Expected result: 21.20 dB on the held-out windows of the shipped clips at 0.018 bits per pixel (`make demo`).
 """
 
 PRESETS = {"magvit2": MAGVIT2, "magvit2-small": MAGVIT2_SMALL, "seed": SEED, "tiny": TINY}

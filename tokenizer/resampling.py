@@ -1,4 +1,4 @@
-"""Between resolutions: learned upsampling, and folding of pixels into channels."""
+"""Changes of resolution: learned upsampling, and folding of pixels into channels."""
 
 import torch
 from einops import rearrange, repeat
@@ -11,10 +11,9 @@ from .memory_format import is_channels_last
 
 
 class Upsample(Sequence):
-    """`factors` times the frames, rows and columns, by a convolution and depth-to-space.
+    """Upsampling of frames, rows and columns by `factors`: a convolution, then depth-to-space.
 
-    1 + k frames become 1 + r k: the first latent frame always stands for one frame, so the surplus frames in front of
-    it are dropped.
+    1 + k frames become 1 + r k: the first latent frame stands for one frame, so the surplus frames are dropped.
     """
 
     def __init__(
@@ -35,7 +34,7 @@ class Upsample(Sequence):
 
 
 class Fold(nn.Module):
-    """Fold blocks of frames and pixels into channels; the first frame is repeated in front to fill its block."""
+    """Fold blocks of frames and pixels into channels. The first frame is repeated to fill its block."""
 
     def __init__(self, patch_size: tuple[int, int, int]) -> None:
         super().__init__()
@@ -50,7 +49,7 @@ class Fold(nn.Module):
 
 
 class Unfold(nn.Module):
-    """The inverse of `Fold`: channels become blocks of frames and pixels, the repeated frames are dropped."""
+    """Inverse of `Fold`: channels to blocks of frames and pixels. The repeated frames are dropped."""
 
     def __init__(self, patch_size: tuple[int, int, int]) -> None:
         super().__init__()

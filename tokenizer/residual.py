@@ -9,9 +9,9 @@ from .norms import MakeNorm
 
 
 class ResidualBlock(nn.Module):
-    """A spatial, then a temporal convolution, each after norm and Swish, added to the input.
+    """Residual block of a spatial and a temporal convolution, each after a norm and Swish.
 
-    At equal time the factorized pair learns far more than the paper's two 3x3x3 convolutions.
+    In equal time the factorized pair reaches a far lower loss than the two 3x3x3 convolutions of the paper.
     """
 
     def __init__(self, width: int, make_norm: MakeNorm, frames: int) -> None:
@@ -34,9 +34,9 @@ class ResidualBlock(nn.Module):
 
 
 class PaperResidualBlock(nn.Module):
-    """Two 3x3x3 convolutions, each after norm and Swish, added to the input (MAGVIT-v2, the architecture figure).
+    """Residual block of two 3x3x3 convolutions, each after a norm and Swish (MAGVIT-v2, architecture figure).
 
-    Where the width changes, a pointwise convolution brings the input to the new one.
+    If the width changes, the skip connection is a pointwise convolution.
     """
 
     def __init__(self, in_width: int, out_width: int, make_norm: MakeNorm, frames: int) -> None:

@@ -1,4 +1,4 @@
-"""Rotary positions along any number of axes (RoFormer, arXiv 2104.09864): attention sees relative places only."""
+"""Rotary position embeddings along any number of axes (RoFormer, arXiv 2104.09864)."""
 
 from typing import Any
 
@@ -10,23 +10,26 @@ LARGEST_WAVELENGTH = 10_000.0
 
 
 def rotate(x: Float[Tensor, "*b n d"], grid: tuple[int, ...], start: int = 0) -> Float[Tensor, "*b n d"]:
-    """Turn pairs of channels by angles that grow along each axis of `grid`, whose places are `n` in row-major order.
+    """Rotate pairs of channels by angles that grow along each axis of `grid`.
 
-    Each axis turns its own share of the channels; channels that are left over stay as they are. The places along
-    every axis are counted from `start`.
+    Each axis rotates its own share of the channels; remaining channels do not change.
+
+    Args:
+        x: vectors of the `n` positions of `grid` in row-major order.
+        start: index of the first position along every axis.
     """
     pairs_per_axis = x.shape[-1] // (2 * len(grid))
     exact = {"dtype": torch.promote_types(x.dtype, torch.float32), "device": x.device}
     rates = LARGEST_WAVELENGTH ** (-torch.arange(pairs_per_axis, **exact) / max(pairs_per_axis, 1))
-    places = torch.meshgrid(*(torch.arange(start, start + size, **exact) for size in grid), indexing="ij")
-    angles = torch.cat([axis.reshape(-1, 1) * rates for axis in places], dim=-1)
+    positions = torch.meshgrid(*(torch.arange(start, start + size, **exact) for size in grid), indexing="ij")
+    angles = torch.cat([axis.reshape(-1, 1) * rates for axis in positions], dim=-1)
     return Rotation.apply(x, angles.cos().to(x.dtype), angles.sin().to(x.dtype))  # type: ignore[no-any-return]
 
 
 class Rotation(torch.autograd.Function):
-    """The first channels and as many after them, as pairs, turned by angles; its gradient is turned back.
+    """Rotation of pairs of channels: channel i with channel i + pairs. The backward pass rotates in reverse.
 
-    It turns a copy in place and keeps nothing for the backward pass but the angles.
+    Only cosines and sines are saved for the backward pass.
     """
 
     @staticmethod

@@ -120,9 +120,9 @@ def decode_tiled(
 
 
 def _tiles(size: int, tile_size: int, overlap: int | None, stride: int, config: TokenizerArchitecture) -> list[Tile]:
-    """Tiles along an axis of `size` codes; what they keep of it is the axis, once."""
+    """Return the tiles along an axis of `size` codes. The parts that are kept cover the axis exactly once."""
     if overlap is not None and overlap < 0:
-        raise ValueError(f"overlap must not be negative, got {overlap}")
+        raise ValueError(f"overlap must be at least 0, got {overlap}")
     if overlap is None:
         exact = exact_overlap(config)
         overlap = exact if exact is not None and 2 * exact <= tile_size else tile_size // 4
@@ -130,8 +130,8 @@ def _tiles(size: int, tile_size: int, overlap: int | None, stride: int, config: 
     kept = tile_size // stride - 2 * margin
     if tile_size < 1 or kept < 2 * margin or kept < 1:
         raise ValueError(
-            f"tiles of {tile_size} pixels are too small for an overlap of {overlap} at a stride of {stride}: "
-            f"at least {max(4 * margin, 2 * margin + 1) * stride} are needed"
+            f"tile_size must be at least {max(4 * margin, 2 * margin + 1) * stride} for an overlap of {overlap} pixels "
+            f"and a stride of {stride}, got {tile_size}"
         )
     return [
         Tile(max(0, first - margin), min(size, first + kept + margin), first, min(size, first + kept), margin)
@@ -140,16 +140,16 @@ def _tiles(size: int, tile_size: int, overlap: int | None, stride: int, config: 
 
 
 def _shares(tile: Tile, size: int, stride: int, reach: int | None, like: Tensor) -> Float[Tensor, " pixels"]:
-    """How much each pixel of a tile counts: from 0 to 1 across the overlap, without what is too near to a cut."""
+    """Return the weight of each pixel of a tile: from 0 to 1 across the overlap, and 0 next to a cut."""
     margin = tile.margin * stride
     halo = min(reach or 0, margin)
 
     def rising(border: int) -> Tensor:
-        # Neighbours rise and fall around the same border, so their shares sum to one.
+        # The weights of two neighbors are symmetric about the same border, so they sum to one.
         ramp = 2 * (margin - halo)
         return ((pixels - border) / ramp + 0.5).clamp(0, 1) if ramp else (pixels > border).to(pixels)
 
-    exact = torch.promote_types(like.dtype, torch.float32)  # half a pixel is nothing to 16 bits
+    exact = torch.promote_types(like.dtype, torch.float32)  # 16 bits do not resolve half a pixel
     pixels = torch.arange(tile.start * stride, tile.stop * stride, dtype=exact, device=like.device) + 0.5
     shares = torch.ones_like(pixels)
     if tile.start > 0:
@@ -160,7 +160,7 @@ def _shares(tile: Tile, size: int, stride: int, reach: int | None, like: Tensor)
 
 
 def _reach_of_codes(config: TokenizerArchitecture, axis: int) -> int | None:
-    """Pixels each way along `axis` of (t, h, w) that a code depends on beyond its own."""
+    """Return how many pixels beyond its own a code depends on, in each direction along `axis` of (t, h, w)."""
     kernel, folding = outer_kernel(config)[axis], config.folding[axis]
     reach = 0
     for layer in reversed(config.encoder_layers_resolved):
@@ -173,7 +173,7 @@ def _reach_of_codes(config: TokenizerArchitecture, axis: int) -> int | None:
 
 
 def _reach_of_pixels(config: TokenizerArchitecture, axis: int) -> int | None:
-    """Pixels each way along `axis` of (t, h, w) in whose codes a pixel is drawn from."""
+    """Return how far away, in pixels along `axis` of (t, h, w), a code can be that a decoded pixel depends on."""
     reach = outer_kernel(config)[axis] // 2
     for layer in config.decoder_layers_resolved:
         own = _reach_of_layer(layer, 1)
@@ -184,7 +184,7 @@ def _reach_of_pixels(config: TokenizerArchitecture, axis: int) -> int | None:
 
 
 def _reach_of_layer(layer: Layer, half: int) -> int | None:
-    """Places each way that the encoder's half (0) or the decoder's half (1) of a layer sees; None: the whole frame."""
+    """Return the reach, in positions, of a layer of the encoder (half 0) or the decoder (1); None: the whole frame."""
     if layer.kind.reach is None:
         return None
     return layer.kind.reach[half] * layer.number + (0 if layer.kind.is_temporal else layer.window // 2)

@@ -113,6 +113,37 @@ def test_encode_and_decode_compile_into_one_graph(names: tuple[str, ...]) -> Non
     torch.multiprocessing.spawn(compile_into_one_graph, args=names)  # type: ignore[attr-defined]
 
 
+class Encode(torch.nn.Module):
+    def __init__(self, tokenizer: VideoTokenizer) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+
+    def forward(self, video: Tensor, cond: Tensor) -> Tensor:
+        return self.tokenizer.encode(video, cond)
+
+
+class Decode(Encode):
+    def forward(self, codes: Tensor, cond: Tensor) -> Tensor:
+        return self.tokenizer.decode(codes, cond=cond)
+
+
+@torch.no_grad()
+@pytest.mark.usefixtures("as_users_call")
+@pytest.mark.parametrize("norm", ["group", "channel"])
+def test_encode_and_decode_are_exported_for_any_batch_size(norm: str) -> None:
+    layers = ("cond_residual", "compress_space", "adaptive_norm", "attend_time")
+    tokenizer = a_tokenizer(layers, norm=norm)
+    batch = torch.export.Dim("batch", min=1, max=64)
+    codes = torch.randint(tokenizer.codebook_size, (2, 3, 4, 4))
+
+    for module, given in ((Encode(tokenizer), a_video(3, batch=2)[..., :8, :8]), (Decode(tokenizer), codes)):
+        example = (given, condition_for(tokenizer, 2))
+        exported = torch.export.export(module, example, dynamic_shapes=({0: batch}, {0: batch}), strict=False).module()
+        for size in (1, 2, 5):
+            inputs = given[:1].repeat(size, 1, 1, 1, *[1] * (given.ndim - 4)), condition_for(tokenizer, size)
+            torch.testing.assert_close(exported(*inputs), module(*inputs), atol=1e-5, rtol=1e-5)
+
+
 class Types(TorchDispatchMode):
     """Notes the floating point types that operations give."""
 

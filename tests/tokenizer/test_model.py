@@ -1,3 +1,4 @@
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from magvit2_pytorch import VideoTokenizer
-from magvit2_pytorch.tokenizer import TokenizerObjective
+from magvit2_pytorch.tokenizer import TokenizerConfig, TokenizerLossWeights, TokenizerObjective
 from magvit2_pytorch.tokenizer.layer_kinds import LayerSpec
 
 from .conftest import lively  # type: ignore[import-not-found]
@@ -255,14 +256,55 @@ def test_what_are_no_codes_is_refused_in_words(
         ({"image_size": 16.0}, r"image_size.*16\.0"),
         ({"loss_weights": {"commitment": 1.0}}, "loss_weights must be a TokenizerLossWeights"),
         ({"image_size": (1, 2, 3)}, "image_size"),
+        ({"image_size": 10**9}, "image_size must be a whole number from 1 to 8192"),
+        ({"init_dim": True}, "init_dim.*True"),
+        ({"init_dim": 64.0}, r"init_dim.*64\.0"),
+        ({"init_dim": 10**9}, "init_dim must be a whole number from 1 to 65536, got 1000000000"),
+        ({"channels": -3}, "channels"),
+        ({"codebook_size": 2.0**10}, r"codebook_size.*1024\.0"),
+        ({"patch_size": (1, True, 1)}, "patch_size.*True"),
+        ({"patch_size": (64, 64, 64)}, "patch_size folds the video into 786432 channels, at most 65536"),
+        ({"layers": ("compress_space",) * 9}, r"divide .* by \(1, 512, 512\), at most 256"),
+        ({"layers": (("local_attend_time", 10**6),)}, "window of layer 'local_attend_time'.*from 1 to 64"),
+        ({"layers": (("compress", (2, 2, True)),)}, "factors of layer 'compress'.*True"),
+        ({"image_only": 1}, "image_only must be True or False, got 1"),
         ({"channels": 0}, "channels"),
         ({"inverse_temperature": 0.0}, "inverse_temperature"),
+        ({"inverse_temperature": float("nan")}, "inverse_temperature.*nan"),
         ({"gradient_checkpointing": "always"}, "gradient_checkpointing.*always"),
     ],
 )
 def test_a_wrong_config_is_refused_in_words(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         VideoTokenizer(**options)
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("-inf"), True])
+def test_a_loss_weight_that_is_no_finite_number_is_refused(weight: float) -> None:
+    with pytest.raises(ValueError, match="the loss weight commitment must be a finite number, got"):
+        TokenizerLossWeights(commitment=weight)
+
+
+@pytest.mark.parametrize(
+    "layers", [("residual",) * 100_000, (("consecutive_residual", 10**9),), (("consecutive_residual", 200),) * 2]
+)
+def test_too_many_layers_are_refused_before_any_is_built(layers: tuple[LayerSpec, ...]) -> None:
+    start = time.process_time()
+
+    with pytest.raises(ValueError, match=r"more than 256 blocks|from 1 to 256, got 1000000000"):
+        TokenizerConfig(layers=layers)
+
+    assert time.process_time() - start < 1
+
+
+def test_a_tokenizer_of_any_allowed_size_is_built_on_the_meta_device_without_memory() -> None:
+    config = TokenizerConfig(init_dim=2**16, layers=("attend_space", ("compress", (2, 2, 2), 2**16)))
+
+    with torch.device("meta"):
+        tokenizer = VideoTokenizer.from_config(config)
+
+    assert tokenizer.num_parameters > 10**11
+    assert all(tensor.is_meta for tensor in tokenizer.state_dict().values())
 
 
 def test_loss_and_codes_at_once_are_refused(tokenizer: VideoTokenizer) -> None:

@@ -172,6 +172,33 @@ def test_the_network_is_frozen_and_no_part_of_what_is_trained_or_saved() -> None
     assert torch.equal(copied.layers.get_parameter("0.weight"), kernel)
 
 
+def test_materializing_the_parent_leaves_the_network_its_weights() -> None:
+    moody = Moody()
+    kernel = moody.layers.get_parameter("0.weight").clone()
+    with torch.device("meta"):
+        trained = nn.Linear(2, 2)
+    parent = nn.ModuleDict({"perceptual": PerceptualNetwork(moody), "trained": trained})
+
+    parent.to_empty(device="cpu")
+
+    assert not trained.weight.is_meta
+    assert torch.equal(moody.layers.get_parameter("0.weight"), kernel)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_distance_is_the_same_under_another_default_type(
+    network: PerceptualNetwork, video: Tensor, dtype: torch.dtype
+) -> None:
+    expected = network(video, -video)
+    torch.set_default_dtype(dtype)
+    try:
+        distance = load_perceptual_network("efficientnet-lite0")(video, -video)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+    torch.testing.assert_close(distance, expected)
+
+
 def test_bf16_reconstructions_are_judged_in_single_precision() -> None:
     moody = Moody()
     video = torch.rand(1, 3, 1, 32, 32)
