@@ -19,6 +19,7 @@ from typing import Self
 import torch
 from torch.utils.data import DataLoader
 
+from magvit2_pytorch.files import as_path
 from magvit2_pytorch.maskgit import MaskGit, MaskGitConfig, MaskGitObjective
 from magvit2_pytorch.maskgit.losses import MaskGitLossWeights, weighted_sum
 from magvit2_pytorch.maskgit.presets import BASE, TINY
