@@ -1,6 +1,7 @@
 """What users hand in by name or number: options, whole numbers, one thing or several."""
 
 import operator
+import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -32,10 +33,10 @@ def whole_number(name: str, value: object, least: int, most: int | None = None) 
     try:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise ValueError(f"{name} must be a whole number, got {value!r}") from None
+        raise ValueError(f"{name} must be a whole number, got {reprlib.repr(value)}") from None
     if isinstance(value, bool) or number < least or (most is not None and number > most):
         allowed = f"of at least {least}" if most is None else f"from {least} to {most}"
-        raise ValueError(f"{name} must be a whole number {allowed}, got {value!r}")
+        raise ValueError(f"{name} must be a whole number {allowed}, got {reprlib.repr(value)}")
     return number
 
 
