@@ -8,6 +8,7 @@ import tyro
 
 from .cli_generation import generate, inpaint, interpolate, outpaint, predict
 from .cli_tokenization import detokenize, info, reconstruct, tokenize
+from .files import as_path
 from .messages import printable
 
 
@@ -32,7 +33,7 @@ def demo(
 
     steps = {"tokenizer_steps": tokenizer_steps, "maskgit_steps": maskgit_steps}
     chosen = {name: value for name, value in steps.items() if value is not None}
-    run_demo(DemoConfig(output_dir=output_dir, seed=seed, **chosen))
+    run_demo(DemoConfig(output_dir=as_path(output_dir), seed=seed, **chosen))
 
 
 MAX_MESSAGE = 2000  # characters

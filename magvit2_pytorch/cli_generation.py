@@ -16,6 +16,7 @@ from .cli_options import (
     Sampling,
     SamplingOptions,
 )
+from .messages import printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -232,7 +233,6 @@ def make(
     Raises:
         ValueError: if a file cannot be written, or as `generate`.
     """
-    from .messages import printable
     from .pipelines.media.pictures import save_videos
     from .pipelines.media.video_files import DEFAULT_FPS, check_rate
     from .pipelines.tokenization import in_pairs
@@ -249,4 +249,4 @@ def make(
     if picture.decoding is not None:
         made.save_decoding(picture.decoding, min_width=picture.min_width)
     shown = ", ".join(printable(label) for label in made.labels if label)
-    print(f"{output}: {made.videos.shape[2]} frames" + (f", {shown}" if shown else ""))
+    print(f"{printable(output)}: {made.videos.shape[2]} frames" + (f", {shown}" if shown else ""))

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .cli_options import Model, ModelOptions, Positional, Reading
+from .files import as_path
+from .messages import printable
 
 if TYPE_CHECKING:
     from .pipelines import TokenizationPipeline
@@ -41,7 +43,7 @@ def reconstruct(
         max_frames=reading.max_frames,
         own_size=reading.own_size,
     )
-    print(f"{output}: {written.num_frames} frames, PSNR {written.psnr:.2f} dB")
+    print(f"{printable(output)}: {written.num_frames} frames, PSNR {written.psnr:.2f} dB")
 
 
 def tokenize(
@@ -64,7 +66,7 @@ def tokenize(
     codes = loaded(model).tokenize(video, output=output, max_frames=reading.max_frames, own_size=reading.own_size)
     info, grid = codes.info, " x ".join(map(str, codes.shape[1:]))
     print(
-        f"{output}: {info.num_frames} frames of {info.height} x {info.width} pixels as {grid} codes, "
+        f"{printable(output)}: {info.num_frames} frames of {info.height} x {info.width} pixels as {grid} codes, "
         f"{codes.bits_per_pixel:.4f} bits per pixel"
     )
 
@@ -90,7 +92,7 @@ def detokenize(
 
     check_ending(output, codes)
     written = loaded(model).detokenize(codes, output=output, fps=fps, min_width=min_width)
-    print(f"{output}: {written.num_frames} frames at {written.fps:g} a second")
+    print(f"{printable(output)}: {written.num_frames} frames at {written.fps:g} a second")
 
 
 def info(path: Positional[Path] = ModelOptions.model, /) -> None:
@@ -99,11 +101,11 @@ def info(path: Positional[Path] = ModelOptions.model, /) -> None:
     Args:
         path: Folder or Hub name of a pipeline or model, folder of a training run, or file of codes.
     """
-    from .messages import printable
     from .model_card import MAX_FACT
     from .pipelines.info import facts_of
     from .train.run_folder import run_facts
 
+    path = as_path(path)
     ModelOptions(model=path).check()
     facts = run_facts(path) or facts_of(path)
     width = max(map(len, facts))

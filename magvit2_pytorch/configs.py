@@ -32,9 +32,14 @@ def config_from_dict(config_class: type[T], values: dict[str, Any], *, where: st
             raise ValueError(
                 f"{where}: unknown field {printable(name)!r} of {config_class.__name__}: {allowed_names(name, known)}"
             )
+    for field in dataclasses.fields(config_class):  # type: ignore[arg-type]
+        is_required = field.default is field.default_factory is dataclasses.MISSING
+        if field.init and is_required and field.name not in values:
+            raise ValueError(f"{where}: the field {field.name!r} of {config_class.__name__} is missing")
+    typed = {name: _typed(hints[name], value, f"{where}.{name}") for name, value in values.items()}
     try:
-        return config_class(**{name: _typed(hints[name], value, f"{where}.{name}") for name, value in values.items()})
-    except TypeError as error:  # a required field is missing
+        return config_class(**typed)
+    except ValueError as error:  # the class checks ranges
         raise ValueError(f"{where}: {error}") from error
 
 
@@ -58,8 +63,9 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
             return tuple(_typed(arguments[0], item, where) for item in value)
         if len(arguments) == len(value):
             return tuple(_typed(option, item, where) for option, item in zip(arguments, value, strict=True))
-    elif hint is float and type(value) in (int, float) and abs(value) <= sys.float_info.max:  # not NaN
-        return float(value)
+    elif hint is float:
+        if type(value) in (int, float) and abs(value) <= sys.float_info.max:  # neither NaN nor infinite
+            return float(value)
     elif hint is Path and isinstance(value, str):
         return Path(value)
     elif hint is type(None) and value is None:

@@ -14,6 +14,8 @@ def chosen_device(name: str | None) -> torch.device:
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         return accelerator or torch.device("cpu")
     try:
-        return torch.empty(0, device=name).device
+        probe = torch.empty(0, device=name)
+        probe.cpu()  # refuses the meta device, which holds no values
+        return probe.device
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device {name!r} is not available: {str(error).splitlines()[0]}") from error

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from .messages import printable
 
 MAX_JSON_BYTES = 2**24
+MAX_HEADER_BYTES = 2**24
 MAX_ENDING = 16  # characters of a file name's ending that a temporary file keeps
 
 
@@ -73,18 +74,20 @@ def write_json(path: str | Path, content: Any) -> None:
         aside.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def read_json(path: str | Path) -> dict[str, Any]:
-    """Return the object in a JSON file.
+def read_json(path: str | Path, *, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
+    """Return the object in a JSON file of at most `max_bytes`.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is too large, is not valid JSON, or does not contain an object.
+        ValueError: if the file is too large, is not valid JSON, has NaN, infinity or a key twice, or does not contain
+            an object.
     """
     path = as_path(path)
-    if (size := path.stat().st_size) > MAX_JSON_BYTES:
-        raise ValueError(f"{path} has {size:,} bytes; a JSON file may have {MAX_JSON_BYTES:,}")
+    if (size := path.stat().st_size) > max_bytes:
+        raise ValueError(f"{path} has {size:,} bytes, at most {max_bytes:,} are allowed")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_as_object)
     except RecursionError as error:
         raise ValueError(f"{path} is not JSON that can be read: it is nested too deeply") from error
     except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, an integer with too many digits
@@ -92,6 +95,18 @@ def read_json(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} must contain a JSON object, got {type(content).__name__}")
     return content
+
+
+def check_tensor_file(path: Path) -> None:
+    """Check the size of the header of a safetensors file before the header is read.
+
+    Raises:
+        ValueError: if it is larger than `MAX_HEADER_BYTES`.
+    """
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if MAX_HEADER_BYTES < size <= path.stat().st_size:  # safetensors refuses a header beyond the end of the file
+        raise ValueError(f"{path} has a header of {size:,} bytes, at most {MAX_HEADER_BYTES:,} are allowed")
 
 
 def check_result_file(path: str | Path, *others: object) -> Path:
@@ -117,6 +132,13 @@ def check_result_file(path: str | Path, *others: object) -> Path:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not allowed")
+
+
+def _as_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("an object has the same key twice")
+    return content
 
 
 def _umask() -> int:

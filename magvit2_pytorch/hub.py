@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
@@ -13,29 +14,35 @@ from huggingface_hub.errors import (
 )
 
 from .files import as_path
-from .messages import printable
+from .messages import allowed_names, printable
 
 
-def fetch(
-    name_or_folder: str | Path,
-    *,
-    revision: str | None = None,
-    token: str | bool | None = None,
-    cache_dir: str | Path | None = None,
-    local_files_only: bool = False,
-) -> Path:
+class HubOptions(TypedDict, total=False):
+    """Options of downloads from the Hub. They do not matter for local folders."""
+
+    revision: str | None
+    """Branch, tag or commit of the repository; by default the main branch."""
+    token: str | bool | None
+    """Access token; by default that of `hf auth login`. False sends none."""
+    cache_dir: str | Path | None
+    """Folder for downloads; by default the Hub's cache."""
+    local_files_only: bool
+    """Use only what was downloaded before."""
+
+
+def fetch(name_or_folder: str | Path, **hub: Unpack[HubOptions]) -> Path:
     """Return a local folder, or the local copy of a Hub repository.
 
     Args:
         name_or_folder: a folder, or the name of a Hub repository (`owner/name`).
-        revision: branch, tag or commit of the repository.
-        token: access token; by default that of `hf auth login`. False sends none.
-        cache_dir: folder for downloads; by default the Hub's cache.
-        local_files_only: use only what was downloaded before.
+        hub: `revision`, `token`, `cache_dir` and `local_files_only` (see `HubOptions`).
 
     Raises:
+        TypeError: if there is no such option.
         FileNotFoundError: if there is neither such a folder nor such a repository, or if the name is a file.
     """
+    for option in hub.keys() - HubOptions.__annotations__:
+        raise TypeError(f"unknown option {option!r}: {allowed_names(option, HubOptions.__annotations__)}")
     folder = as_path(name_or_folder)
     if folder.is_dir():
         return folder
@@ -44,14 +51,10 @@ def fetch(
     name = str(name_or_folder)
     if folder.is_absolute() or name.count("/") != 1 or name.startswith((".", "~")):
         raise FileNotFoundError(f"there is no folder {printable(name_or_folder)}")
+    if (cache_dir := hub.get("cache_dir")) is not None:
+        hub["cache_dir"] = as_path(cache_dir)
     try:
-        downloaded = snapshot_download(
-            name,
-            revision=revision,
-            token=token,
-            cache_dir=None if cache_dir is None else as_path(cache_dir),
-            local_files_only=local_files_only,
-        )
+        downloaded = snapshot_download(name, **hub)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise FileNotFoundError(
             f"there is no folder {printable(name)}, and no Hub repository of this name can be read: {error}"

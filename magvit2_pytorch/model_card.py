@@ -55,14 +55,14 @@ def model_card(
 
 def as_markdown(text: str) -> str:
     """Return Markdown that shows `text` literally on one line: no links, HTML, table cells or control characters."""
-    escaped = re.sub(r"([\\`*_\[<|&])", r"\\\1", printable(text, MAX_FACT))
+    escaped = re.sub(r"([\\`*_~$\[<|&])", r"\\\1", printable(text, MAX_FACT))
     return escaped.replace("://", "&#58;//").replace("www.", "www&#46;")  # GitHub makes links of bare addresses
 
 
 def write_card(folder: Path, card: str) -> None:
     """Write a model card, unless there is a `README.md` that somebody else wrote or edited."""
     path = folder / CARD_NAME
-    if not path.exists() or is_card_of_ours(path.read_bytes()):
+    if not path.is_file() or is_card_of_ours(path.read_bytes()):
         with written_whole(path) as aside:
             aside.write_bytes(card.encode() + mark_of(card.encode()))
 

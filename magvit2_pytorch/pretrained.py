@@ -4,7 +4,7 @@ import json
 import tempfile
 import textwrap
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, Unpack
 
 import safetensors.torch
 import torch
@@ -12,8 +12,8 @@ from huggingface_hub import HfApi
 from torch import Tensor, nn
 
 from .configs import config_from_dict, config_to_dict
-from .files import as_path, read_json, utf8_name, write_json, written_whole
-from .hub import fetch, hub_errors_in_words
+from .files import MAX_JSON_BYTES, as_path, check_tensor_file, read_json, utf8_name, write_json, written_whole
+from .hub import HubOptions, fetch, hub_errors_in_words
 from .messages import printable
 from .model_card import CARD_NAME, is_card_of_ours, model_card, write_card
 
@@ -22,8 +22,8 @@ FORMAT_VERSION = 3
 what it did, and `MaskGit.upgrade_config` says what 1 and 2 lack of `MaskGitConfig`."""
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
-MAX_HEADER_BYTES = 2**24  # of a safetensors file
-MAX_LAYERS = 512  # of a model that is loaded; they are built before the file's tensors are compared with theirs
+MAX_CONFIG_BYTES = 2**18
+MAX_LAYERS = 256  # of a model that is loaded; they are built before the file's tensors are compared with theirs
 FEW_DETAILS, LONGEST_DETAIL = 3, 200  # lines and characters per line of PyTorch's report on wrong weights
 INTEGER_BUFFER = "quantizer.lfq.mask"  # the only saved tensor of integers
 FLOATING_POINT = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -171,10 +171,7 @@ class Pretrained(nn.Module, Shareable):
         subfolder: str = "",
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
-        revision: str | None = None,
-        token: str | bool | None = None,
-        cache_dir: str | Path | None = None,
-        local_files_only: bool = False,
+        **hub: Unpack[HubOptions],
     ) -> Self:
         """Load a saved model, in evaluation mode.
 
@@ -184,19 +181,13 @@ class Pretrained(nn.Module, Shareable):
             subfolder: path of the model in it.
             dtype: floating point type of the weights; by default torch's default type.
             device: by default the CPU.
-            revision: branch, tag or commit of the Hub repository.
-            token: access token for the Hub; by default that of `hf auth login`.
-            cache_dir: folder for downloads from the Hub; by default the Hub's cache.
-            local_files_only: use only what was downloaded before.
+            hub: for Hub repositories, `revision`, `token`, `cache_dir` and `local_files_only` (see `HubOptions`).
 
         Raises:
             FileNotFoundError: if there is no such folder or repository, or if a file is missing in it.
             ValueError: if the files are of another class, of a newer format, or damaged.
         """
-        folder = fetch(
-            name_or_folder, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
-        )
-        folder = folder / subfolder
+        folder = fetch(name_or_folder, **hub) / subfolder
         if (folder / cls.part / CONFIG_NAME).is_file():
             folder = folder / cls.part
         config = cls.load_config(folder)
@@ -229,19 +220,16 @@ class Pretrained(nn.Module, Shareable):
             tensors: on the meta device, by name.
 
         Raises:
-            ValueError: if the config describes a larger model.
-            RuntimeError: if names, shapes or types differ.
+            ValueError: if the config describes more layers than there are tensors.
+            RuntimeError: if names or shapes differ.
         """
-        num_layers, num_values = cls.num_layers(config), sum(tensor.numel() for tensor in tensors.values())
-        if num_layers > min(MAX_LAYERS, len(tensors)):
+        if (num_layers := cls.num_layers(config)) > min(MAX_LAYERS, len(tensors)):
             raise ValueError(
                 f"{CONFIG_NAME} describes {num_layers} layers, but there are {len(tensors)} tensors; at most "
                 f"{MAX_LAYERS} layers can be loaded"
             )
-        with torch.device("meta"):
+        with torch.device("meta"):  # allocates nothing
             model = cls.from_config(config)
-        if (num_parameters := model.num_parameters) > num_values:
-            raise ValueError(f"{CONFIG_NAME} describes {num_parameters:,} parameters, the weights are {num_values:,}")
         model.load_state_dict(tensors, strict=True)
 
     @classmethod
@@ -250,7 +238,7 @@ class Pretrained(nn.Module, Shareable):
         path = folder / CONFIG_NAME
         if not path.is_file():
             raise FileNotFoundError(f"{folder} contains no {CONFIG_NAME}: it is not a saved {cls.__name__}")
-        values, version = read_versioned(path, cls.__name__)
+        values, version = read_versioned(path, cls.__name__, MAX_CONFIG_BYTES)
         return config_from_dict(cls.config_class, cls.upgrade_config(values, version), where=str(path))
 
     @classmethod
@@ -266,9 +254,7 @@ def read_shapes(weights: Path) -> dict[str, Tensor]:
         ValueError: if the header is too large, or if a tensor is not floating point.
         SafetensorError: if the file is damaged.
     """
-    with weights.open("rb") as file:
-        if (size := int.from_bytes(file.read(8), "little")) > MAX_HEADER_BYTES:
-            raise ValueError(f"its header has {size:,} bytes, at most {MAX_HEADER_BYTES:,} are allowed")
+    check_tensor_file(weights)
     tensors = {}
     with utf8_name(weights) as name, safetensors.safe_open(name, framework="pt") as file:
         names = file.keys()
@@ -299,13 +285,13 @@ def few_details(message: str) -> str:
     return shown + (f" (and {len(lines) - FEW_DETAILS} more)" if len(lines) > FEW_DETAILS else "")
 
 
-def read_versioned(path: Path, class_name: str) -> tuple[dict[str, Any], int]:
+def read_versioned(path: Path, class_name: str, max_bytes: int = MAX_JSON_BYTES) -> tuple[dict[str, Any], int]:
     """Return the fields of a saved config of `class_name`, and the version of its format.
 
     Raises:
         ValueError: if it is of another class or of an unknown format.
     """
-    values = read_json(path)
+    values = read_json(path, max_bytes=max_bytes)
     found, version = values.pop("_class", None), values.pop("_format", None)
     if found != class_name:
         raise ValueError(f"{path} describes a {printable(found)}, not a {class_name}")

@@ -110,6 +110,7 @@ def make_encoder(config: MaskGitConfig) -> Encoder:
         heads=config.num_heads,
         cross_attend=config.dim_context is not None,
         attn_dim_head=config.head_size,
+        attn_project_out=True,  # without it the library cannot initialize attention with one head
         ff_mult=config.mlp_ratio,
         ff_dropout=config.dropout,
         zero_init_branch_output=True,

@@ -86,16 +86,6 @@ class MaskGit(Pretrained):
         return config.depth
 
     @classmethod
-    def check_weights(cls, config: MaskGitConfig, tensors: dict[str, Tensor]) -> None:
-        """Compare the number of parameters first, which is known without building a model."""
-        num_values = sum(tensor.numel() for tensor in tensors.values())
-        if config.num_parameters > num_values:
-            raise ValueError(
-                f"the config describes {config.num_parameters:,} parameters, the weights are {num_values:,}"
-            )
-        super().check_weights(config, tensors)
-
-    @classmethod
     def upgrade_config(cls, values: dict[str, Any], version: int) -> dict[str, Any]:
         """Formats 1 and 2 call `split` `num_groups`, and have neither registers nor `qk_norm`."""
         if version >= 3:

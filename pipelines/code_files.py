@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..choices import whole_number
 from ..configs import config_from_dict
-from ..files import as_path, check_result_file, written_whole
+from ..files import as_path, check_result_file, check_tensor_file, written_whole
 from ..messages import printable
 from ..tokenizer import VideoTokenizer
 
@@ -27,7 +27,8 @@ HEADER_BYTES = 1024
 LATENT_FRAMES = 256
 """Latent frames that are in memory at once while a file is copied."""
 NUMPY_TYPES = {"U8": "<u1", "U16": "<u2", "I32": "<i4", "I64": "<i8"}
-MAX_FRAME_PIXELS = 2**27
+MAX_FRAME_PIXELS = 2**25
+"""Pixels of one frame of all videos in a file, about those of 8K."""
 MAX_FPS = 1000
 
 
@@ -52,8 +53,6 @@ class CodesInfo:
     def __post_init__(self) -> None:
         for name, least in (("num_frames", 1), ("height", 1), ("width", 1), ("codebook_size", 2)):
             whole_number(name, getattr(self, name), least)
-        if self.height * self.width > MAX_FRAME_PIXELS:
-            raise ValueError(f"frames of {self.height} x {self.width} pixels are larger than {MAX_FRAME_PIXELS} pixels")
         if self.fps is not None and not 0 < self.fps <= MAX_FPS:
             raise ValueError(f"fps must be in (0, {MAX_FPS}], got {self.fps}")
 
@@ -96,7 +95,10 @@ class VideoCodes:
             values = {name: json.loads(value) for name, value in metadata.items()}
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is not a file of codes: its metadata are not JSON") from error
-        return cls(config_from_dict(CodesInfo, values, where=str(path)), path)
+        info = config_from_dict(CodesInfo, values, where=str(path))
+        if (num_pixels := shape[0] * info.height * info.width) > MAX_FRAME_PIXELS:
+            raise ValueError(f"{path}: frames of {num_pixels:,} pixels are too large, at most {MAX_FRAME_PIXELS:,}")
+        return cls(info, path)
 
     @property
     def codes(self) -> Int[Tensor, "b t h w"]:
@@ -218,6 +220,7 @@ def opened(path: Path) -> Iterator[safetensors.safe_open]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
+    check_tensor_file(path)
     try:
         file = safetensors.safe_open(path, framework="pt")
     except safetensors.SafetensorError as error:

@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, Unpack
 
 import torch
 
 from ..choices import whole_number
+from ..configs import config_from_dict, config_to_dict
 from ..files import as_path, write_json
-from ..hub import fetch
+from ..hub import HubOptions, fetch
 from ..maskgit import MaskGit
 from ..messages import printable
 from ..model_card import write_card
@@ -18,10 +20,18 @@ from ..tokenizer import VideoTokenizer
 from .movable import Movable
 
 INDEX_NAME = "model_index.json"
-MAX_CODES = 2**20
+MAX_CODES = 2**17
 """Codes of one window. A saved config must not make `generate` fill the memory by itself."""
 MAX_PIXELS = 2**28
 """Pixels of one window."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineIndex:
+    """Fields of `model_index.json`."""
+
+    labels: tuple[str, ...]
+    num_frames: int
 
 
 class SavedPipeline(Shareable, Movable):
@@ -54,7 +64,7 @@ class SavedPipeline(Shareable, Movable):
         self.tokenizer = tokenizer.eval()
         self.maskgit = maskgit.eval()
         self.labels = tuple(labels)
-        self.num_frames = whole_number("num_frames", num_frames, 1)
+        self.num_frames = whole_number("num_frames", num_frames, 1, MAX_PIXELS)
 
     @classmethod
     def from_pretrained(
@@ -63,37 +73,29 @@ class SavedPipeline(Shareable, Movable):
         *,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
-        revision: str | None = None,
-        token: str | bool | None = None,
-        cache_dir: str | Path | None = None,
-        local_files_only: bool = False,
+        **hub: Unpack[HubOptions],
     ) -> Self:
         """Load the pipeline in a folder that `save_pretrained` wrote, or in a Hub repository (`owner/name`).
 
         Args:
-            dtype, device, revision, token, cache_dir, local_files_only: as in `VideoTokenizer.from_pretrained`.
+            dtype, device, hub: as in `VideoTokenizer.from_pretrained`.
 
         Raises:
             FileNotFoundError: if there is no such folder or repository, or if a part of it is missing.
             ValueError: if a file is of another class, of a newer format, or damaged.
         """
-        folder = fetch(
-            name_or_folder, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
-        )
+        folder = fetch(name_or_folder, **hub)
         path = folder / INDEX_NAME
         if not path.is_file():
             raise FileNotFoundError(f"{folder} contains no {INDEX_NAME}: it is not a saved {cls.__name__}")
-        index, _ = read_versioned(path, cls.__name__)
-        labels, num_frames = index.get("labels"), index.get("num_frames")
-        if not isinstance(labels, list) or type(num_frames) is not int:
-            raise ValueError(f"{path} must contain the list labels and the integer num_frames")
+        index = config_from_dict(PipelineIndex, read_versioned(path, cls.__name__)[0], where=str(path))
         pipeline = cls(
             VideoTokenizer.from_pretrained(folder, subfolder=VideoTokenizer.part, dtype=dtype, device=device),
             MaskGit.from_pretrained(folder, subfolder=MaskGit.part, dtype=dtype, device=device),
-            labels=labels,
-            num_frames=num_frames,
+            labels=index.labels,
+            num_frames=index.num_frames,
         )
-        clip = (num_frames, *pipeline.tokenizer.config.height_width)
+        clip = (pipeline.num_frames, *pipeline.tokenizer.config.height_width)
         num_codes = max(math.prod(pipeline.maskgit.config.grid), math.prod(pipeline.tokenizer.code_shape(*clip)))
         if num_codes > MAX_CODES or math.prod(clip) > MAX_PIXELS:
             raise ValueError(
@@ -113,6 +115,7 @@ class SavedPipeline(Shareable, Movable):
         Raises:
             ValueError: if a sub-folder is a symbolic link, through which files elsewhere would be overwritten.
         """
+        check_labels(self.labels)
         folder = as_path(folder)
         for part in (folder / model.part for model in self.models()):
             if part.is_symlink():
@@ -121,7 +124,8 @@ class SavedPipeline(Shareable, Movable):
             model.save_pretrained(folder / model.part, license=license)
         write_card(folder, self.card(f"path/to/{folder.name}", license=license))
         header = {"_class": type(self).__name__, "_format": FORMAT_VERSION}
-        write_json(folder / INDEX_NAME, header | {"labels": list(self.labels), "num_frames": self.num_frames})
+        index = PipelineIndex(labels=self.labels, num_frames=self.num_frames)
+        write_json(folder / INDEX_NAME, header | config_to_dict(index))
 
     def card_facts(self) -> dict[str, str]:
         """Return the properties that the model card lists."""

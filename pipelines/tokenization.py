@@ -3,12 +3,14 @@
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Self, overload
+from typing import NamedTuple, Self, Unpack, overload
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..files import as_path
+from ..hub import HubOptions
 from ..tokenizer import VideoTokenizer
 from .code_files import CodesInfo, VideoCodes, check_code_ending, code_file_writer
 from .media.pictures import save_pieces
@@ -61,25 +63,13 @@ class TokenizationPipeline(Movable):
         *,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
-        revision: str | None = None,
-        token: str | bool | None = None,
-        cache_dir: str | Path | None = None,
-        local_files_only: bool = False,
+        **hub: Unpack[HubOptions],
     ) -> Self:
         """Load the tokenizer in a folder or Hub repository (`owner/name`) of a tokenizer or of a pipeline.
 
         Arguments and errors are those of `VideoTokenizer.from_pretrained`.
         """
-        tokenizer = VideoTokenizer.from_pretrained(
-            name_or_folder,
-            dtype=dtype,
-            device=device,
-            revision=revision,
-            token=token,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-        )
-        return cls(tokenizer)
+        return cls(VideoTokenizer.from_pretrained(name_or_folder, dtype=dtype, device=device, **hub))
 
     def models(self) -> tuple[VideoTokenizer]:
         """Return the tokenizer."""
@@ -110,7 +100,7 @@ class TokenizationPipeline(Movable):
                 has another ending.
         """
         if output is not None:
-            check_code_ending(output, video)
+            output = check_code_ending(output, video)
         source = self._source(video, own_size, max_frames, piece_frames, progress)
         pieces = encode_pieces(self.tokenizer, source)
         if output is None:
@@ -120,7 +110,7 @@ class TokenizationPipeline(Movable):
             for piece in pieces:
                 writer.write(piece)
             writer.info = info = self._info(source)
-        return VideoCodes(info, Path(output))
+        return VideoCodes(info, output)
 
     @overload
     def detokenize(
@@ -175,7 +165,7 @@ class TokenizationPipeline(Movable):
             return torch.cat(list(pieces), dim=2)
         fps = (codes.info.fps or DEFAULT_FPS) if fps is None else fps
         save_pieces(output, pieces, fps=fps, min_width=min_width)
-        return WrittenVideo(Path(output), codes.info.num_frames, fps, None)
+        return WrittenVideo(as_path(output), codes.info.num_frames, fps, None)
 
     @overload
     def reconstruct(
@@ -248,7 +238,7 @@ class TokenizationPipeline(Movable):
         captions = ["original", "reconstruction"] * source.batch if side_by_side else None
         columns = 2 if side_by_side else None
         save_pieces(output, shown(), captions=captions, fps=fps, columns=columns, min_width=min_width)
-        return WrittenVideo(Path(output), source.num_frames, fps, error.psnr)
+        return WrittenVideo(as_path(output), source.num_frames, fps, error.psnr)
 
     def _source(
         self, video: str | Path | VideoLike, own_size: bool, max_frames: int | None, piece_frames: int, progress: bool

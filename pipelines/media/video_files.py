@@ -16,7 +16,7 @@ from imageio.plugins.pyav import PyAVPlugin
 from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
-from ...files import check_result_file, written_whole
+from ...files import as_path, check_result_file, written_whole
 from .decoding import open_frames
 from .frame_reader import DecodingError
 from .gif_files import MOST_FRAMES_PER_SECOND, gif_writer
@@ -42,7 +42,7 @@ def iterate_frames(path: str | Path) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
         FileNotFoundError: if there is no such file.
         ValueError: if it cannot be read as a video or an image.
     """
-    path = Path(path)
+    path = as_path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is a folder, not a file" if path.is_dir() else f"there is no file {path}")
     try:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ...files import as_path
 from .decoding import probe
 from .frame_reader import DecodingError
 from .resizing import fit
@@ -100,6 +101,6 @@ def probe_file(path: str | Path) -> tuple[float | None, int | None]:
         ValueError: it cannot be read.
     """
     try:
-        return probe(Path(path))
+        return probe(as_path(path))
     except DecodingError as error:
         raise ValueError(f"{path} cannot be read as a video or an image ({error})") from error

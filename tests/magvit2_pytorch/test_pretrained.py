@@ -1,5 +1,10 @@
+import json
+import pickle
 import re
 import shutil
+import struct
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -7,7 +12,7 @@ from typing import Any, cast
 import pytest
 import safetensors.torch
 import torch
-from huggingface_hub import ModelCard, RepoUrl
+from huggingface_hub import RepoUrl
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -17,66 +22,76 @@ from huggingface_hub.errors import (
 from torch import Tensor
 
 from magvit2_pytorch import MaskGit, VideoGenerationPipeline, VideoTokenizer, pretrained
-from magvit2_pytorch import hub as hub_module
 from magvit2_pytorch.files import read_json, write_json
+from magvit2_pytorch.pipelines import TokenizationPipeline
 from magvit2_pytorch.pretrained import FORMAT_VERSION
 
-FORMAT_1 = Path(__file__).parent / "format_1"
+FORMATS = Path(__file__).parent
+FORMAT_1 = FORMATS / "format_1"
 
 
-@pytest.fixture
-def expected() -> dict[str, Tensor]:
-    """What the release that wrote the files of format version 1 computed with them."""
-    return safetensors.torch.load_file(FORMAT_1 / "expected.safetensors")
+def expected_of(version: int) -> dict[str, Tensor]:
+    """Outputs of the release that wrote the files of a format version."""
+    return safetensors.torch.load_file(FORMATS / f"format_{version}" / "expected.safetensors")
 
 
 @pytest.mark.parametrize(
-    ("name", "folder"), [("tokenizer", "pipeline/tokenizer"), ("folding_tokenizer", "folding_tokenizer")]
+    ("version", "name", "folder"),
+    [
+        (1, "tokenizer", "pipeline/tokenizer"),
+        (1, "folding_tokenizer", "folding_tokenizer"),
+        (2, "tokenizer", "pipeline/tokenizer"),
+        (3, "tokenizer", "pipeline/tokenizer"),
+    ],
 )
-def test_a_tokenizer_of_format_1_gives_the_same_codes_and_pixels(
-    expected: dict[str, Tensor], name: str, folder: str
-) -> None:
-    tokenizer = VideoTokenizer.from_pretrained(FORMAT_1 / folder)
-    video, codes = expected[f"{name}.video"], expected[f"{name}.codes"]
+def test_a_tokenizer_of_each_format_gives_the_same_codes_and_pixels(version: int, name: str, folder: str) -> None:
+    expected = expected_of(version)
+    tokenizer = VideoTokenizer.from_pretrained(FORMATS / f"format_{version}" / folder)
+    video, codes, cond = expected[f"{name}.video"], expected[f"{name}.codes"], expected.get(f"{name}.cond")
 
     with torch.no_grad():
-        assert torch.equal(tokenizer.encode(video), codes)
-        torch.testing.assert_close(tokenizer.video_to_latents(video), expected[f"{name}.latents"], rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(
-            tokenizer.decode(codes, *video.shape[2:]), expected[f"{name}.reconstruction"], rtol=1e-5, atol=1e-6
-        )
+        assert torch.equal(tokenizer.encode(video, cond), codes)
+        latents = tokenizer.video_to_latents(video, cond)
+        reconstruction = tokenizer.decode(codes, *video.shape[2:], cond=cond)
+    torch.testing.assert_close(latents, expected[f"{name}.latents"], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(reconstruction, expected[f"{name}.reconstruction"], rtol=1e-5, atol=1e-6)
 
 
-def test_a_pipeline_of_format_1_holds_the_same_halves(expected: dict[str, Tensor]) -> None:
-    pipeline = VideoGenerationPipeline.from_pretrained(FORMAT_1 / "pipeline")
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_pipeline_of_each_format_has_the_same_models(version: int) -> None:
+    expected = expected_of(version)
+    pipeline = VideoGenerationPipeline.from_pretrained(FORMATS / f"format_{version}" / "pipeline")
+    given = {name: expected[f"maskgit.{name}"] for name in ("tasks", "context") if f"maskgit.{name}" in expected}
+    codes, labels = expected["maskgit.codes"], expected["maskgit.labels"]
 
     assert (pipeline.labels, pipeline.num_frames) == (("left", "right"), 5)
     with torch.no_grad():
-        assert torch.equal(pipeline.tokenizer.encode(expected["tokenizer.video"]), expected["tokenizer.codes"])
-        logits = pipeline.maskgit(expected["maskgit.codes"], expected["maskgit.labels"])
-    for group, of_group in enumerate(logits):
-        torch.testing.assert_close(of_group, expected[f"maskgit.logits_{group}"], rtol=1e-5, atol=1e-5)
+        video, cond = expected["tokenizer.video"], expected.get("tokenizer.cond")
+        assert torch.equal(pipeline.tokenizer.encode(video, cond), expected["tokenizer.codes"])
+        for group, logits in enumerate(pipeline.maskgit(codes, labels, **given)):
+            torch.testing.assert_close(logits, expected[f"maskgit.logits_{group}"], rtol=1e-5, atol=1e-5)
+        if (judgement := expected.get("maskgit.judgement")) is not None:
+            of_critic = pipeline.maskgit.criticize(codes, labels, **given)
+            torch.testing.assert_close(of_critic, judgement, rtol=1e-5, atol=1e-5)
 
 
-def test_what_was_loaded_from_format_1_is_saved_in_todays(tmp_path: Path) -> None:
-    MaskGit.from_pretrained(FORMAT_1 / "pipeline", subfolder="maskgit").save_pretrained(tmp_path)
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_model_of_each_format_is_saved_in_the_newest(tmp_path: Path, version: int) -> None:
+    folder = FORMATS / f"format_{version}" / "pipeline" / "maskgit"
+    MaskGit.from_pretrained(folder).save_pretrained(tmp_path)
 
-    assert read_json(FORMAT_1 / "pipeline" / "maskgit" / "config.json")["_format"] == 1
+    assert read_json(folder / "config.json")["_format"] == version
     assert read_json(tmp_path / "config.json")["_format"] == FORMAT_VERSION
     MaskGit.from_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(("version", "split", "bits"), [(1, 2, (4, 4)), (2, 3, (3, 3, 2))])
 def test_a_transformer_of_an_older_format_keeps_its_sub_codes_and_is_given_nothing_new(
-    tmp_path: Path, version: int
+    version: int, split: int, bits: tuple[int, ...]
 ) -> None:
-    shutil.copytree(FORMAT_1 / "pipeline" / "maskgit", tmp_path, dirs_exist_ok=True)
-    written = read_json(tmp_path / "config.json")
-    write_json(tmp_path / "config.json", {**written, "_format": version, "num_groups": 3})
+    config = MaskGit.load_config(FORMATS / f"format_{version}" / "pipeline" / "maskgit")
 
-    config = MaskGit.load_config(tmp_path)
-
-    assert (config.split, config.group_bits) == (3, (3, 3, 2))
+    assert (config.split, config.group_bits) == (split, bits)
     assert (config.num_registers, config.qk_norm, config.tasks, config.dim_context) == (0, False, (), None)
 
 
@@ -110,77 +125,211 @@ def test_weights_of_another_width_are_refused_in_few_words(tmp_path: Path) -> No
     assert len(str(no.value)) < 900
 
 
-def test_a_file_in_the_place_of_a_folder_is_told_so() -> None:
-    with pytest.raises(FileNotFoundError, match=r"model_index\.json is a file; pass the folder that contains it"):
-        VideoGenerationPipeline.from_pretrained(FORMAT_1 / "pipeline" / "model_index.json")
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """Folder of a pipeline that a test may damage."""
+    shutil.copytree(FORMATS / "format_3" / "pipeline", tmp_path / "saved")
+    return tmp_path / "saved"
 
 
-@pytest.mark.parametrize("part", ["tokenizer", "maskgit"])
-def test_a_missing_part_of_a_folder_is_not_looked_for_on_the_hub(
-    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("model", [VideoTokenizer, MaskGit])
+def test_a_model_is_found_in_the_folder_of_a_pipeline(saved: Path, model: type[VideoTokenizer] | type[MaskGit]) -> None:
+    found, there = model.from_pretrained(saved), model.from_pretrained(saved / model.part)
+
+    assert found.config == there.config == model.from_pretrained(saved, subfolder=model.part).config
+
+
+@pytest.mark.parametrize(
+    "loaded", [VideoTokenizer, MaskGit, VideoGenerationPipeline, TokenizationPipeline], ids=lambda one: one.__name__
+)
+def test_type_and_device_are_chosen_when_loading(saved: Path, loaded: Any) -> None:
+    one = loaded.from_pretrained(saved, dtype=torch.bfloat16, device="cpu")
+
+    models = [one] if isinstance(one, torch.nn.Module) else one.models()
+    assert {parameter.dtype for model in models for parameter in model.parameters()} == {torch.bfloat16}
+    assert not any(model.training for model in models)
+    with pytest.raises(TypeError, match="unknown option 'torch_dtyp'"):
+        loaded.from_pretrained(saved, torch_dtyp=torch.bfloat16)
+
+
+def edit(path: Path, **changes: Any) -> None:
+    """Change fields of a JSON file."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "said"),
+    [
+        ("tokenizer", {"init_dim": 8000}, "size mismatch for"),
+        ("tokenizer", {"layers": ["cond_residual"] * 900}, "describes 1800 layers"),
+        ("tokenizer", {"layers": ["compress_space"] * 100_000}, "bytes, at most 262,144 are allowed"),
+        ("tokenizer", {"layers": [["consecutive_residual", 10**6]]}, "consecutive_residual"),
+        ("maskgit", {"depth": 1_000_000}, "describes 1000000 layers, but there are"),
+        ("maskgit", {"width": 2**16}, "size mismatch for"),
+        ("maskgit", {"num_labels": 10**12}, "size mismatch for"),
+        ("maskgit", {"num_labels": 10**18}, "calculation overflowed"),
+    ],
+)
+def test_a_model_larger_than_its_weights_is_never_built(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, part: str, changes: dict[str, Any], said: str
 ) -> None:
-    shutil.copytree(FORMAT_1 / "pipeline", tmp_path / "saved", ignore=shutil.ignore_patterns(part))
-    monkeypatch.chdir(tmp_path)
-    asked = []
-    monkeypatch.setattr(hub_module, "snapshot_download", lambda *names, **_: asked.append(names) or tmp_path)
+    model = {"tokenizer": VideoTokenizer, "maskgit": MaskGit}[part]
+    edit(saved / part / "config.json", **changes)
+    built: list[str] = []
+    from_config = model.from_config
+    monkeypatch.setattr(
+        model, "from_config", lambda config: built.append(torch.get_default_device().type) or from_config(config)
+    )
 
-    with pytest.raises(FileNotFoundError, match=f"saved/{part} contains no config.json"):
-        VideoGenerationPipeline.from_pretrained("saved")  # so that saved/tokenizer would do as owner/name
+    with pytest.raises(ValueError, match=said) as no:
+        model.from_pretrained(saved / part)
 
-    assert not asked
+    assert set(built) <= {"meta"}
+    assert len(str(no.value)) < 1000
 
 
-def test_a_model_card_tells_what_was_saved_and_its_example_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def rewritten(path: Path, change: Callable[[dict[str, Tensor]], Any]) -> None:
+    """Change tensors of a safetensors file."""
+    tensors = safetensors.torch.load_file(path)
+    change(tensors)
+    safetensors.torch.save_file(tensors, path)
+
+
+WEIGHT = "mask_vector"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda weights: weights[WEIGHT].fill_(float("nan")), "mask_vector contains NaN or infinity"),
+        (lambda weights: weights[WEIGHT][-1:].fill_(float("-inf")), "mask_vector contains NaN or infinity"),
+        (lambda weights: weights.update({WEIGHT: weights[WEIGHT].int()}), "mask_vector has type I32"),
+        (lambda weights: weights.update({WEIGHT: weights[WEIGHT].bool()}), "mask_vector has type BOOL"),
+        (lambda weights: weights.update({WEIGHT: weights[WEIGHT].to(torch.float8_e4m3fn)}), "mask_vector has type F8"),
+        (lambda weights: weights.pop(WEIGHT), 'Missing key.*"mask_vector"'),
+        (lambda weights: weights.update({"\x1b[31m\n": torch.ones(1)}), r"Unexpected key.*\\x1b\[31m"),
+    ],
+)
+def test_weights_that_cannot_be_used_are_refused_by_name(
+    saved: Path, change: Callable[[dict[str, Tensor]], Any], said: str
 ) -> None:
-    tokenizer = VideoTokenizer.from_pretrained(FORMAT_1 / "pipeline" / "tokenizer")
-    tokenizer.save_pretrained(tmp_path / "path" / "to" / "mine", license="mit")
+    rewritten(saved / "maskgit" / "model.safetensors", change)
 
-    card = (tmp_path / "path" / "to" / "mine" / "README.md").read_text()
+    with pytest.raises(ValueError, match=said) as no:
+        MaskGit.from_pretrained(saved)
 
-    text = ModelCard(card).text
-    assert ModelCard(card).data.to_dict() == {
-        "library_name": "magvit2-pytorch",
-        "license": "mit",
-        "tags": ["magvit2", "video", "video-tokenizer"],
-    }
-    facts = dict(re.findall(r"^\| (\w.*?) \| (.*?) \|$", text, re.MULTILINE))
-    assert facts["parameters"] == f"{sum(parameter.numel() for parameter in tokenizer.parameters()):,}"
-    assert facts["strides (time, height, width)"] == "2 x 2 x 2"
-    assert facts["codes of 9 such frames"] == "5 x 4 x 4"
-    assert (facts["codebook size"], facts["quantizer"]) == ("256", "lfq")
-    assert facts["video"].endswith("in \\[-1, 1]")
-    assert facts["format version"] == str(FORMAT_VERSION)
-
-    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    names = {"video": torch.zeros(1, 3, 1, 8, 8)}
-    monkeypatch.chdir(tmp_path)
-    exec(example, names)
-    assert names["codes"].shape == (1, 1, 4, 4)
+    assert str(no.value).isprintable()
 
 
-def test_a_model_card_names_no_license_that_nobody_gave(maskgit: MaskGit, tmp_path: Path) -> None:
-    maskgit.save_pretrained(tmp_path)
+def test_weights_may_have_another_floating_point_type_and_constants_their_values_only(saved: Path) -> None:
+    weights = saved / "tokenizer" / "model.safetensors"
+    rewritten(
+        weights, lambda tensors: tensors.update({n: t.half() for n, t in tensors.items() if t.is_floating_point()})
+    )
+    assert VideoTokenizer.from_pretrained(saved).dtype == torch.float32
 
-    assert "license" not in (tmp_path / "README.md").read_text()
+    rewritten(weights, lambda tensors: tensors["quantizer.lfq.mask"].add_(1))
+    with pytest.raises(ValueError, match=r"quantizer\.lfq\.mask is a constant"):
+        VideoTokenizer.from_pretrained(saved)
 
 
-def test_a_model_card_is_written_anew_until_somebody_edits_it(maskgit: MaskGit, tmp_path: Path) -> None:
-    card = tmp_path / "README.md"
-    maskgit.save_pretrained(tmp_path, license="mit")
-    maskgit.save_pretrained(tmp_path, license="apache-2.0")
-    assert "apache-2.0" in card.read_text()
+class Payload:
+    """Leaves a file behind where it is unpickled."""
 
-    for edit in (
-        card.read_bytes().replace(b"# MaskGit", b"# My MaskGit"),
-        card.read_bytes() + b"More.\n",
-        b"Mine.\n",
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.canary,)
+
+
+CANARY = Path(tempfile.gettempdir()) / "magvit2-canary"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pickle.dumps(Payload(CANARY)),
         b"",
-        b"\xff",
-    ):
-        card.write_bytes(edit)
-        maskgit.save_pretrained(tmp_path, license="mit")
-        assert card.read_bytes() == edit
+        b"1234567",
+        struct.pack("<Q", 2**62) + b"{}",
+        struct.pack("<Q", 10**6) + b"[" * 10**6,
+        struct.pack("<Q", 2) + b"{}",
+    ],
+    ids=["pickle", "empty", "short", "header beyond the file", "nested", "no tensors"],
+)
+def test_a_file_that_holds_no_weights_is_refused_and_runs_nothing(saved: Path, content: bytes) -> None:
+    (saved / "tokenizer" / "model.safetensors").write_bytes(content)
+
+    with pytest.raises(ValueError, match="does not contain the weights of this VideoTokenizer"):
+        VideoTokenizer.from_pretrained(saved)
+
+    assert not CANARY.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"labels": [1, 2]}, r"labels must be tuple\[str, \.\.\.\], got \[1, 2\]"),
+        ({"labels": ["a", "a"]}, "labels must differ, got 'a' twice"),
+        ({"labels": ["a\ud800", "b"]}, "not valid Unicode"),
+        ({"labels": ["a"]}, "2 labels, got 1 names"),
+        ({"num_frames": True}, "num_frames must be int, got True"),
+        ({"num_frames": 0}, "num_frames must be a whole number of at least 1"),
+        ({"num_frames": 10**12}, "num_frames must be a whole number from 1 to"),
+        ({"num_frames": 10**7}, "too large"),
+        ({"label": []}, "unknown field 'label' of PipelineIndex: did you mean 'labels'"),
+    ],
+)
+@pytest.mark.usefixtures("as_users_call")
+def test_an_index_that_cannot_be_used_is_refused(saved: Path, changes: dict[str, Any], said: str) -> None:
+    edit(saved / "model_index.json", **changes)
+
+    with pytest.raises(ValueError, match=said):
+        VideoGenerationPipeline.from_pretrained(saved)
+
+
+def test_a_window_that_would_fill_the_memory_is_refused(saved: Path) -> None:
+    edit(saved / "maskgit" / "config.json", grid=[10**9, 1, 1])
+
+    with pytest.raises(ValueError, match="too large"):
+        VideoGenerationPipeline.from_pretrained(saved)
+
+
+def test_nothing_is_written_through_links(saved: Path, tmp_path: Path) -> None:
+    pipeline = VideoGenerationPipeline.from_pretrained(saved)
+    elsewhere = tmp_path / "elsewhere"
+    (saved / "maskgit").rename(elsewhere)
+    (saved / "maskgit").symlink_to(elsewhere)
+    before = {path.name: path.read_bytes() for path in elsewhere.iterdir()}
+
+    with pytest.raises(ValueError, match="maskgit is a symbolic link to another folder"):
+        pipeline.save_pretrained(saved)
+    assert {path.name: path.read_bytes() for path in elsewhere.iterdir()} == before
+
+    (saved / "maskgit").unlink()
+    for name in ("config.json", "model.safetensors", "README.md"):
+        (tmp_path / name).write_text("theirs")
+        (saved / "tokenizer" / name).unlink(missing_ok=True)
+        (saved / "tokenizer" / name).symlink_to(tmp_path / name)
+    (saved / "tokenizer" / "README.md").unlink()
+    (saved / "tokenizer" / "README.md").symlink_to(tmp_path / "missing")  # exists neither there nor here
+    pipeline.save_pretrained(saved)
+
+    assert {(tmp_path / name).read_text() for name in ("config.json", "model.safetensors")} == {"theirs"}
+    assert not (tmp_path / "missing").exists()
+    assert not any(path.is_symlink() for path in saved.rglob("*"))
+    VideoGenerationPipeline.from_pretrained(saved)
+
+
+def test_labels_that_cannot_be_written_are_refused_before_anything_is(saved: Path, tmp_path: Path) -> None:
+    pipeline = VideoGenerationPipeline.from_pretrained(saved)
+    pipeline.labels = ("a\udcff", "b")
+
+    with pytest.raises(ValueError, match=r"udcff' is not valid Unicode"):
+        pipeline.save_pretrained(tmp_path / "new")
+
+    assert not (tmp_path / "new").exists()
 
 
 class FakeHub:

@@ -1,4 +1,5 @@
 import json
+import os
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ import safetensors.torch
 import torch
 
 from magvit2_pytorch import VideoTokenizer
+from magvit2_pytorch.pipelines import TokenizationPipeline
 from magvit2_pytorch.pipelines.code_files import CodesInfo, VideoCodes, code_file_writer
 
 INFO = CodesInfo(num_frames=9, height=15, width=16, fps=24000 / 1001, codebook_size=2**10, tokenizer="0123456789abcdef")
@@ -142,11 +144,101 @@ def small_tokenizer(**changes) -> VideoTokenizer:
 
 def test_codes_of_another_tokenizer_are_refused() -> None:
     tokenizer = small_tokenizer()
-    codes = codes_of(2**7, 1, 9, 8, 8)
-    ours = VideoCodes(replace(codes.info, tokenizer=tokenizer.fingerprint()), codes.codes)
+    codes = codes_of(2**7, 1, 3, 4, 4)
+    info = replace(codes.info, num_frames=3, height=7, width=8, tokenizer=tokenizer.fingerprint())
+    ours = VideoCodes(info, codes.codes)
 
     ours.check(tokenizer)
+    with pytest.raises(ValueError, match=r"9 frames of 7 x 8 pixels have \(9, 4, 4\) codes, got \(3, 4, 4\)"):
+        VideoCodes(replace(info, num_frames=9), codes.codes).check(tokenizer)
     with pytest.raises(ValueError, match="another tokenizer"):
         codes.check(tokenizer)
     with pytest.raises(ValueError, match="codebook_size 128, this tokenizer has 256"):
         ours.check(small_tokenizer(codebook_size=2**8))
+
+
+@pytest.fixture
+def code_file(tmp_path: Path) -> Path:
+    """A file of codes that a test may damage."""
+    codes_of(2**10, 1, 3, 4, 4).save(tmp_path / "a.safetensors")
+    return tmp_path / "a.safetensors"
+
+
+def rewrite(path: Path, codes: torch.Tensor | None = None, **metadata: str) -> None:
+    """Replace the codes or some of the metadata of a file."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        before = file.metadata()
+        codes = file.get_tensor("codes") if codes is None else codes
+    safetensors.torch.save_file({"codes": codes}, path, metadata=before | metadata)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("num_frames", "0", "num_frames must be a whole number of at least 1, got 0"),
+        ("num_frames", "true", "num_frames must be int, got True"),
+        ("num_frames", "9.0", "num_frames must be int, got 9.0"),
+        ("height", "0", "height must be a whole number of at least 1, got 0"),
+        ("width", "-16", "width must be a whole number of at least 1, got -16"),
+        ("width", str(10**12), "too large"),
+        ("fps", "0", r"fps must be in \(0, 1000\], got 0"),
+        ("fps", "-25", r"fps must be in \(0, 1000\], got -25"),
+        ("fps", "NaN", "fps must be float | None, got nan"),
+        ("fps", "Infinity", "fps must be float | None, got inf"),
+        ("codebook_size", "0", "codebook_size must be a whole number of at least 2, got 0"),
+        ("tokenizer", "7", "tokenizer must be str, got 7"),
+        ("fps", "[" * 100_000, "metadata are not JSON"),
+        ("height", "", "metadata are not JSON"),
+        ("depth", "1", "unknown field 'depth' of CodesInfo"),
+    ],
+)
+def test_metadata_that_cannot_be_are_refused_by_name(code_file: Path, field: str, value: str, said: str) -> None:
+    rewrite(code_file, **{field: value})
+
+    with pytest.raises(ValueError, match=said):
+        VideoCodes.load(code_file)
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [
+        torch.zeros(1, 3, 4, 4),
+        torch.zeros(1, 3, 4, 4, dtype=torch.bool),
+        torch.zeros(1, 3, 4, 4, dtype=torch.int8),
+        torch.zeros(1, 0, 4, 4, dtype=torch.uint8),
+        torch.zeros(0, 3, 4, 4, dtype=torch.uint8),
+        torch.zeros(48, dtype=torch.uint8),
+    ],
+    ids=lambda codes: f"{codes.dtype} {tuple(codes.shape)}",
+)
+def test_codes_are_a_grid_of_integers(code_file: Path, codes: torch.Tensor) -> None:
+    rewrite(code_file, codes)
+
+    with pytest.raises(ValueError, match=r"must contain one tensor `codes` of shape \(b, t, h, w\) and type U8"):
+        VideoCodes.load(code_file)
+
+
+def test_a_second_tensor_is_refused(code_file: Path) -> None:
+    with safetensors.safe_open(code_file, framework="pt") as file:
+        tensors, metadata = {"codes": file.get_tensor("codes"), "more": torch.zeros(1)}, file.metadata()
+    safetensors.torch.save_file(tensors, code_file, metadata=metadata)
+
+    with pytest.raises(ValueError, match="must contain one tensor `codes`"):
+        VideoCodes.load(code_file)
+
+
+def test_a_header_that_would_fill_the_memory_is_not_read(code_file: Path) -> None:
+    code_file.write_bytes(struct.pack("<Q", 2**25) + b"{}")
+    os.truncate(code_file, 8 + 2**25)
+
+    with pytest.raises(ValueError, match="has a header of 33,554,432 bytes, at most"):
+        VideoCodes.load(code_file)
+
+
+def test_codes_out_of_range_are_refused_when_they_are_decoded(code_file: Path) -> None:
+    tokenizer = small_tokenizer()
+    info = {"codebook_size": "128", "tokenizer": json.dumps(tokenizer.fingerprint())}
+    rewrite(code_file, torch.full((1, 3, 4, 4), 128, dtype=torch.int32), num_frames="3", height="8", width="8", **info)
+
+    with pytest.raises(ValueError, match=r"codes must be in \[0, 128\), got 128"):
+        TokenizationPipeline(tokenizer).detokenize(code_file, progress=False)
