@@ -161,7 +161,7 @@ def edit(path: Path, **changes: Any) -> None:
     ("part", "changes", "said"),
     [
         ("tokenizer", {"init_dim": 8000}, "size mismatch for"),
-        ("tokenizer", {"layers": ["cond_residual"] * 900}, "describes 1800 layers"),
+        ("tokenizer", {"layers": ["cond_residual"] * 900}, "hold more than 256 blocks"),
         ("tokenizer", {"layers": ["compress_space"] * 100_000}, "bytes, at most 262,144 are allowed"),
         ("tokenizer", {"layers": [["consecutive_residual", 10**6]]}, "consecutive_residual"),
         ("maskgit", {"depth": 1_000_000}, "describes 1000000 layers, but there are"),
@@ -270,12 +270,12 @@ def test_a_file_that_holds_no_weights_is_refused_and_runs_nothing(saved: Path, c
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"labels": [1, 2]}, r"labels must be tuple\[str, \.\.\.\], got \[1, 2\]"),
+        ({"labels": [1, 2]}, r"labels must be str, got 1"),
         ({"labels": ["a", "a"]}, "labels must differ, got 'a' twice"),
         ({"labels": ["a\ud800", "b"]}, "not valid Unicode"),
         ({"labels": ["a"]}, "2 labels, got 1 names"),
         ({"num_frames": True}, "num_frames must be int, got True"),
-        ({"num_frames": 0}, "num_frames must be a whole number of at least 1"),
+        ({"num_frames": 0}, "num_frames must be a whole number from 1 to"),
         ({"num_frames": 10**12}, "num_frames must be a whole number from 1 to"),
         ({"num_frames": 10**7}, "too large"),
         ({"label": []}, "unknown field 'label' of PipelineIndex: did you mean 'labels'"),
