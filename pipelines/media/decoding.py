@@ -7,7 +7,11 @@ from .frame_reader import FrameReader
 from .picture_reader import PictureReader
 from .video_reader import VideoReader
 
-PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif")
+ANIMATED_ENDINGS = (".png", ".webp", ".avif")  # a file is a picture or an animation
+PICTURE_ENDINGS = (
+    *ANIMATED_ENDINGS,
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".bmp", ".tif", ".tiff", ".tga", ".ppm", ".pgm", ".pnm"),
+)
 HEAD_BYTES = 4096
 
 
@@ -32,8 +36,8 @@ def open_frames(path: Path) -> FrameReader:
 
 def is_picture(path: Path) -> bool:
     """Return whether a file is a still picture, by its ending and, where that leaves it open, by its first bytes."""
-    if path.suffix.lower() not in PICTURE_ENDINGS:
-        return False
+    if path.suffix.lower() not in ANIMATED_ENDINGS:
+        return path.suffix.lower() in PICTURE_ENDINGS
     try:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)

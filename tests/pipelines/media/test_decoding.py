@@ -92,8 +92,9 @@ def saved(path: Path, image: Image.Image, **options) -> Path:
 @pytest.mark.parametrize("ending", PICTURE_ENDINGS)
 def test_a_picture_is_a_video_of_one_frame(tmp_path: Path, noise, ending: str) -> None:
     (pixels,) = noise(1)
-    options = {".webp": {"lossless": True}, ".jpg": {"quality": 100}, ".jpeg": {"quality": 100}}.get(ending, {})
-    is_lossy = ending in (".jpg", ".jpeg", ".avif")
+    is_jpeg = ending in (".jpg", ".jpeg", ".jpe", ".jfif")
+    options = {"quality": 100} if is_jpeg else {"lossless": True} if ending == ".webp" else {}
+    is_lossy = is_jpeg or ending == ".avif"
     smooth = np.full_like(pixels, (200, 90, 30)) if is_lossy else pixels
 
     (frame,) = decode_frames(saved(tmp_path / f"a{ending.upper()}", Image.fromarray(smooth), **options))
