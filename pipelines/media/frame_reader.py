@@ -56,6 +56,11 @@ class FrameReader(ABC):
         self.close()
 
 
+def reason(error: Exception) -> str:
+    """Return what an error says, without numbers of the operating system and names of functions."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 def check_pixels(height: int, width: int) -> int:
     """Return the number of pixels.
 

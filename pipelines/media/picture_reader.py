@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from .frame_reader import DecodingError, FrameReader, check_pixels
 from .structure import webp_durations
@@ -39,8 +39,7 @@ class PictureReader(FrameReader):
         for number in range(self.num_pictures):
             try:
                 self.image.seek(number)
-                ImageOps.exif_transpose(self.image, in_place=True)
-                frame = np.asarray(to_rgb(self.image))
+                frame = np.asarray(to_rgb(upright(self.image)))
             except PICTURE_ERRORS as error:
                 if number == 0:
                     raise DecodingError(str(error)) from error
@@ -56,6 +55,11 @@ class PictureReader(FrameReader):
         self.image.close()
 
 
+def upright(image: Image.Image) -> Image.Image:
+    """Turn a picture as its EXIF data say; one that is upright is not copied."""
+    return image if image.getexif().get(ExifTags.Base.Orientation, 1) == 1 else ImageOps.exif_transpose(image)
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert a picture of any mode to eight bits for each of three colours; transparent parts become white.
 
@@ -68,5 +72,6 @@ def to_rgb(image: Image.Image) -> Image.Image:
         raise ValueError(f"pixels of mode {image.mode} have no fixed range")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return image.convert("RGB")
+        image = Image.new("RGB", layer.size, "white")
+        image.paste(layer, mask=layer.getchannel("A"))
+    return image if image.mode == "RGB" else image.convert("RGB")

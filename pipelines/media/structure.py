@@ -86,7 +86,8 @@ def png_step(head: bytes, left: int) -> int:
 
 
 def flv_step(head: bytes, left: int) -> int:
-    return 15 + int.from_bytes(head[1:4]) if head[0] & 0x1F in (8, 9, 18) else DAMAGED
+    kind, content = head[0] & 0x1F, head[11:12]
+    return DAMAGED if kind not in (8, 9, 18) or (kind == 9 and content == b"\0") else 15 + int.from_bytes(head[1:4])
 
 
 def asf_step(head: bytes, left: int) -> int:
@@ -96,7 +97,7 @@ def asf_step(head: bytes, left: int) -> int:
 
 def ps_step(head: bytes, left: int) -> int:
     """MPEG program streams."""
-    if head[:3] != b"\0\0\1":
+    if len(head) < 6 or head[:3] != b"\0\0\1":
         return DAMAGED
     match head[3]:
         case 0xB9:
@@ -108,13 +109,15 @@ def ps_step(head: bytes, left: int) -> int:
     return DAMAGED
 
 
-MASTERS = (b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75")
-"""Segment and Cluster of Matroska, which are entered: their lengths may be unknown."""
+MASTERS = (b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75", b"\xa0")
+"""Segment, Cluster and BlockGroup of Matroska, which are entered: the length of the first two may be unknown."""
+BLOCKS = (b"\xa3", b"\xa1")
 ELEMENTS = tuple(
     bytes.fromhex(name)
     for name in (
         *("1A45DFA3", "114D9B74", "1549A966", "1654AE6B", "1C53BB6B", "1254C367", "1043A770", "1941A469"),
-        *("E7", "A3", "A0", "A7", "AB", "5854", "AF", "EC", "BF"),
+        *("E7", "A7", "AB", "5854", "AF", "EC", "BF"),
+        *("A3", "A1", "9B", "FB", "FD", "FA", "A4", "75A1", "75A2", "8E"),
     )
 )
 
@@ -131,7 +134,8 @@ def ebml_step(head: bytes, left: int) -> int:
     is_known = length < (1 << bits) - 1
     if name in MASTERS:
         return left + 1 if is_known and len(name) + width + length > left else len(name) + width
-    return len(name) + width + length if is_known else DAMAGED
+    has_no_track = name in BLOCKS and rest[width : width + 1] == b"\0"
+    return DAMAGED if has_no_track or not is_known else len(name) + width + length
 
 
 STEPS: dict[str, tuple[Step, int]] = {
