@@ -164,7 +164,7 @@ def code_file(tmp_path: Path) -> Path:
     return tmp_path / "a.safetensors"
 
 
-def rewrite(path: Path, codes: torch.Tensor | None = None, **metadata: str) -> None:
+def rewrite(path: Path, codes: torch.Tensor | None = None, /, **metadata: str) -> None:
     """Replace the codes or some of the metadata of a file."""
     with safetensors.safe_open(path, framework="pt") as file:
         before = file.metadata()
@@ -193,7 +193,7 @@ def rewrite(path: Path, codes: torch.Tensor | None = None, **metadata: str) -> N
     ],
 )
 def test_metadata_that_cannot_be_are_refused_by_name(code_file: Path, field: str, value: str, said: str) -> None:
-    rewrite(code_file, **{field: value})
+    rewrite(code_file, None, **{field: value})
 
     with pytest.raises(ValueError, match=said):
         VideoCodes.load(code_file)

@@ -122,7 +122,11 @@ class Encode(torch.nn.Module):
         return self.tokenizer.encode(video, cond)
 
 
-class Decode(Encode):
+class Decode(torch.nn.Module):
+    def __init__(self, tokenizer: VideoTokenizer) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+
     def forward(self, codes: Tensor, cond: Tensor) -> Tensor:
         return self.tokenizer.decode(codes, cond=cond)
 

@@ -43,7 +43,8 @@ Outputs = dict[str, Tensor]
 
 
 def a_tokenizer(**options: Any) -> VideoTokenizer:
-    return VideoTokenizer(image_size=8, init_dim=8, dim_cond=5, **{"codebook_size": 2**6} | options)
+    settings: dict[str, Any] = {"image_size": 8, "init_dim": 8, "dim_cond": 5, "codebook_size": 2**6}
+    return VideoTokenizer(**settings | options)
 
 
 def wave(*shape: int) -> Tensor:
