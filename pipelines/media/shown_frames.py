@@ -1,5 +1,6 @@
 """Decoded frames as a player shows them."""
 
+import threading
 from fractions import Fraction
 
 import av
@@ -13,6 +14,16 @@ from .resizing import resize
 HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
 WIDEST_PIXEL = 8
 """Pixels whose sides differ more are taken for square: their file is wrong."""
+
+
+class HdrReformatter(threading.local):
+    """Shared by the videos of a thread: FFmpeg takes seconds to set one up for a frame size and its colours."""
+
+    def __init__(self) -> None:
+        self.reformat = VideoReformatter().reformat
+
+
+hdr_reformatter = HdrReformatter()
 
 
 class FrameConverter:
@@ -39,7 +50,7 @@ class FrameConverter:
         layout = "rgba" if has_alpha(frame.format) else "rgb24"
         if frame.color_trc in HDR:
             try:
-                converted = self.reformatter.reformat(
+                converted = hdr_reformatter.reformat(
                     frame,
                     format=layout,
                     threads=1,
