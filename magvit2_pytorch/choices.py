@@ -1,4 +1,4 @@
-"""What users hand in by name or number: options, whole numbers, one thing or several."""
+"""Checks of arguments: options by name, integers, single values and lists."""
 
 import operator
 from collections.abc import Iterable, Mapping
@@ -10,13 +10,13 @@ T = TypeVar("T")
 
 
 def chosen(options: Mapping[str, T], name: str, what: str) -> T:
-    """The option of that name.
+    """Return the option of a name.
 
     Args:
-        what: is chosen, for the error.
+        what: kind of option, for the message.
 
     Raises:
-        ValueError: there is none, naming the nearest.
+        ValueError: if there is no such option.
     """
     if name not in options:
         raise ValueError(f"unknown {what} {printable(name)!r}: {allowed_names(name, options)}")
@@ -40,10 +40,10 @@ def whole_number(name: str, value: object, least: int, most: int | None = None) 
 
 
 def is_several(value: object) -> bool:
-    """Whether it holds several things; a string, and an array without axes, is one."""
+    """Return whether a value is a collection. A string or an array without axes is a single value."""
     return isinstance(value, Iterable) and not isinstance(value, str) and getattr(value, "ndim", 1) > 0
 
 
 def as_list(value: Any) -> list[Any]:
-    """One thing or several as a list."""
+    """Return a single value or a collection as a list."""
     return list(value) if is_several(value) else [value]

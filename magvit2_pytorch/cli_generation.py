@@ -1,4 +1,4 @@
-"""Commands that generate videos: files in, files out."""
+"""Commands that generate videos."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -65,7 +65,7 @@ def predict(
     Args:
         video: Video to continue, or an image, which is a video of one frame.
         output: Output file: .mp4, .gif, or .png with the frames in rows.
-        given: Number of last frames that the prediction starts from.
+        given: Number of last frames to continue.
         frames: Number of new frames; by default the output has the length of the training clips.
     """
     from .pipelines.media.file_clips import last_frames
@@ -91,13 +91,13 @@ def interpolate(
 ) -> None:
     """Generate the frames between two images or videos: `magvit2 interpolate first.png last.png --output between.gif`.
 
-    The output starts with the end of the first and ends with the start of the second.
+    The output starts with the end of the first file and ends with the start of the second.
 
     Args:
         first: Image or video whose last frames come first.
         last: Image or video whose first frames come last.
         output: Output file: .mp4, .gif, or .png with the frames in rows.
-        given: Number of frames to use of each.
+        given: Number of frames to use of each file.
         frames: Number of new frames; by default the output has the length of the training clips.
     """
     from .pipelines.media.file_clips import first_frames, last_frames
@@ -137,8 +137,8 @@ def inpaint(
     check_one(mask=mask, box=box)
     pipeline = loaded(model, output, picture, video, mask)
     clip = masked_frames(video, size(pipeline, reading), reading.max_frames, mask=mask, hide=box)
-    beside = clip.shown if side_by_side else None
-    make(pipeline, output, sampling, picture, fps=clip.fps, beside=beside, video=clip.pixels, mask=clip.hidden)
+    original = clip.shown if side_by_side else None
+    make(pipeline, output, sampling, picture, fps=clip.fps, original=original, video=clip.pixels, mask=clip.hidden)
 
 
 def outpaint(
@@ -171,8 +171,8 @@ def outpaint(
     check_one(margins=margins, box=box, mask=mask)
     pipeline = loaded(model, output, picture, video, mask)
     clip = masked_frames(video, size(pipeline, reading), reading.max_frames, margins=margins, keep=box, mask=mask)
-    beside = clip.shown if side_by_side else None
-    make(pipeline, output, sampling, picture, fps=clip.fps, beside=beside, video=clip.pixels, mask=clip.hidden)
+    original = clip.shown if side_by_side else None
+    make(pipeline, output, sampling, picture, fps=clip.fps, original=original, video=clip.pixels, mask=clip.hidden)
 
 
 def loaded(model: ModelOptions, output: Path, picture: PictureOptions, *read: Path | None) -> "VideoGenerationPipeline":
@@ -206,7 +206,7 @@ def length(pipeline: "VideoGenerationPipeline", num_given: int, num_new: int | N
     """Return the number of frames of the result.
 
     Raises:
-        ValueError: if none of them is new.
+        ValueError: if no frame is new.
     """
     num_new = pipeline.num_frames - num_given if num_new is None else num_new
     if num_new < 1:
@@ -221,17 +221,17 @@ def make(
     picture: PictureOptions,
     *,
     fps: float | None = None,
-    beside: "Tensor | None" = None,
+    original: "Tensor | None" = None,
     **given: Any,
 ) -> None:
-    """Generate videos and write them and, if requested, the decoding steps.
+    """Generate videos and write them and, if requested, the animation of the decoding.
 
     Args:
         fps: frames per second of the input video.
-        beside: a video to show next to each result.
+        original: video to show next to each result.
 
     Raises:
-        ValueError: if a file cannot be written, or as `generate`.
+        ValueError: if a file cannot be written, or as in `generate`.
     """
     from .pipelines.media.pictures import save_videos
     from .pipelines.media.video_files import DEFAULT_FPS, check_rate
@@ -239,14 +239,14 @@ def make(
 
     fps = check_rate(output, (fps or DEFAULT_FPS) if picture.fps is None else picture.fps)
     arguments: dict[str, Any] = given | asdict(sampling) | {"labels": sampling.labels or None}
-    made = pipeline.generate(**arguments)
-    if beside is None:
-        made.save(output, fps=fps, min_width=picture.min_width)
+    result = pipeline.generate(**arguments)
+    if original is None:
+        result.save(output, fps=fps, min_width=picture.min_width)
     else:
-        pairs = in_pairs(beside.expand_as(made.videos), made.videos)
-        captions = ["given", "result"] * len(made.videos)
+        pairs = in_pairs(original.expand_as(result.videos), result.videos)
+        captions = ["given", "result"] * len(result.videos)
         save_videos(output, pairs, captions=captions, columns=2, fps=fps, min_width=picture.min_width)
     if picture.decoding is not None:
-        made.save_decoding(picture.decoding, min_width=picture.min_width)
-    shown = ", ".join(printable(label) for label in made.labels if label)
-    print(f"{printable(output)}: {made.videos.shape[2]} frames" + (f", {shown}" if shown else ""))
+        result.save_decoding(picture.decoding, min_width=picture.min_width)
+    shown = ", ".join(printable(label) for label in result.labels if label)
+    print(f"{printable(output)}: {result.videos.shape[2]} frames" + (f", {shown}" if shown else ""))

@@ -1,4 +1,4 @@
-"""Animation of the decoding, pass by pass."""
+"""Animation of the decoding passes."""
 
 import torch
 from einops import rearrange, repeat

@@ -1,4 +1,4 @@
-"""Codes of a video, in memory or in a safetensors file, with the sizes that decoding needs."""
+"""Codes of a video with the metadata for decoding, in memory or in a safetensors file."""
 
 import json
 import math
@@ -23,12 +23,12 @@ from ..tokenizer import VideoTokenizer
 ENDING = ".safetensors"
 FORMAT = "magvit2 codes 1"
 HEADER_BYTES = 1024
-"""Reserved for the header, which is the first part of a file and is written last."""
+"""Size of the header, which is at the start of a file but is written last."""
 LATENT_FRAMES = 256
-"""Latent frames that are in memory at once while a file is copied."""
+"""Number of latent frames in memory while a file is copied."""
 NUMPY_TYPES = {"U8": "<u1", "U16": "<u2", "I32": "<i4", "I64": "<i8"}
 MAX_FRAME_PIXELS = 2**25
-"""Pixels of one frame of all videos in a file, about those of 8K."""
+"""Maximum number of pixels of one frame, summed over the videos of a file; about 8K."""
 MAX_FPS = 1000
 
 
@@ -41,11 +41,11 @@ class CodesInfo:
     """
 
     num_frames: int
-    """Length of the video. The last latent frame may stand for padding as well."""
+    """Length of the video. The last latent frame may also contain padding."""
     height: int
     width: int
     fps: float | None
-    """Frames per second of the file that the video was read from, None if unknown."""
+    """Frames per second of the encoded video, None if unknown."""
     codebook_size: int
     tokenizer: str
     """Fingerprint of the tokenizer (`VideoTokenizer.fingerprint`)."""
@@ -63,7 +63,7 @@ class VideoCodes:
 
     info: CodesInfo
     held: Int[Tensor, "b t h w"] | Path
-    """The codes, or their file, which is read when they are needed."""
+    """The codes, or the path of their file, which is read when they are needed."""
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -121,7 +121,7 @@ class VideoCodes:
         return (info.codebook_size - 1).bit_length() * math.prod(shape) / pixels
 
     def pieces(self, step: int) -> Iterator[Int[Tensor, "b _ h w"]]:
-        """Yield the codes of `step` latent frames at a time. Only these are in memory."""
+        """Yield the codes of `step` latent frames at a time. Of a file, only these are in memory."""
         if isinstance(self.held, Tensor):
             yield from self.held.split(step, dim=1)
             return
@@ -145,7 +145,7 @@ class VideoCodes:
         """Check that a tokenizer can decode these codes.
 
         Raises:
-            ValueError: if they are codes of another tokenizer, or if their grid does not fit the size of the video.
+            ValueError: if the codes are from another tokenizer, or if their grid does not match the size of the video.
         """
         info = self.info
         if info.codebook_size != tokenizer.codebook_size:
@@ -154,7 +154,7 @@ class VideoCodes:
             )
         if info.tokenizer != (here := tokenizer.fingerprint()):
             raise ValueError(
-                f"the codes were made by another tokenizer: fingerprint {printable(info.tokenizer)}, not {here}"
+                f"the codes are from another tokenizer: fingerprint {printable(info.tokenizer)} instead of {here}"
             )
         grid = tokenizer.code_shape(info.num_frames, info.height, info.width)
         if grid != self.shape[1:]:
@@ -172,11 +172,11 @@ class CodeFileWriter:
         self.type = next(name for name, kind in NUMPY_TYPES.items() if codebook_size - 1 <= np.iinfo(kind).max)
         self.shape: tuple[int, ...] | None = None
         self.info: CodesInfo | None = None
-        """Must be set before the end of the block. The number of frames may be known only then."""
+        """Must be set before the end of the block, where the number of frames is known."""
         file.write(bytes(HEADER_BYTES))
 
     def write(self, codes: Int[Tensor, "b _ h w"]) -> None:
-        """Append the next latent frames of a video. Those of several videos must be written by a single call."""
+        """Append the next latent frames of a video. Codes of several videos must be written in a single call."""
         b, t, h, w = codes.shape
         before = self.shape or (b, 0, h, w)
         if (b, h, w) != (before[0], *before[2:]) or (b > 1 and self.shape):
@@ -191,7 +191,7 @@ class CodeFileWriter:
         metadata = {"format": FORMAT} | {name: json.dumps(value) for name, value in asdict(self.info).items()}
         entry = {"dtype": self.type, "shape": self.shape, "data_offsets": (0, size)}
         header = json.dumps({"__metadata__": metadata, "codes": entry}).encode()
-        room = HEADER_BYTES - 8  # after the length of the header
+        room = HEADER_BYTES - 8  # the first 8 bytes are the length of the header
         assert len(header) <= room, header
         self.file.seek(0)
         self.file.write(room.to_bytes(8, "little") + header.ljust(room))
@@ -199,7 +199,7 @@ class CodeFileWriter:
 
 @contextmanager
 def code_file_writer(path: str | Path, *, codebook_size: int) -> Iterator[CodeFileWriter]:
-    """Yield a writer for codes that come in pieces. The file appears when the block ends without an error.
+    """Yield a writer of codes that come in pieces. The file appears when the block ends without an error.
 
     Raises:
         ValueError: if the name does not end in .safetensors, or if no codes were written.
@@ -212,7 +212,7 @@ def code_file_writer(path: str | Path, *, codebook_size: int) -> Iterator[CodeFi
 
 @contextmanager
 def opened(path: Path) -> Iterator[safetensors.safe_open]:
-    """Open a safetensors file for reading parts of it.
+    """Open a safetensors file to read parts of it.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -236,7 +236,7 @@ def check_code_ending(path: str | Path, *others: object) -> Path:
         others: as in `check_result_file`.
 
     Raises:
-        ValueError: if it has another ending, or as `check_result_file`.
+        ValueError: if it has another ending, or as in `check_result_file`.
     """
     path = check_result_file(path, *others)
     if path.suffix.lower() != ENDING:

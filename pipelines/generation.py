@@ -17,7 +17,7 @@ from .fill.joins import join_given
 from .fill.record import DecodingRecord
 from .fill.request import Request, check_context, common_length, gather, label_indices, repeat_each
 from .fill.settings import DecodingSettings
-from .fill.windows import Drawing, Window, draw_windows, plan_windows
+from .fill.windows import GeneratedVideos, Window, generate_windows, plan_windows
 from .media.video_like import MaskLike, VideoLike
 from .output import OUTPUT_TYPES, GenerationOutput
 from .saved_pipeline import SavedPipeline
@@ -25,7 +25,7 @@ from .tokenization import TokenizationPipeline
 
 
 class VideoGenerationPipeline(SavedPipeline):
-    """Tokenizer, transformer and names of the labels, which generate videos together."""
+    """Generates codes with a transformer and decodes them to videos with a tokenizer."""
 
     @property
     def tokenization(self) -> TokenizationPipeline:
@@ -82,12 +82,12 @@ class VideoGenerationPipeline(SavedPipeline):
             context: embeddings (m, e) or (b, m, e), such as those of `T5TextEncoder`, if the model was trained with
                 them.
             context_padding: True where `context` is padding.
-            num_videos_per_label: number of videos for each label or, without labels, for each input.
+            num_videos_per_label: number of videos per label or, without labels, per input.
             overlap: minimum number of earlier frames that each window after the first is conditioned on. It is
                 increased to fill latent frames, and reduced to leave room for new ones.
             num_steps: number of decoding passes for each window.
             guidance_scale: scale s of classifier-free guidance, uncond + s * (cond - uncond); 1 = no guidance. The
-                unconditional prediction is without label and context, but with task and known pixels.
+                unconditional prediction has no label and no context, but task and known pixels.
             guidance_schedule: `constant`, or `linear` or `cosine` to increase the scale from 1 to `guidance_scale`.
             temperature: divisor of the logits. Lower values give more probable and less varied videos.
             top_k: draw only from the k most probable values of each sub-code.
@@ -125,7 +125,7 @@ class VideoGenerationPipeline(SavedPipeline):
             choice_temperature=choice_temperature,
             schedule=schedule,
         )
-        in_form_asked = chosen(OUTPUT_TYPES, output_type, "output_type")
+        to_output_type = chosen(OUTPUT_TYPES, output_type, "output_type")
         whole_number("num_videos_per_label", num_videos_per_label, 1)
         whole_number("overlap", overlap, 1)
         self._check_trained_for(order, task, has_label=labels is not None)
@@ -173,11 +173,11 @@ class VideoGenerationPipeline(SavedPipeline):
             task=task,
             generators=generators,
         )
-        drawing, record = self._draw(request, windows, settings, callback, progress)
+        generated, record = self._generate_windows(request, windows, settings, callback, progress)
         coded = slice(record.first_frame, None)
         videos = pixels
         videos[:, :, coded] = join_given(
-            drawing.videos,
+            generated.videos,
             pixels[:, :, coded],
             known[:, coded],
             seams=[earlier.stop - record.first_frame for earlier in windows[:-1]],
@@ -185,18 +185,18 @@ class VideoGenerationPipeline(SavedPipeline):
         )
         names = (*self.labels, "")
         return GenerationOutput(
-            in_form_asked(videos), drawing.codes, tuple(names[index] for index in request.labels.tolist()), record
+            to_output_type(videos), generated.codes, tuple(names[index] for index in request.labels.tolist()), record
         )
 
-    def _draw(
+    def _generate_windows(
         self,
         request: Request,
         windows: list[Window],
         settings: DecodingSettings,
         callback: Callable[[int, Int[Tensor, "b t h w"]], None] | None,
         progress: bool,
-    ) -> tuple[Drawing, DecodingRecord]:
-        """Return the decoded videos, and the passes that settled their codes."""
+    ) -> tuple[GeneratedVideos, DecodingRecord]:
+        """Return the decoded videos and the passes that settled their codes."""
         tokenizer, (height, width) = self.tokenizer, request.pixels.shape[3:]
         start, stop = windows[0].start, windows[-1].stop
         num_passes = len(windows) * settings.num_steps
@@ -209,19 +209,19 @@ class VideoGenerationPipeline(SavedPipeline):
 
             grid = tokenizer.code_shape(stop - start, height, width)
             writer = CodeWriter(tokenizer, self.maskgit, request, settings, grid, after_pass)
-            drawing = draw_windows(tokenizer, windows, request.pixels, request.known, writer)
+            generated = generate_windows(tokenizer, windows, request.pixels, request.known, writer)
             bar.update(num_passes - bar.n)
         cell = (tokenizer.temporal_stride, *tokenizer.spatial_stride)
-        return drawing, DecodingRecord(writer.recorder.settled_after.cpu(), request.known, cell, start)
+        return generated, DecodingRecord(writer.recorder.settled_after.cpu(), request.known, cell, start)
 
     def _check_trained_for(self, order: str, task: str | None, *, has_label: bool) -> None:
         """
         Raises:
-            ValueError: if the transformer was not trained with a critic, or not on the task.
+            ValueError: if the transformer was not trained with a critic or on the task.
         """
         config = self.maskgit.config
         if order == "critic" and not config.critic:
-            raise ValueError("order='critic' requires a model that was trained with a critic, got one without")
+            raise ValueError("order='critic' requires a model that was trained with a critic, got a model without one")
         if task is None:
             return
         if task_named(task).name not in config.tasks:

@@ -20,7 +20,7 @@ def facts_of(name_or_path: str | Path) -> dict[str, str]:
 
     Raises:
         FileNotFoundError: if there is no such file, folder or repository.
-        ValueError: if it is none of these, or damaged.
+        ValueError: if it is none of these or is damaged.
     """
     path = as_path(name_or_path)
     if path.is_file():
@@ -43,7 +43,7 @@ def facts_of(name_or_path: str | Path) -> dict[str, str]:
 
 
 def format_of(path: Path) -> dict[str, str]:
-    """Return the version of the format of a config file."""
+    """Return the format version of a config file."""
     return {"format version": str(read_json(path).get("_format"))}
 
 

@@ -1,4 +1,4 @@
-"""What pipelines and text encoders share: moving their models to a device or a floating point type."""
+"""Base class of pipelines and text encoders: device and floating point type of their models."""
 
 from collections.abc import Iterable
 from typing import Self
@@ -8,10 +8,10 @@ from torch import nn
 
 
 class Movable:
-    """Base of objects that hold models which move together."""
+    """Base class of objects with models on one device."""
 
     def models(self) -> Iterable[nn.Module]:
-        """Return the models that `to` moves. The device is the last one's."""
+        """Return the models that `to` moves. `device` is the device of the last one."""
         raise NotImplementedError
 
     def to(
@@ -26,6 +26,6 @@ class Movable:
 
     @property
     def device(self) -> torch.device:
-        """Device of the model."""
+        """Device of the models."""
         *_, last = self.models()
         return next(last.parameters()).device

@@ -43,7 +43,7 @@ OUTPUT_TYPES: dict[str, Callable[[Float[Tensor, "b 3 T H W"]], Videos]] = {
 class GenerationOutput:
     """Output of `VideoGenerationPipeline.generate`."""
 
-    videos: Any  # one of `Videos`, as `output_type` says
+    videos: Any  # one of `Videos`, depending on `output_type`
     """Videos in [0, 1], on the CPU: a tensor (b, 3, T, H, W), an array (b, T, H, W, 3) if `output_type="np"`, or a list
     of PIL images per video if "pil". Given pixels are unchanged."""
     codes: Int[Tensor, "b t h w"]

@@ -1,4 +1,4 @@
-"""Both models of a pipeline in one folder: loading, saving, model card."""
+"""Loading and saving of pipelines as folders, and their model cards."""
 
 import math
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ from .movable import Movable
 
 INDEX_NAME = "model_index.json"
 MAX_CODES = 2**17
-"""Codes of one window. A saved config must not make `generate` fill the memory by itself."""
+"""Maximum number of codes of a window, so that a saved config cannot exhaust the memory."""
 MAX_PIXELS = 2**28
-"""Pixels of one window."""
+"""Maximum number of pixels of a window."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,19 +48,19 @@ class SavedPipeline(Shareable, Movable):
     def __init__(self, tokenizer: VideoTokenizer, maskgit: MaskGit, *, labels: Sequence[str], num_frames: int) -> None:
         """Args:
         labels: name of each label.
-        num_frames: length of the training clips. `generate` makes longer videos window by window.
+        num_frames: length of the training clips. `generate` generates longer videos window by window.
 
         Raises:
-            ValueError: if the two models do not belong together, or if labels or `num_frames` are not valid.
+            ValueError: if the codebook sizes of the models differ, or if labels or `num_frames` are invalid.
         """
         if tokenizer.codebook_size != maskgit.config.codebook_size:
             raise ValueError(
-                f"the tokenizer has {tokenizer.codebook_size} codes, "
-                f"but the transformer was made for {maskgit.config.codebook_size}"
+                f"tokenizer and transformer must have the same codebook_size, "
+                f"got {tokenizer.codebook_size} and {maskgit.config.codebook_size}"
             )
         check_labels(labels)
         if len(labels) != maskgit.config.num_labels:
-            raise ValueError(f"the transformer has {maskgit.config.num_labels} labels, got {len(labels)} names")
+            raise ValueError(f"labels must have {maskgit.config.num_labels} names, got {len(labels)}")
         self.tokenizer = tokenizer.eval()
         self.maskgit = maskgit.eval()
         self.labels = tuple(labels)
@@ -82,7 +82,7 @@ class SavedPipeline(Shareable, Movable):
 
         Raises:
             FileNotFoundError: if there is no such folder or repository, or if a part of it is missing.
-            ValueError: if a file is of another class, of a newer format, or damaged.
+            ValueError: if a file has another class or a newer format, or is damaged.
         """
         folder = fetch(name_or_folder, **hub)
         path = folder / INDEX_NAME
@@ -105,15 +105,15 @@ class SavedPipeline(Shareable, Movable):
         return pipeline
 
     def save_pretrained(self, folder: str | Path, *, license: str | None = None) -> None:
-        """Write both models, a model card and, last, the index that makes the folder a pipeline.
+        """Write both models, a model card and, last, `model_index.json`.
 
-        An existing `README.md` is kept, unless it is a model card that was written here and that nobody has edited.
+        An existing `README.md` is kept, unless it is an unedited model card from an earlier call.
 
         Args:
-            license: the Hub's identifier of the license of the weights, for the model cards; by default none.
+            license: Hub identifier of the license of the model weights, for the model cards.
 
         Raises:
-            ValueError: if a sub-folder is a symbolic link, through which files elsewhere would be overwritten.
+            ValueError: if a sub-folder is a symbolic link, since files elsewhere would be overwritten.
         """
         check_labels(self.labels)
         folder = as_path(folder)
@@ -130,16 +130,16 @@ class SavedPipeline(Shareable, Movable):
     def card_facts(self) -> dict[str, str]:
         """Return the properties that the model card lists."""
         height, width = self.tokenizer.config.height_width
-        halves = self.tokenizer.num_parameters, self.maskgit.num_parameters
+        sizes = self.tokenizer.num_parameters, self.maskgit.num_parameters
         return {
-            "parameters": f"{halves[0]:,} of the tokenizer, {halves[1]:,} of the transformer",
+            "parameters": f"{sizes[0]:,} of the tokenizer, {sizes[1]:,} of the transformer",
             "videos": f"{self.num_frames} frames of {height} x {width} pixels, in [0, 1]",
             "labels": ", ".join(self.labels),
             "codebook size": f"{self.tokenizer.codebook_size:,}",
         }
 
     def models(self) -> tuple[VideoTokenizer, MaskGit]:
-        """Return tokenizer and transformer."""
+        """Return the tokenizer and the transformer."""
         return self.tokenizer, self.maskgit
 
 
@@ -157,5 +157,5 @@ def check_labels(labels: Sequence[str]) -> None:
         if any("\ud800" <= character <= "\udfff" for character in label):
             raise ValueError(f"label {printable(label)!r} is not valid Unicode: it contains surrogates")
     if len(set(labels)) < len(labels):
-        twice = next(label for label in labels if list(labels).count(label) > 1)
-        raise ValueError(f"labels must differ, got {printable(twice)!r} twice")
+        duplicate = next(label for label in labels if list(labels).count(label) > 1)
+        raise ValueError(f"labels must differ, got {printable(duplicate)!r} twice")

@@ -54,6 +54,6 @@ def reconstruct_pieces(tokenizer: VideoTokenizer, source: VideoSource) -> Iterat
     device = next(tokenizer.parameters()).device
     codes = (piece.to(device) for piece in encode_pieces(tokenizer, remembered()))
     for video in tokenizer.decode_stream(codes, height=source.height, width=source.width):
-        num_frames = min(video.shape[2], len(waiting))  # the last latent frame may stand for more frames than there are
+        num_frames = min(video.shape[2], len(waiting))  # the last latent frame may contain padding
         original = torch.cat([waiting.popleft() for _ in range(num_frames)], dim=2)
         yield original, to_unit_range(video[:, :, :num_frames].float()).cpu()

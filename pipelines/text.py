@@ -1,4 +1,4 @@
-"""Embeddings of texts, to which a transformer with `dim_context` attends."""
+"""Embeddings of texts, for transformers with `dim_context`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ class TextContext(NamedTuple):
 
 
 class T5TextEncoder(Movable):
-    """Frozen encoder of a T5. Each token of a text, including the end token, gets an embedding.
+    """Frozen encoder of a T5. It returns an embedding for each token of a text, including the end token.
 
     Requires the extra `text`: transformers and sentencepiece.
     """
@@ -50,7 +50,7 @@ class T5TextEncoder(Movable):
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
     ) -> Self:
-        """Load encoder and tokenizer of a T5 from a folder or a Hub repository. Weights must be safetensors.
+        """Load encoder and tokenizer of a T5 from a folder or a Hub repository. The model weights must be safetensors.
 
         Args:
             name_or_folder: folder that transformers wrote, or `owner/name`, such as `google/t5-v1_1-base`.
@@ -59,7 +59,7 @@ class T5TextEncoder(Movable):
 
         Raises:
             ModuleNotFoundError: if transformers is not installed.
-            FileNotFoundError: if the folder or repository, or a file of it, does not exist.
+            FileNotFoundError: if the folder or repository or one of its files does not exist.
         """
         try:
             from transformers import AutoTokenizer, T5EncoderModel
@@ -82,7 +82,7 @@ class T5TextEncoder(Movable):
 
     @property
     def dim(self) -> int:
-        """Number of channels of the embeddings, which is `dim_context` of the transformer."""
+        """Number of channels of the embeddings, the `dim_context` of the transformer."""
         return self.model.config.d_model
 
     def models(self) -> "tuple[T5EncoderModel]":

@@ -40,16 +40,16 @@ class WrittenVideo(NamedTuple):
 class TokenizationPipeline(Movable):
     """Encodes videos of any length as codes, and decodes codes.
 
-    Videos are processed in pieces with a state of the layers between them, so the result is the same as that of
-    `tokenizer.encode` and `tokenizer.decode` on all frames. Only the results are kept in memory, and none if they are
+    Videos are processed in pieces. The layers keep a state between pieces, so the result is the same as that of
+    `tokenizer.encode` and `tokenizer.decode` on all frames. Only the results are kept in memory, or nothing if they are
     written to a file. Exception: full `attend_time` layers keep keys and values of all frames.
 
     Arguments of several methods:
-        output: file to write. It appears only when it is complete.
-        own_size: whether to keep the size of the frames. By default they are cropped and resized to the size that the
+        output: file to write. It appears when it is complete.
+        own_size: whether to keep the size of the frames. By default they are resized and cropped to the size that the
             tokenizer was trained on.
         max_frames: number of frames to read from the start; None reads all.
-        piece_frames: number of frames per piece, and so in memory at the same time.
+        piece_frames: number of frames per piece, which are in memory at the same time.
         progress: whether to show a progress bar.
     """
 
@@ -92,7 +92,7 @@ class TokenizationPipeline(Movable):
             output: path that ends in .safetensors.
 
         Returns:
-            The codes, with the facts that `detokenize` needs. If they are written to `output`, none are in memory.
+            The codes with the metadata for `detokenize`. If they are written to `output`, they are not kept in memory.
 
         Raises:
             FileNotFoundError: if the file does not exist.
@@ -143,9 +143,9 @@ class TokenizationPipeline(Movable):
 
         Args:
             codes: output of `tokenize`, or path of a file of codes.
-            output: path that ends in .mp4 or .gif, or for a single frame in .png or .jpg. Several videos are shown side
+            output: path that ends in .mp4 or .gif, or in .png or .jpg for a single frame. Several videos are shown side
                 by side.
-            fps: frames per second of the file. None: those of the encoded video.
+            fps: frames per second of the file. None: frame rate of the encoded video, or 12 if unknown.
             min_width: minimum width of the picture in the file, reached by enlarging it by an integer factor.
 
         Returns:

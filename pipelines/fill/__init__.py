@@ -1,1 +1,1 @@
-"""Generation of the videos of a request: its checks, windows, decoding and joins."""
+"""One request to `generate`: checks, windows, decoding and joins."""

@@ -1,7 +1,7 @@
 """Joins: no visible steps between windows, or between given and generated pixels.
 
-A tokenizer changes a picture slightly differently in every latent frame. Within a video this looks like flicker, but
-next to given pixels or pixels of another window it is a visible step.
+The reconstruction error of a tokenizer varies between latent frames. Within a video this looks like flicker, but next
+to given pixels or pixels of another window it is a visible step.
 """
 
 from collections.abc import Collection
@@ -14,12 +14,12 @@ from torch import Tensor
 
 REACH = 1 / 8  # standard deviation of the blur of errors, as a share of the cell's size
 KEPT = 0.9  # share of a correction that the next frame keeps
-TOLERANCE = 0.2  # change of the picture that reduces a correction to 1 / e
-NEIGHBOURHOOD = 5  # rows and columns of pixels over which that change is averaged
+TOLERANCE = 0.2  # change between frames that reduces a correction to 1 / e
+NEIGHBOURHOOD = 5  # rows and columns over which this change is averaged
 
 
 def join_given(
-    drawn: Float[Tensor, "b c T H W"],
+    decoded: Float[Tensor, "b c T H W"],
     given: Float[Tensor, "b c T H W"],
     known: Bool[Tensor, "b T H W"],
     *,
@@ -29,17 +29,17 @@ def join_given(
     """Return videos with the given pixels unchanged, and generated pixels corrected to continue them.
 
     Args:
-        drawn: in [0, 1], decoded by the tokenizer, at known pixels, too.
+        decoded: output of the tokenizer in [0, 1], including the known pixels.
         known: True where pixels are given.
-        seams: the first frame of each window but the first.
-        cell: frames, rows and columns of pixels of a code.
+        seams: first frame of each window except the first.
+        cell: number of frames, rows and columns of pixels per code.
     """
-    joined = torch.where(known[:, None], given, drawn + spread_error(drawn, given, known, cell[1:]))
+    joined = torch.where(known[:, None], given, decoded + spread_error(decoded, given, known, cell[1:]))
     return smooth_seams(joined, known, seams=seams, cell=cell).clamp(0, 1)
 
 
 def spread_error(
-    drawn: Float[Tensor, "b c T H W"],
+    decoded: Float[Tensor, "b c T H W"],
     given: Float[Tensor, "b c T H W"],
     known: Bool[Tensor, "b T H W"],
     cell: tuple[int, int],
@@ -49,10 +49,10 @@ def spread_error(
     The correction is the mean error of the known pixels, weighted by a Gaussian around each place. It is applied in
     full where known pixels have at least half of the weight, as at a straight edge, and fades to 0 away from them.
     """
-    weight = rearrange(known, "b T H W -> b 1 T H W").to(drawn.dtype)
+    weight = rearrange(known, "b T H W -> b 1 T H W").to(decoded.dtype)
     share_known = blur(weight, cell)
     full = (1 / share_known).clamp(max=2)
-    return blur((given - drawn) * weight, cell) * full
+    return blur((given - decoded) * weight, cell) * full
 
 
 def blur(values: Float[Tensor, "b c T H W"], cell: tuple[int, int]) -> Float[Tensor, "b c T H W"]:
@@ -85,8 +85,8 @@ def smooth_seams(
 
     Args:
         known: given pixels. There is also a seam where a pixel changes between known and unknown.
-        seams: the first frame of each window but the first.
-        cell: frames, rows and columns of pixels of a code: the range over which steps are compared.
+        seams: first frame of each window except the first.
+        cell: number of frames, rows and columns of pixels per code, the range over which steps are compared.
     """
     num_frames = video.shape[2]
     is_free = rearrange(~known, "b T H W -> b 1 T H W").to(video.dtype)
@@ -99,9 +99,9 @@ def smooth_seams(
         others = [other - 1 for other in around if other != frame]
         if not others or not is_seam.any():
             continue
-        usual = middle(steps[:, :, others])
-        too_much = (1 - usual / steps[:, :, frame - 1]).nan_to_num(nan=0, neginf=0).clamp(min=0)
-        correction = (video[:, :, frame - 1] - video[:, :, frame]) * too_much * is_seam
+        usual = median(steps[:, :, others])
+        excess = (1 - usual / steps[:, :, frame - 1]).nan_to_num(nan=0, neginf=0).clamp(min=0)
+        correction = (video[:, :, frame - 1] - video[:, :, frame]) * excess * is_seam
         num_sides = (before + after).clamp(min=1)
         forwards[:, :, frame] = correction * after / num_sides
         backwards[:, :, frame - 1] = -correction * before / num_sides
@@ -112,7 +112,7 @@ def smooth_seams(
 def fade(
     video: Float[Tensor, "b c T H W"], corrections: Float[Tensor, "b c T H W"], is_free: Float[Tensor, "b 1 T H W"]
 ) -> Float[Tensor, "b c T H W"]:
-    """Continue each frame's correction into the frames that follow, as far as their pixels are free."""
+    """Continue the correction of each frame into the following frames, up to the first known pixel."""
     changes = local_mean(video.diff(dim=2).abs().mean(dim=1, keepdim=True), (NEIGHBOURHOOD, NEIGHBOURHOOD))
     kept = KEPT * (-changes / TOLERANCE).exp()
     faded = [corrections[:, :, 0]]
@@ -131,7 +131,7 @@ def local_mean(values: Float[Tensor, "b c T H W"], size: tuple[int, int]) -> Flo
     return rearrange(means, "(b T) c H W -> b c T H W", b=len(values))
 
 
-def middle(values: Float[Tensor, "b c n H W"]) -> Float[Tensor, "b c H W"]:
+def median(values: Float[Tensor, "b c n H W"]) -> Float[Tensor, "b c H W"]:
     """Return the median over n; the mean of the middle two for even n. (`torch.quantile` refuses large tensors.)"""
     in_order, number = values.sort(dim=2).values, values.shape[2]
     return (in_order[:, :, (number - 1) // 2] + in_order[:, :, number // 2]) / 2

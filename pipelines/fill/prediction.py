@@ -14,7 +14,7 @@ Logits = tuple[Float[Tensor, "b n _"], ...]
 
 
 class Conditions(NamedTuple):
-    """Inputs of the transformer besides the codes, one row for each sample."""
+    """Inputs of the transformer besides the codes, one row per sample."""
 
     labels: Int[Tensor, " b"]
     tasks: Int[Tensor, " b"]
@@ -45,8 +45,8 @@ def guided_prediction(
     With guidance, conditional and unconditional samples are one batch. Without labels and contexts, or at scale 1, the
     batch has conditional samples only.
 
-    Clips shorter than the training clips are padded with hidden codes to their length: the transformer was trained on
-    no other length, and its predictions for shorter clips are worse.
+    Clips shorter than the training clips are padded with hidden codes, since the transformer was trained on one length
+    and its predictions for shorter clips are worse.
 
     Args:
         guidance_at: function from the progress of a pass to its guidance scale.
@@ -58,8 +58,8 @@ def guided_prediction(
     def predict(codes: Int[Tensor, "b t h w"], given: Conditions) -> Logits:
         labels, tasks, context, padding = given
         num_missing = max(0, config.grid[0] - codes.shape[1])
-        whole = F.pad(codes, (0, 0, 0, 0, 0, num_missing), value=config.mask_id)
-        logits = maskgit(whole, labels, tasks=tasks, context=context, context_padding=padding)
+        padded = F.pad(codes, (0, 0, 0, 0, 0, num_missing), value=config.mask_id)
+        logits = maskgit(padded, labels, tasks=tasks, context=context, context_padding=padding)
         return tuple(group[:, : codes[0].numel()] for group in logits)
 
     def predict_logits(codes: Int[Tensor, "b t h w"], progress: float) -> Logits:

@@ -1,4 +1,4 @@
-"""Records of the decoding: after which pass each code was final."""
+"""Record of the passes that settled each code."""
 
 from dataclasses import dataclass
 
@@ -14,11 +14,11 @@ class DecodingRecord:
     settled_after: Int[Tensor, "b t h w"]
     """Number of passes, over all windows, after which the code was final; 0 for given codes."""
     given: Bool[Tensor, "b T H W"]
-    """True where the user gave the pixel."""
+    """True where the pixel was given."""
     cell: tuple[int, int, int]
-    """Frames, rows and columns of pixels of a code."""
+    """Number of frames, rows and columns of pixels per code."""
     first_frame: int
-    """The frame of the videos at which the codes begin."""
+    """Index of the frame of the videos at which the codes start."""
 
 
 class PassRecorder:
@@ -26,17 +26,17 @@ class PassRecorder:
 
     def __init__(self, grid: Int[Tensor, "b t h w"]) -> None:
         """Args:
-        grid: grid of the whole videos, hidden codes only.
+        grid: codes of the whole videos, all hidden.
         """
         self.grid = grid
         self.settled_after = torch.zeros_like(grid, dtype=torch.int32)
 
     def record(self, place: int, codes: Int[Tensor, "b _ h w"], num_passes: int) -> Int[Tensor, "b t h w"]:
-        """Store codes and return those of the whole videos, some of them hidden.
+        """Store codes and return the codes of the whole videos, hidden where not settled.
 
         Args:
             place: first latent frame of `codes`.
-            num_passes: number of passes of all windows so far.
+            num_passes: number of passes so far, over all windows.
         """
         here = slice(place, place + codes.shape[1])
         self.settled_after[:, here][codes != self.grid[:, here]] = num_passes

@@ -1,6 +1,6 @@
 """Known regions of clips: the pixels that each task gives, the task that fits known pixels, and their codes.
 
-In all masks of this module True means known.
+In all masks of this module, True means known.
 """
 
 from typing import NamedTuple
@@ -25,10 +25,10 @@ def known_region(
 
     Central, vertical and horizontal regions are centred and half as high as the frame, half as wide, or both. Dynamic
     regions move in a line between two random places (in MAGVIT always from left to right). Frame prediction gives one
-    or five frames, drawn at random, and one if there are at most five frames in all.
+    or five frames at random, or one if the clip has at most five.
 
     Args:
-        generator: on the CPU, for the random choices.
+        generator: CPU generator of the random choices.
 
     Raises:
         ValueError: if the task is unknown, or if the clip is too small to leave unknown pixels.
@@ -89,7 +89,7 @@ def fitting_task(known: Bool[Tensor, "T H W"], *, has_label: bool) -> str | None
     - Otherwise outpainting: vertical, horizontal or central by the shape of the known region; dynamic if the region
       moves, or if it is a band of columns that does not contain the middle.
 
-    Frames that are known whole, such as those of earlier windows, do not count for the shape of a region.
+    Frames whose pixels are all known, such as those of earlier windows, are ignored for the shape of a region.
     """
     is_whole = known.flatten(1).all(dim=1)
     if not known.any():
@@ -104,20 +104,20 @@ def fitting_task(known: Bool[Tensor, "T H W"], *, has_label: bool) -> str | None
 
 def _region_task(known: Bool[Tensor, "T H W"]) -> str:
     hidden = ~known
-    stays = bool((known == known[:1]).all())
+    is_static = bool((known == known[:1]).all())
     is_enclosed = not (hidden[:, [0, -1]].any() or hidden[:, :, [0, -1]].any())
     if is_enclosed:
-        return "central_inpainting" if stays and _holds_middle(hidden[0]) else "dynamic_inpainting"
-    if not stays:
+        return "central_inpainting" if is_static and _contains_middle(hidden[0]) else "dynamic_inpainting"
+    if not is_static:
         return "dynamic_outpainting"
     if bool((known == known[:, :1]).all()):  # whole columns
-        return "vertical_outpainting" if _holds_middle(known[0]) else "dynamic_outpainting"
+        return "vertical_outpainting" if _contains_middle(known[0]) else "dynamic_outpainting"
     if bool((known == known[:, :, :1]).all()):  # whole rows
         return "horizontal_outpainting"
     return "central_outpainting"
 
 
-def _holds_middle(region: Bool[Tensor, "H W"]) -> bool:
+def _contains_middle(region: Bool[Tensor, "H W"]) -> bool:
     """Return whether the bounding box of a region contains the middle of the frame."""
     return all(
         int(places[0]) < size / 2 <= int(places[-1]) + 1
@@ -159,10 +159,10 @@ def encode_condition(
 def pixels_of_cells(
     pixels: Bool[Tensor, "b T H W"], strides: tuple[int, int, int], *, padding: bool
 ) -> Bool[Tensor, "b t h w pixels"]:
-    """Return the pixels of each code of the grid. The first frame, a latent frame of its own, is repeated.
+    """Return the pixels of each code of the grid. The first frame, a separate latent frame, is repeated.
 
     Args:
-        padding: value of pixels beyond the clip, in its last cells.
+        padding: value of pixels outside the clip, in the last cells.
     """
     s, p, q = strides
     pixels = torch.cat([pixels[:, :1].expand(-1, s - 1, -1, -1), pixels], dim=1)
@@ -175,9 +175,9 @@ def pixels_of_cells(
 def fill_unknown(video: Float[Tensor, "b c T H W"], known: Bool[Tensor, "b T H W"]) -> Float[Tensor, "b c T H W"]:
     """Return the condition clip: known pixels unchanged, unknown ones filled from them.
 
-    A pixel that is known in other frames is interpolated between the nearest of them before and after, or copied from
-    the only side that has one. Other pixels are filled in space from the same frame, mostly from the nearest pixels. A
-    clip without known pixels becomes 0. The values of unknown pixels are ignored.
+    A pixel that is known in other frames is interpolated between the nearest of them before and after, or copied if
+    only one side has one. Other pixels are filled in space from the same frame, mostly from the nearest pixels. A clip
+    without known pixels becomes 0. The values of unknown pixels are ignored.
     """
     filled = fill_in_time(video, known)
     is_filled = known.any(dim=1)
@@ -193,7 +193,7 @@ def fill_in_time(video: Float[Tensor, "b c T H W"], known: Bool[Tensor, "b T H W
     times = torch.arange(1, video.shape[2] + 1, device=video.device, dtype=torch.float32)[:, None, None]
     before, time_before = carry(shown, known), carry((times * known)[:, None], known)
     after, time_after = (carry(values.flip(2), known.flip(1)).flip(2) for values in (shown, (times * known)[:, None]))
-    # A time of 0 means that there is no such frame: the other side is copied.
+    # A time of 0 means that there is no such frame, so the other side is copied.
     has_before, has_after = time_before > 0, time_after > 0
     share = (times - time_before) / (time_after - time_before).clamp(min=1)
     share = torch.where(has_before, share * has_after, 1)
@@ -201,7 +201,7 @@ def fill_in_time(video: Float[Tensor, "b c T H W"], known: Bool[Tensor, "b T H W
 
 
 def carry(video: Float[Tensor, "b c T H W"], known: Bool[Tensor, "b T H W"]) -> Float[Tensor, "b c T H W"]:
-    """Return each pixel as in the last frame in which it was known; unchanged before the first."""
+    """Return each pixel with its value in the last frame in which it was known; unchanged before the first."""
     frames = list(video.unbind(dim=2))
     for time in range(1, len(frames)):
         frames[time] = torch.where(known[:, None, time], frames[time], frames[time - 1])
@@ -209,7 +209,7 @@ def carry(video: Float[Tensor, "b c T H W"], known: Bool[Tensor, "b T H W"]) -> 
 
 
 def spread(image: Float[Tensor, "b c H W"], known: Bool[Tensor, "b 1 H W"]) -> Float[Tensor, "b c H W"]:
-    """Fill unknown pixels, which are 0, from the image at half the size, which is filled in the same way."""
+    """Fill unknown pixels, which are 0, from the image at half the size, which is filled recursively."""
     if known.all() or image.shape[2:] == (1, 1):
         return image
     share_known = F.avg_pool2d(known.to(image.dtype), 2, ceil_mode=True)

@@ -1,4 +1,4 @@
-"""What a call of `generate` asks for: pixels, labels and contexts, checked and brought into one form."""
+"""Arguments of one call of `generate`, checked and converted to tensors: pixels, labels and contexts."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,14 +18,14 @@ class Request(NamedTuple):
     pixels: Float[Tensor, "b 3 T H W"]
     """In [0, 1]; only the known ones are used."""
     known: Bool[Tensor, "b T H W"]
-    """True where the user gives the pixel."""
+    """True where the pixel is given."""
     labels: Int[Tensor, " b"]
     context: Float[Tensor, "b m e"] | None
     context_padding: Bool[Tensor, "b m"] | None
     task: str | None
-    """The task of all windows; None chooses the fitting task for each."""
+    """Task of all windows. None: the task that fits each window."""
     generators: list[torch.Generator]
-    """Every window draws the same amount of random numbers from each."""
+    """One per video. All windows draw the same amount of random numbers."""
 
 
 class Given(NamedTuple):
@@ -34,7 +34,7 @@ class Given(NamedTuple):
     pixels: Float[Tensor, "b 3 T H W"]
     """In [0, 1]; 0 where unknown."""
     known: Bool[Tensor, "b T H W"]
-    """True where the user gives the pixel. These pixels are returned unchanged."""
+    """True where the pixel is given. These pixels are returned unchanged."""
     num_first: int
     """Number of whole frames at the start that `frames` gives."""
 
@@ -57,7 +57,7 @@ def gather(
     default_frames: int,
     default_size: tuple[int, int],
 ) -> Given:
-    """Return the pixels that are given, at their places in videos of the full length.
+    """Return the given pixels at their places in videos of the full length.
 
     Args:
         num_frames: length of the videos to generate. None: the length of `video`, or `default_frames`.
@@ -103,7 +103,7 @@ def _masked(num_frames: int | None, video: Float[Tensor, "b c T H W"], hidden: B
 
 
 def _between(num_frames: int, ends: dict[str, Float[Tensor, "_ c _ _ _"]], default_size: tuple[int, int]) -> Given:
-    """Return videos of which `frames`, `last_frames`, both or neither are known."""
+    """Return videos whose first frames, last frames, both or neither are known."""
     if len({video.shape[3:] for video in ends.values()}) > 1:
         sizes = " and ".join(_size(video) for video in ends.values())
         raise ValueError(f"frames and last_frames must have the same height and width, got {sizes}")
@@ -123,7 +123,7 @@ def _between(num_frames: int, ends: dict[str, Float[Tensor, "_ c _ _ _"]], defau
 
 
 def common_length(**lengths: int) -> int:
-    """Return the common batch size of several arguments. Size 1 goes with any other.
+    """Return the common batch size of several arguments. Size 1 matches any other.
 
     Raises:
         ValueError: if two sizes other than 1 differ.
@@ -143,7 +143,7 @@ def label_indices(labels: Label | Sequence[Label], names: Sequence[str]) -> list
     """Return the index of each label, given by name or by index.
 
     Raises:
-        ValueError: if there are no labels, or if the model does not have one.
+        ValueError: if there are no labels, or if the model does not know a label.
     """
     wanted = as_list(labels)
     if not wanted:
@@ -154,7 +154,7 @@ def label_indices(labels: Label | Sequence[Label], names: Sequence[str]) -> list
 def check_context(
     context: Float[Tensor, "*b m e"] | None, padding: Bool[Tensor, "*b m"] | None, dim_context: int | None
 ) -> ContextRows | None:
-    """Return the context embeddings, one sequence or a batch, with a batch axis; None if there are none.
+    """Return context embeddings, one sequence or a batch, with a batch axis; None without context.
 
     Raises:
         ValueError: if the shape or type is wrong, if there is padding but no context, or if the model takes no

@@ -1,4 +1,4 @@
-"""Settings of the decoding, as `generate` takes them."""
+"""Decoding options of `generate`."""
 
 import math
 from collections.abc import Callable
@@ -19,7 +19,7 @@ CHOICE_TEMPERATURES = {"confidence": 8.0, "critic": 1.0}  # defaults; the logits
 
 @dataclass(frozen=True, kw_only=True)
 class DecodingSettings:
-    """Settings of the decoding. `VideoGenerationPipeline.generate` describes each."""
+    """Decoding options. They are described in `VideoGenerationPipeline.generate`."""
 
     num_steps: int
     guidance_scale: float
@@ -62,13 +62,13 @@ class DecodingSettings:
 
     def make_order(self, maskgit: MaskGit, conditions: Conditions) -> Order:
         """Return the order named by `order`, for a transformer and its conditions."""
-        own = CHOICE_TEMPERATURES.get(self.order, 0.0)
-        choice_temperature = own if self.choice_temperature is None else self.choice_temperature
+        default = CHOICE_TEMPERATURES.get(self.order, 0.0)
+        choice_temperature = default if self.choice_temperature is None else self.choice_temperature
         return ORDERS[self.order](choice_temperature, maskgit, conditions)
 
 
 def critic_order(choice_temperature: float, maskgit: MaskGit, conditions: Conditions) -> CriticOrder:
-    """Return the order by the transformer's self-critic, under the same conditions as the transformer."""
+    """Return the order by the critic of the transformer, under the same conditions."""
     labels, tasks, context, padding = conditions
 
     def criticize(codes: Int[Tensor, "b t h w"]) -> Float[Tensor, "b n"]:

@@ -1,4 +1,4 @@
-"""Windows: clips of the training length that make up a longer video, each continuing the one before."""
+"""Windows: overlapping clips of the training length that form a longer video."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from ...tokenizer.pixels import to_model_range, to_unit_range
 
 
 class Window(NamedTuple):
-    """A clip that is decoded at once: the frames from `start` up to but not including `stop` of the whole video.
+    """A clip that is decoded at once: frames from `start` up to but not including `stop` of the whole video.
 
     The starts of all windows are a multiple of the stride apart, so their latent frames form one grid. The codes of a
     long video are those of its first window, followed by the new ones of each later window.
@@ -27,7 +27,7 @@ class Window(NamedTuple):
 
 
 WriteCodes = Callable[[Window, Float[Tensor, "b 3 T H W"], Bool[Tensor, "b T H W"]], Int[Tensor, "b t h w"]]
-"""Function from a window, its pixels in [-1, 1] and True for each known one to the window's codes."""
+"""Function of a window, its pixels in [-1, 1] and the mask of its known pixels. Returns the codes of the window."""
 
 
 def plan_windows(num_frames: int, *, num_first: int, window_frames: int, overlap: int, stride: int) -> list[Window]:
@@ -44,11 +44,11 @@ def plan_windows(num_frames: int, *, num_first: int, window_frames: int, overlap
     Args:
         num_first: number of whole frames given at the start.
         window_frames: length of the training clips.
-        overlap: least number of frames that a window shares with the one before.
-        stride: frames of a latent frame. The first latent frame of a window is one frame.
+        overlap: minimum number of frames that a window shares with the previous one.
+        stride: number of frames per latent frame. The first latent frame of a window is a single frame.
 
     Raises:
-        ValueError: if the video is longer than a window, but windows have one latent frame only.
+        ValueError: if the video is longer than a window and windows have only one latent frame.
     """
     uncoded = (num_first - 1) % stride if num_first > stride else 0
     if num_frames - uncoded <= window_frames:
@@ -74,25 +74,25 @@ def plan_windows(num_frames: int, *, num_first: int, window_frames: int, overlap
     return windows
 
 
-class Drawing(NamedTuple):
+class GeneratedVideos(NamedTuple):
     """Generated videos, from the start of the first window, as the tokenizer decodes them."""
 
     videos: Float[Tensor, "b 3 T H W"]
     """In [0, 1], on the CPU."""
     codes: Int[Tensor, "b t h w"]
-    """On the CPU; the new codes of each window, concatenated."""
+    """New codes of all windows, concatenated, on the CPU."""
 
 
-def draw_windows(
+def generate_windows(
     tokenizer: VideoTokenizer,
     windows: Sequence[Window],
     pixels: Float[Tensor, "b 3 T H W"],
     known: Bool[Tensor, "b T H W"],
     write: WriteCodes,
-) -> Drawing:
+) -> GeneratedVideos:
     """Generate windows one after another. The frames of a window are known to the next.
 
-    Each window is encoded and decoded as a clip of its own, since its first latent frame is one frame, and since the
+    Each window is encoded and decoded as a separate clip, since its first latent frame is a single frame, and since the
     tokenizer was trained on such clips. Only the new frames of a window are kept, so no returned frame is the
     reconstruction of a generated one.
 
@@ -103,14 +103,14 @@ def draw_windows(
     """
     pixels, is_known = pixels.clone(), known.clone()
     videos, codes = [], []
-    made = windows[0].start
+    done = windows[0].start
     for window in windows:
-        clip, new = slice(window.start, window.stop), slice(made, window.stop)
-        of_window = write(window, to_model_range(pixels[:, :, clip]), is_known[:, clip])
-        drawn = tokenizer.decode(of_window, window.stop - window.start, *pixels.shape[3:])
-        videos.append(to_unit_range(drawn.float()).cpu()[:, :, made - window.start :])
-        codes.append(of_window[:, window.num_old :].cpu())
+        clip, new = slice(window.start, window.stop), slice(done, window.stop)
+        window_codes = write(window, to_model_range(pixels[:, :, clip]), is_known[:, clip])
+        decoded = tokenizer.decode(window_codes, window.stop - window.start, *pixels.shape[3:])
+        videos.append(to_unit_range(decoded.float()).cpu()[:, :, done - window.start :])
+        codes.append(window_codes[:, window.num_old :].cpu())
         pixels[:, :, new] = torch.where(known[:, None, new], pixels[:, :, new], videos[-1])
         is_known[:, new] = True
-        made = window.stop
-    return Drawing(torch.cat(videos, dim=2), torch.cat(codes, dim=1))
+        done = window.stop
+    return GeneratedVideos(torch.cat(videos, dim=2), torch.cat(codes, dim=1))

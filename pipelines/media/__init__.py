@@ -1,1 +1,1 @@
-"""Media files in and out: frames, pictures, GIFs, clips, and their one resizing."""
+"""Reading, writing and resizing of videos and images."""

@@ -1,4 +1,4 @@
-"""Clips of files that something is made of: their ends, and what of them is to be filled in."""
+"""Clips of files for the command line: first and last frames, and frames with hidden pixels."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -16,12 +16,12 @@ from .video_files import in_unit_range, iterate_bytes, iterate_video
 from .video_source import probe_file
 
 Size = tuple[int, int]
-"""Height and width that frames are cropped and resized to; without one they stay as they are."""
+"""Height and width that frames are resized and cropped to; None keeps their size."""
 LEAST_SHARE = 1e-6
-"""Of a pixel; what is less comes from rounding."""
+"""Share of a pixel above which it counts as hidden. Smaller shares are rounding errors."""
 Box = tuple[int, int, int, int]
 Frame = Shaped[Tensor, "3 1 H W"]
-"""Bytes, or floating point numbers in [0, 1]."""
+"""uint8, or floating point in [0, 1]."""
 MaskedFrame = tuple[Frame, Bool[Tensor, "1 H W"]]
 
 
@@ -34,40 +34,42 @@ class Clip(NamedTuple):
 
 
 class MaskedClip(NamedTuple):
-    """Frames of a file of which a part is to be made anew."""
+    """Frames of a file with hidden pixels, which are to be generated."""
 
     pixels: Float[Tensor, "3 T H W"]
     """In [0, 1]."""
     hidden: Bool[Tensor, "T H W"]
-    """True where something is to be made."""
+    """True where pixels are hidden."""
     fps: float | None
 
     @property
     def shown(self) -> Float[Tensor, "3 T H W"]:
-        """What is left; the rest is grey."""
+        """The pixels that are not hidden; the others are grey."""
         return torch.where(self.hidden, 0.5, self.pixels)
 
 
 def last_frames(path: str | Path, number: int, size: Size | None, max_frames: int | None = None) -> Clip:
-    """The last frames of a file, or of its first `max_frames`: `number` or all; no more are held while it is read.
+    """Return the last `number` frames of a file or of its first `max_frames`; all if it is shorter.
+
+    At most `number` frames are in memory at the same time.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it holds no video, or `number` is not positive.
+        FileNotFoundError: if there is no such file.
+        ValueError: if it contains no video, or if `number` is not positive.
     """
     return clip(path, deque(islice(iterate_video(path, size), max_frames), maxlen=positive(number)))
 
 
 def first_frames(path: str | Path, number: int, size: Size | None) -> Clip:
-    """The first frames of a file, `number` or all that it has; raises what `last_frames` raises."""
+    """Return the first `number` frames of a file; all if it is shorter. Errors are those of `last_frames`."""
     return clip(path, islice(iterate_video(path, size), positive(number)))
 
 
 def clip(path: str | Path, frames: Iterable[Frame]) -> Clip:
-    """Join frames of a file."""
+    """Return the frames of a file as a clip."""
     kept = list(frames)
     if not kept:
-        raise ValueError(f"{path} holds no frame")
+        raise ValueError(f"{path} contains no frames")
     return Clip(joined(kept), probe_file(path)[0])
 
 
@@ -81,20 +83,20 @@ def masked_frames(
     keep: Box | None = None,
     margins: Box | None = None,
 ) -> MaskedClip:
-    """The frames of a file, and what is to be made of them: every pixel that has any part of a hidden one.
+    """Return the frames of a file with their hidden pixels. Exactly one of the last four arguments must be given.
 
-    One of the four says what that is, in pixels of the file.
+    Its sizes are in pixels of the file. A resized pixel is hidden if any part of it is.
 
     Args:
-        max_frames: only so many frames from the start.
-        mask: see `with_mask`.
-        hide: a box that is to be filled in, see `with_box`.
-        keep: a box around which all is to be filled in.
-        margins: see `with_margins`.
+        max_frames: number of frames to read from the start; None reads all.
+        mask: as in `with_mask`.
+        hide: box that is hidden, as in `with_box`.
+        keep: box around which everything is hidden.
+        margins: as in `with_margins`.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: as the three functions, or nothing is to be made.
+        FileNotFoundError: if there is no such file.
+        ValueError: as in these functions, or if no pixel is hidden.
     """
     check_one(mask=mask, hide=hide, keep=keep, margins=margins)
     frames = islice(iterate_bytes(path), None if max_frames is None else positive(max_frames))
@@ -109,29 +111,29 @@ def masked_frames(
         pixels.append(fit(frame, *size) if size else frame)
         hidden.append(fit(is_hidden[None].float(), *size)[0] > LEAST_SHARE if size else is_hidden)
     if not pixels:
-        raise ValueError(f"{path} holds no frame")
+        raise ValueError(f"{path} contains no frames")
     result = MaskedClip(in_unit_range(joined(pixels)), torch.cat(hidden), probe_file(path)[0])
     if not result.hidden.any():
-        raise ValueError("nothing is to be filled in: a mask is white where something is to be made")
+        raise ValueError("at least one pixel must be hidden (white in a mask), got none")
     return result
 
 
 def check_one(**given: object) -> None:
     """
     Raises:
-        ValueError: not exactly one of them is given.
+        ValueError: if not exactly one argument is given.
     """
     names = [name for name, value in given.items() if value is not None]
     if len(names) != 1:
-        raise ValueError(f"there must be one of {', '.join(given)}, got {' and '.join(names) or 'none'}")
+        raise ValueError(f"exactly one of {', '.join(given)} must be given, got {' and '.join(names) or 'none'}")
 
 
 def with_mask(frames: Iterable[Frame], mask: str | Path) -> Iterator[MaskedFrame]:
-    """Frames with a mask from a file, white where they are to be filled in: a picture for all, or one for each.
+    """Yield frames with a mask from a file, white where they are hidden: one image for all frames, or one per frame.
 
     Raises:
-        FileNotFoundError: there is no such mask.
-        ValueError: it is of another size, or has fewer frames, but more than one.
+        FileNotFoundError: if there is no such mask.
+        ValueError: if its size differs from that of the frames, or if it has several frames, but too few.
     """
     masks = iterate_video(mask)
     first, second = next(masks), next(masks, None)
@@ -139,29 +141,28 @@ def with_mask(frames: Iterable[Frame], mask: str | Path) -> Iterator[MaskedFrame
     for number, frame in enumerate(frames):
         white = next(masks, None)
         if white is None:
-            raise ValueError(f"{mask} has {number} frames, fewer than the video; it must have as many, or one")
+            raise ValueError(f"a mask must have 1 frame or as many as the video, got {number} in {mask}")
         if white.shape != frame.shape:
-            sizes = (" x ".join(map(str, one.shape[2:])) for one in (white, frame))
-            raise ValueError("the mask has {} pixels, the video {}; they must be of one size".format(*sizes))
+            sizes = (" x ".join(map(str, one.shape[2:])) for one in (frame, white))
+            raise ValueError("a mask must have the size of the video, {} pixels, got {}".format(*sizes))
         yield frame, white.mean(dim=0) >= 0.5
 
 
 def with_box(frames: Iterable[Frame], box: Box, *, keep: bool) -> Iterator[MaskedFrame]:
-    """Frames of which a box is to be filled in, or with `keep` all around it.
+    """Yield frames with a hidden box or, with `keep`, with everything hidden except the box.
 
     Args:
         box: top, left, height and width.
 
     Raises:
-        ValueError: it does not lie within the frame.
+        ValueError: if the box is empty or exceeds the frame.
     """
     top, left, rows, columns = box
     for frame in frames:
         height, width = frame.shape[2:]
         if min(top, left) < 0 or min(rows, columns) < 1 or top + rows > height or left + columns > width:
             raise ValueError(
-                f"a box is its top, left, height and width, and lies within the video's {height} x {width} pixels; "
-                f"got {box}"
+                f"a box (top, left, height, width) must lie within the video's {height} x {width} pixels, got {box}"
             )
         hidden = torch.full((1, height, width), keep)
         hidden[:, top : top + rows, left : left + columns] = not keep
@@ -169,17 +170,17 @@ def with_box(frames: Iterable[Frame], box: Box, *, keep: bool) -> Iterator[Maske
 
 
 def with_margins(frames: Iterable[Frame], margins: Box, shape: Size | None = None) -> Iterator[MaskedFrame]:
-    """Frames with room around them that is to be filled in.
+    """Yield frames with hidden margins around them.
 
     Args:
         margins: rows above and below, columns to the left and to the right.
-        shape: height and width whose proportions the result has: there is more room where that takes it.
+        shape: height and width whose aspect ratio the result has. Margins are increased where necessary.
 
     Raises:
-        ValueError: a negative margin, or none at all.
+        ValueError: if a margin is negative, or if all are 0.
     """
     if min(margins) < 0 or not any(margins):
-        raise ValueError(f"margins are rows above and below, columns left and right, and not all 0; got {margins}")
+        raise ValueError(f"margins (above, below, left, right) must be at least 0 and not all 0, got {margins}")
     for frame in frames:
         above, below, left, right = margins
         height, width = frame.shape[2] + above + below, frame.shape[3] + left + right
@@ -198,18 +199,18 @@ def with_margins(frames: Iterable[Frame], margins: Box, shape: Size | None = Non
 def joined(frames: list[Frame]) -> Shaped[Tensor, "3 T H W"]:
     """
     Raises:
-        ValueError: frames of several sizes.
+        ValueError: if the sizes of frames differ.
     """
     if len(sizes := sorted({tuple(frame.shape[2:]) for frame in frames})) > 1:
-        raise ValueError(f"the frames of a video have one size, got {sizes[0]} and {sizes[-1]}")
+        raise ValueError(f"the frames of a video must have the same size, got {sizes[0]} and {sizes[-1]}")
     return torch.cat(frames, dim=1)
 
 
 def positive(number: int) -> int:
     """
     Raises:
-        ValueError: it is not.
+        ValueError: if the number is less than 1.
     """
     if number < 1:
-        raise ValueError(f"there must be at least one frame, got {number}")
+        raise ValueError(f"the number of frames must be at least 1, got {number}")
     return number

@@ -1,4 +1,4 @@
-"""What readers of videos and of pictures have in common."""
+"""Base class of the readers of videos and images."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -9,23 +9,23 @@ import numpy as np
 from jaxtyping import UInt8
 
 MAX_PIXELS = 89_478_485
-"""Pixels of the largest frame that is decoded, 256 MiB as RGB; Pillow's limit, too."""
+"""Maximum number of pixels of a frame, 256 MiB as RGB. Pillow has the same limit."""
 
 
 class DecodingError(Exception):
-    """The file holds no video, or none of it can be decoded."""
+    """The file contains no video, or no frame of it can be decoded."""
 
 
 class FrameReader(ABC):
-    """Frames of a file as a player shows them: RGB, upright, with square pixels, on white where transparent.
+    """Reads frames of a file as a player shows them: RGB, upright, with square pixels, on white where transparent.
 
-    It can be iterated once. A damaged file gives all frames that can be decoded.
+    It can be iterated once. A damaged file yields all frames that can be decoded.
     """
 
     fps: float | None = None
-    """Frames per second, the average of a variable rate; None for a picture, and if the file does not tell."""
+    """Frames per second, the average if the rate varies; None for an image or if unknown."""
     num_frames: int | None = None
-    """Number of frames by the header."""
+    """Number of frames according to the header, None if unknown."""
     frame_pixels: int
     """Number of pixels of a frame."""
 
@@ -38,13 +38,13 @@ class FrameReader(ABC):
 
     @property
     def gaps(self) -> list[int]:
-        """Indexes of the frames before which others are missing."""
+        """Indices of the frames before which frames are missing."""
         return []
 
     @property
     @abstractmethod
     def lost(self) -> str | None:
-        """One line about what is missing or wrong so far, None if nothing is."""
+        """Description of what is missing or wrong so far, in one line; None if nothing is."""
 
     @abstractmethod
     def close(self) -> None: ...
@@ -57,16 +57,16 @@ class FrameReader(ABC):
 
 
 def reason(error: Exception) -> str:
-    """Return what an error says, without numbers of the operating system and names of functions."""
+    """Return the message of an error without error numbers and function names."""
     return getattr(error, "strerror", None) or str(error)
 
 
 def check_pixels(height: int, width: int) -> int:
-    """Return the number of pixels.
+    """Return the number of pixels of a frame.
 
     Raises:
-        DecodingError: if there are more than can be decoded.
+        DecodingError: if it is greater than `MAX_PIXELS`.
     """
     if height * width > MAX_PIXELS:
-        raise DecodingError(f"{width} x {height} pixels are more than the {MAX_PIXELS:,} of the largest frame")
+        raise DecodingError(f"a frame must have at most {MAX_PIXELS:,} pixels, got {height} x {width}")
     return height * width

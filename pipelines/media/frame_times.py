@@ -1,4 +1,4 @@
-"""Frames that are missing, by the times of those that are there."""
+"""Detection of missing frames by the times of the decoded ones."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,19 +7,19 @@ import numpy as np
 from jaxtyping import Int
 
 IRREGULAR = 0.1
-"""Largest share of the steps from frame to frame that differ from the usual one, if there is a usual one."""
+"""Maximum share of the steps from frame to frame that may differ from the usual one."""
 
 
 class Gap(NamedTuple):
-    """A jump in time."""
+    """Missing frames between two decoded ones."""
 
     frame: int
-    """Index of the first frame after it."""
+    """Index of the first frame after the gap."""
     num_missing: int
 
 
 def usual_step(times: Int[np.ndarray, " T"]) -> float | None:
-    """Return the time from frame to frame if it is constant, up to rounding, with few exceptions."""
+    """Return the time from frame to frame if it is constant up to rounding and few exceptions, else None."""
     steps = np.diff(times)
     if not len(steps):
         return None
@@ -36,16 +36,16 @@ def time_gaps(
     lost: Sequence[int] = (),
     indexed: Sequence[int] | None = None,
 ) -> list[Gap]:
-    """Return where frames are missing.
+    """Return the gaps in a video.
 
-    A frame may be shown for long: a longer step is a gap only if frames come regularly otherwise, and if the frame
-    before it has no duration or a shorter one.
+    A long step may also be a frame with a long duration. It is a gap only if the other steps are regular, and if the
+    duration of the frame before it is unknown or shorter.
 
     Args:
-        times: when each frame is shown; None if the file does not tell.
-        durations: how long each frame is shown; 0 if the file does not tell.
+        times: presentation time of each frame, None if unknown.
+        durations: duration of each frame, 0 if unknown.
         lost: times of frames that could not be decoded.
-        indexed: times of all frames by an index of the file. Then only times without a frame are gaps.
+        indexed: times of all frames from an index of the file. A gap must then contain the time of a missing frame.
     """
     known = np.array([time for time in times if time is not None], dtype=np.int64)
     if len(known) < len(times):

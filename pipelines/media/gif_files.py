@@ -1,4 +1,4 @@
-"""Animated GIFs, written frame by frame: every frame has a palette of its own, and none waits for the others."""
+"""Writing of animated GIFs frame by frame. Each frame has its own palette and is written immediately."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,22 +13,22 @@ from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
 MOST_FRAMES_PER_SECOND = 50
-"""Delays are whole hundredths of a second, and viewers slow down those below two."""
+"""Delays are multiples of 0.01 seconds, and viewers replace delays of less than 0.02 with longer ones."""
 
 
 @contextmanager
 def gif_writer(
     path: Path, fps: Fraction, height: int, width: int
 ) -> Iterator[Callable[[UInt8[np.ndarray, "H W 3"]], None]]:
-    """A function that adds a frame to an animation, which repeats for ever and is finished when the block ends."""
+    """Yield a function that adds a frame to an animation, which loops forever. The file is complete after the block."""
     with av.open(path, "w", format="gif") as container:
         stream = container.add_stream("gif", rate=fps)
         assert isinstance(stream, VideoStream)
         stream.height, stream.width, stream.pix_fmt, stream.time_base = height, width, "pal8", 1 / fps
-        palettes = palette_for_each_frame(height, width, 1 / fps)
+        palettes = palette_per_frame(height, width, 1 / fps)
         num_frames = 0
 
-        def encode_what_is_ready() -> None:
+        def encode_ready_frames() -> None:
             while True:
                 try:
                     picture = palettes.pull()
@@ -43,16 +43,16 @@ def gif_writer(
             picture.pts, picture.time_base = num_frames, 1 / fps
             num_frames += 1
             palettes.push(picture)
-            encode_what_is_ready()
+            encode_ready_frames()
 
         yield write
         palettes.push(None)
-        encode_what_is_ready()
+        encode_ready_frames()
         container.mux(stream.encode(None))
 
 
-def palette_for_each_frame(height: int, width: int, time_base: Fraction) -> av.filter.Graph:
-    """What gives each frame the 256 colours that suit it best, without dithering, which would flicker."""
+def palette_per_frame(height: int, width: int, time_base: Fraction) -> av.filter.Graph:
+    """Return a filter that reduces each frame to its best 256 colours, without dithering, which would flicker."""
     graph = av.filter.Graph()
     source = graph.add_buffer(width=width, height=height, format=av.VideoFormat("rgb24"), time_base=time_base)
     split = graph.add("split")

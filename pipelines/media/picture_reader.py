@@ -1,4 +1,4 @@
-"""Pictures and animated WebP by Pillow, which knows how cameras mark a turned picture."""
+"""Decoding of images and animated WebP by Pillow, which supports the orientation in EXIF data."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +17,9 @@ PICTURE_ERRORS = (
 
 
 class PictureReader(FrameReader):
-    """A picture as a video of one frame, or an animated WebP.
+    """Reads an image as a video of one frame, or an animated WebP.
 
-    Of several pictures in another file the first is used: the others may be thumbnails, depth maps or pages.
+    Of other files with several images the first is read: the others may be thumbnails, depth maps or pages.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,22 +49,22 @@ class PictureReader(FrameReader):
 
     @property
     def lost(self) -> str | None:
-        return self.damage or (f"the first of {self.num_pages} pages is used" if self.num_pages > 1 else None)
+        return self.damage or (f"only the first of {self.num_pages} pages is read" if self.num_pages > 1 else None)
 
     def close(self) -> None:
         self.image.close()
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Turn a picture as its EXIF data say; one that is upright is not copied."""
+    """Return an image rotated according to its EXIF data; an upright image is not copied."""
     return image if image.getexif().get(ExifTags.Base.Orientation, 1) == 1 else ImageOps.exif_transpose(image)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a picture of any mode to eight bits for each of three colours; transparent parts become white.
+    """Convert an image of any mode to RGB with 8 bits per channel, on white where transparent.
 
     Raises:
-        ValueError: if the range of the values is unknown; conversion would cut off what lies above 255.
+        ValueError: if the range of the values is unknown, since conversion would clip them at 255.
     """
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")

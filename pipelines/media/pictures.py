@@ -1,4 +1,4 @@
-"""Pictures for people: clips side by side, enlarged, with captions."""
+"""Videos side by side in one file, enlarged, with captions."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .video_files import STILLS, check_ending, video_writer, write_frames
 
-MIN_WIDTH = 512  # pixels; smaller pictures are enlarged by whole factors
+MIN_WIDTH = 512  # pixels; smaller results are enlarged by an integer factor
 GAP = 2  # pixels between clips, after enlarging
 BACKGROUND = 255
 
@@ -27,19 +27,19 @@ def save_videos(
     columns: int | None = None,
     min_width: int = MIN_WIDTH,
 ) -> None:
-    """Videos in [0, 1] as one file: side by side in an animation, or in a still a row of frames for each.
+    """Write videos in [0, 1] to one file: side by side in an animation, or as rows of frames in an image.
 
     Args:
-        captions: one line for each video.
-        columns: videos in a row of an animation; about a square by default.
-        min_width: the result is enlarged to at least so many pixels; 0 leaves the pixels as they are.
+        captions: one line per video.
+        columns: number of videos in a row of an animation; None arranges them about in a square.
+        min_width: minimum width in pixels, reached by enlarging by an integer factor; 0 keeps the size.
 
     Raises:
-        ValueError: an ending that cannot be written, or captions that do not match.
+        ValueError: if the ending is not supported, or if the number of captions differs from that of the videos.
     """
     path = check_ending(path)
     if captions is not None and len(captions) != len(videos):
-        raise ValueError(f"there must be one caption for each of {len(videos)} videos, got {len(captions)}")
+        raise ValueError(f"captions must have one line for each of {len(videos)} videos, got {len(captions)}")
     if path.suffix.lower() in STILLS and videos.shape[2] > 1:
         rows, num_frames = len(videos), videos.shape[2]
         videos = rearrange(videos, "b c T H W -> (b T) c 1 H W")
@@ -57,10 +57,10 @@ def save_pieces(
     columns: int | None = None,
     min_width: int = MIN_WIDTH,
 ) -> None:
-    """Videos that come piece by piece, side by side in one .mp4 or .gif; of a single frame also .png or .jpg.
+    """Write videos that come in pieces, side by side, to an .mp4 or .gif, or to a .png or .jpg for a single frame.
 
     Raises:
-        ValueError: as `video_writer`.
+        ValueError: as in `video_writer`.
     """
     with video_writer(path, fps=fps) as write:
         for piece in pieces:
@@ -74,7 +74,7 @@ def tile(
     columns: int | None = None,
     min_width: int = MIN_WIDTH,
 ) -> UInt8[np.ndarray, "T height width 3"]:
-    """Videos in [0, 1] side by side, each enlarged by the same whole factor and with its caption above it."""
+    """Return videos in [0, 1] side by side, enlarged by the same integer factor, with their captions above."""
     columns = columns or math.ceil(math.sqrt(len(videos)))
     columns = min(columns, len(videos))
     factor = max(1, math.ceil((min_width - GAP * (columns - 1)) / (columns * videos.shape[-1])))
@@ -96,7 +96,7 @@ def tile(
 
 
 def caption_strip(text: str, width: int) -> UInt8[np.ndarray, "h w 3"]:
-    """One line of text, as wide as a clip; what does not fit is cut."""
+    """Return an image of one line of text, cut off at the width."""
     font = ImageFont.load_default(size=14)
     strip = Image.new("RGB", (width, 20), (BACKGROUND,) * 3)
     ImageDraw.Draw(strip).text((2, 1), text, fill=(0, 0, 0), font=font)

@@ -1,6 +1,6 @@
-"""The resizing of frames: area averages when smaller, bilinear when larger.
+"""Resizing of frames: area averages for smaller sizes, bilinear interpolation for larger ones.
 
-All of it stays on one core, since training decodes several files at the same time.
+It uses one CPU core, since training decodes several files at the same time.
 """
 
 from functools import lru_cache
@@ -14,28 +14,28 @@ from torch import Tensor
 
 
 def covering_size(rows: int, columns: int, height: int, width: int) -> tuple[int, int]:
-    """Return the smallest size with the proportions of `rows` x `columns` that covers `height` x `width`."""
+    """Return the smallest size with the aspect ratio of `rows` x `columns` that covers `height` x `width`."""
     if rows * width <= columns * height:
         return height, round(columns * height / rows)
     return round(rows * width / columns), width
 
 
 def stored_size(height: int, width: int, resolution: int) -> tuple[int, int]:
-    """Return height and width of the same picture with a short side of `resolution`."""
+    """Return the height and width of a frame after resizing its short side to `resolution`."""
     return covering_size(height, width, resolution, resolution)
 
 
 def crop_start(length: int, cropped: int, offset: float = 0.5) -> int:
-    """Return where a crop begins along one axis.
+    """Return the start of a crop along one axis.
 
     Args:
-        offset: place of the crop in [0, 1]; 0.5 is the middle.
+        offset: position of the crop in [0, 1]; 0.5 is the middle.
     """
     return round(offset * (length - cropped))
 
 
 def fit(video: Shaped[Tensor, "*b c T H W"], height: int, width: int) -> Shaped[Tensor, "*b c T h w"]:
-    """Resize a video until it covers a size, then crop the middle, as training does. Its type is kept."""
+    """Resize a video to cover a size, then crop the middle, as training does. The dtype is kept."""
     rows, columns = video.shape[-2:]
     size = covering_size(rows, columns, height, width)
     top, left = crop_start(size[0], height), crop_start(size[1], width)
@@ -47,7 +47,7 @@ def fit(video: Shaped[Tensor, "*b c T H W"], height: int, width: int) -> Shaped[
 
 
 def resize(frame: Shaped[np.ndarray, "H W c"], height: int, width: int) -> Shaped[np.ndarray, "h w c"]:
-    """Resize a frame of bytes or of floating point numbers. Bytes are rounded once, at the end."""
+    """Resize a uint8 or floating point frame. Averages of uint8 are rounded once, at the end."""
     old_height, old_width, _ = frame.shape
     if (height, width) == (old_height, old_width):
         return frame
@@ -60,21 +60,21 @@ def resize(frame: Shaped[np.ndarray, "H W c"], height: int, width: int) -> Shape
 
 
 def enlarged(frame: Shaped[np.ndarray, "H W c"], height: int, width: int) -> Shaped[np.ndarray, "h w c"]:
-    """Interpolate between pixels; along an axis that gets smaller, average by triangles."""
+    """Resize bilinearly; an axis that gets smaller is filtered with a triangle kernel."""
     layers = [frame] if frame.dtype == np.uint8 else np.split(frame, frame.shape[2], axis=2)
     images = [Image.fromarray(layer if layer.shape[2] > 1 else layer[..., 0]) for layer in layers]
     return np.dstack([np.asarray(image.resize((width, height), Image.Resampling.BILINEAR)) for image in images])
 
 
 def average_rows(rows: Shaped[np.ndarray, "N values"], num_outputs: int) -> Float[np.ndarray, "n values"]:
-    """Average over equal stretches of the rows. A row on a border counts for both sides, by its shares."""
-    parts = stretches(len(rows), num_outputs)
+    """Return the averages of equal intervals of rows. A row on a border counts for both sides in proportion."""
+    parts = intervals(len(rows), num_outputs)
     return np.stack([shares @ rows[first:stop].astype(np.float32) for first, stop, shares in parts])
 
 
 @lru_cache(maxsize=64)
-def stretches(num_inputs: int, num_outputs: int) -> list[tuple[int, int, Float[np.ndarray, " _"]]]:
-    """Return the first input of each stretch, the one after its last, and their shares, which sum to 1."""
+def intervals(num_inputs: int, num_outputs: int) -> list[tuple[int, int, Float[np.ndarray, " _"]]]:
+    """Return start, stop and the shares of the inputs, which sum to 1, for each interval."""
     ratio = num_inputs / num_outputs
     left = np.arange(num_outputs)[:, None] * ratio
     place = np.arange(num_inputs)

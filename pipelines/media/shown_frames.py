@@ -1,4 +1,4 @@
-"""Decoded frames as a player shows them."""
+"""Conversion of decoded frames to what a player shows."""
 
 import threading
 from fractions import Fraction
@@ -13,7 +13,7 @@ from .resizing import resize
 
 HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
 WIDEST_PIXEL = 8
-"""Pixels whose sides differ more are taken for square: their file is wrong."""
+"""Maximum aspect ratio of pixels. A larger one in a file is considered wrong and ignored."""
 
 
 class HdrReformatter(threading.local):
@@ -27,24 +27,24 @@ hdr_reformatter = HdrReformatter()
 
 
 class FrameConverter:
-    """Converts the frames of one video to RGB: upright, with square pixels, transparent parts on white, HDR as SDR."""
+    """Converts the frames of one video to RGB: upright, with square pixels, on white where transparent, HDR as SDR."""
 
     def __init__(self, pixel_aspect: Fraction | None) -> None:
         """Args:
-        pixel_aspect: width of a pixel by its height.
+        pixel_aspect: width of a pixel divided by its height.
         """
         is_plausible = pixel_aspect and Fraction(1, WIDEST_PIXEL) <= pixel_aspect <= WIDEST_PIXEL
         self.pixel_aspect = pixel_aspect if is_plausible else Fraction(1)
-        self.reformatter = VideoReformatter()  # one for all frames: setting it up costs more than using it
-        self.is_off_colour = False
-        """Whether colours are wrong, since HDR could not be converted."""
+        self.reformatter = VideoReformatter()  # one for all frames, since creating it is slow
+        self.has_wrong_colours = False
+        """Whether colours are wrong because HDR could not be converted."""
 
     def __call__(self, frame: av.VideoFrame) -> UInt8[np.ndarray, "_ _ 3"]:
         pixels = self.rgb(frame)
         height, width, _ = pixels.shape
         pixels = resize(pixels, height, max(1, round(width * self.pixel_aspect)))
         matrix = frame.side_data.get("DISPLAYMATRIX")
-        return pixels if matrix is None else turned(pixels, np.frombuffer(bytes(matrix), np.int32).reshape(3, 3))
+        return pixels if matrix is None else rotated(pixels, np.frombuffer(bytes(matrix), np.int32).reshape(3, 3))
 
     def rgb(self, frame: av.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
         layout = "rgba" if has_alpha(frame.format) else "rgb24"
@@ -59,7 +59,7 @@ class FrameConverter:
                 )
                 return on_white(converted.to_ndarray())
             except av.error.FFmpegError:
-                self.is_off_colour = True
+                self.has_wrong_colours = True
         return on_white(self.reformatter.reformat(frame, format=layout, threads=1).to_ndarray())
 
 
@@ -68,17 +68,17 @@ def has_alpha(layout: av.VideoFormat) -> bool:
 
 
 def on_white(pixels: UInt8[np.ndarray, "H W c"]) -> UInt8[np.ndarray, "H W 3"]:
-    """RGB or RGBA as RGB; what is transparent becomes white."""
+    """Return RGB or RGBA pixels as RGB, on white where transparent."""
     if pixels.shape[2] == 3:
         return pixels
     opacity = pixels[..., 3:].astype(np.uint16)
     return ((pixels[..., :3] * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
 
 
-def turned(pixels: UInt8[np.ndarray, "H W 3"], matrix: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
-    """The frame after its display matrix, which maps (column, row, 1) of the stored frame to where it is shown.
+def rotated(pixels: UInt8[np.ndarray, "H W 3"], matrix: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
+    """Return a frame rotated by its display matrix, which maps (column, row, 1) as stored to the place on the screen.
 
-    Of any matrix, the nearest of the four quarter turns with or without a mirror is applied.
+    The nearest rotation by a multiple of 90 degrees, with or without mirroring, is applied.
     """
     (across, down), (across_by_row, down_by_row) = matrix[:2, :2].tolist()
     if abs(across) + abs(down_by_row) < abs(down) + abs(across_by_row):

@@ -1,6 +1,6 @@
-"""Walks over the elements of container files: where a file was cut off, or where its structure is damaged.
+"""Damage in the structure of container files: the byte at which a file is cut off or damaged.
 
-Decoders skip over such places silently. Elements are not interpreted beyond their lengths.
+Decoders skip such places silently. Only the types and lengths of elements are read, not their contents.
 """
 
 import re
@@ -16,25 +16,25 @@ HEAD_BYTES = 24
 END = 0
 DAMAGED = -1
 Step = Callable[[bytes, int], int]
-"""Gets the first bytes of an element and the number of bytes to the end of the file.
+"""Function of the first bytes of an element and the number of bytes left in the file.
 
 Returns the distance to the next element, END after the last one, or DAMAGED.
 """
 
 
-def break_of(path: Path, container: str) -> str | None:
-    """Return what is wrong with the structure of a file, None if nothing is or its container is unknown.
+def find_damage(path: Path, container: str) -> str | None:
+    """Describe the damage in the structure of a file; None if there is none or the container is unknown.
 
     Args:
-        container: name of the format by FFmpeg.
+        container: FFmpeg's name of the format.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
         if container == "mpegts":
-            return break_of_packets(file.read(HEAD_BYTES * 32), path)
+            return find_packet_damage(file.read(HEAD_BYTES * 32), path)
         if container == "gif":
             with mmap(file.fileno(), 0, access=ACCESS_READ) as content:
-                return break_of_gif(content)
+                return find_gif_damage(content)
         if container not in STEPS or (container == "mpeg" and file.read(4) != b"\0\0\1\xba"):
             return None
         step, at = STEPS[container]
@@ -58,7 +58,7 @@ def damaged(at: int, size: int) -> str:
 
 
 def riff_step(head: bytes, left: int) -> int:
-    """AVI and WebP. Lists are entered."""
+    """Step through AVI or WebP, entering lists."""
     name, length = head[:4], int.from_bytes(head[4:8], "little")
     if not name.isascii() or not name.decode().isprintable():
         return DAMAGED
@@ -68,12 +68,12 @@ def riff_step(head: bytes, left: int) -> int:
 
 
 def box_step(head: bytes, left: int) -> int:
-    """MP4 and QuickTime."""
+    """Step through MP4 or QuickTime."""
     length, name = int.from_bytes(head[:4]), head[4:8]
     if not name.isascii() or not name.decode().isprintable():
         return DAMAGED
     if length == 0:
-        return END  # it reaches to the end of the file
+        return END  # the box extends to the end of the file
     length = int.from_bytes(head[8:16]) if length == 1 else length
     return length if length >= 8 else DAMAGED
 
@@ -96,7 +96,7 @@ def asf_step(head: bytes, left: int) -> int:
 
 
 def ps_step(head: bytes, left: int) -> int:
-    """MPEG program streams."""
+    """Step through an MPEG program stream."""
     if len(head) < 6 or head[:3] != b"\0\0\1":
         return DAMAGED
     match head[3]:
@@ -110,7 +110,7 @@ def ps_step(head: bytes, left: int) -> int:
 
 
 MASTERS = (b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75", b"\xa0")
-"""Segment, Cluster and BlockGroup of Matroska, which are entered: the length of the first two may be unknown."""
+"""Segment, Cluster and BlockGroup of Matroska. They are entered, since the length of the first two may be unknown."""
 BLOCKS = (b"\xa3", b"\xa1")
 ELEMENTS = tuple(
     bytes.fromhex(name)
@@ -123,7 +123,7 @@ ELEMENTS = tuple(
 
 
 def ebml_step(head: bytes, left: int) -> int:
-    """Matroska and WebM."""
+    """Step through Matroska or WebM."""
     name = head[: max(1, 9 - head[0].bit_length())]
     rest = head[len(name) :]
     if name not in (*MASTERS, *ELEMENTS) or not rest or not rest[0]:
@@ -150,22 +150,22 @@ STEPS: dict[str, tuple[Step, int]] = {
 }
 
 
-def break_of_packets(head: bytes, path: Path) -> str | None:
-    """MPEG transport streams: packets of 188 bytes, of 192 on camcorders, or of 204, which start with a 0x47."""
+def find_packet_damage(head: bytes, path: Path) -> str | None:
+    """Describe the damage of an MPEG transport stream: packets of 188, 192 (camcorders) or 204 bytes."""
     for length, first in ((188, 0), (192, 4), (204, 0)):
-        if head[first::length][:3] == b"GGG":
+        if head[first::length][:3] == b"GGG":  # the sync byte 0x47
             break
     else:
         return damaged(0, path.stat().st_size)
     content = np.memmap(path, np.uint8, mode="r")
     num_damaged = int((content[first::length] != 0x47).sum())
     if num_damaged:
-        return f"{num_damaged} of its packets are damaged"
+        return f"{num_damaged} packet(s) are damaged"
     return cut_off(len(content)) if len(content) % length else None
 
 
-def break_of_gif(content: bytes | mmap) -> str | None:
-    """The blocks of a GIF. A wrong length may swallow frames: their control blocks are then inside another block."""
+def find_gif_damage(content: bytes | mmap) -> str | None:
+    """Describe the damage of a GIF. If a wrong length skips frames, their control blocks lie inside another block."""
     size = len(content)
     at, num_controls = 13 + table_length(content[10]), 0
     while at < size:
@@ -184,12 +184,12 @@ def break_of_gif(content: bytes | mmap) -> str | None:
 
 
 def table_length(flags: int) -> int:
-    """Bytes of the colours that may follow."""
+    """Return the number of bytes of the colour table, 0 if there is none."""
     return 3 * 2 ** (1 + (flags & 7)) if flags & 0x80 else 0
 
 
 def webp_durations(path: Path) -> list[int]:
-    """Milliseconds that each frame of an animated WebP is shown; none for a still one."""
+    """Return the duration of each frame of an animated WebP in milliseconds; no durations for a still image."""
     durations, at, size = [], 0, path.stat().st_size
     with path.open("rb") as file:
         while at < size:

@@ -1,4 +1,4 @@
-"""Video files in and out, frame by frame. Videos in files and here are in [0, 1]."""
+"""Reading and writing of video files frame by frame. Videos are in [0, 1]."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ from .resizing import fit
 ANIMATIONS = (".mp4", ".gif")
 STILLS = (".png", ".jpg", ".jpeg")
 DEFAULT_FPS = 12.0
-"""Frames per second of a file whose video comes from none."""
+"""Frames per second of written files if the input has no frame rate."""
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +34,9 @@ WriteFrame = Callable[[UInt8[np.ndarray, "H W 3"]], None]
 
 
 def iterate_frames(path: str | Path) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    """Yield the frames of a video, animation or image, one by one in order from the start, as a player shows them.
+    """Yield the frames of a video, animation or image in order from the start, as a player shows them.
 
-    A damaged file yields the frames that can be decoded; a warning is logged that says what is missing.
+    A damaged file yields the frames that can be decoded, and a warning about the missing ones is logged.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -57,13 +57,13 @@ def iterate_frames(path: str | Path) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
 
 
 def iterate_bytes(path: str | Path) -> Iterator[UInt8[Tensor, "3 1 H W"]]:
-    """Yield the frames of a file as videos of one frame; raises what `iterate_frames` raises."""
+    """Yield the frames of a file as uint8 videos of one frame. Errors are those of `iterate_frames`."""
     for frame in iterate_frames(path):
         yield rearrange(torch.from_numpy(frame.copy()), "H W c -> c 1 H W")
 
 
 def iterate_video(path: str | Path, size: tuple[int, int] | None = None) -> Iterator[Float[Tensor, "3 1 H W"]]:
-    """Yield the frames of a file as videos of one frame in [0, 1]; raises what `iterate_frames` raises.
+    """Yield the frames of a file as videos of one frame in [0, 1]. Errors are those of `iterate_frames`.
 
     Args:
         size: height and width that frames are resized and cropped to, as training does.
@@ -73,28 +73,28 @@ def iterate_video(path: str | Path, size: tuple[int, int] | None = None) -> Iter
 
 
 def in_unit_range(pixels: Shaped[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
-    """Convert bytes in 0...255 to [0, 1]; floating point pixels are there."""
+    """Convert uint8 pixels to [0, 1]; floating point pixels are unchanged."""
     return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
 
 
 def read_video(path: str | Path, *, max_frames: int | None = None) -> Float[Tensor, "3 T H W"]:
-    """A video file in [0, 1], its first `max_frames` frames if that is given.
+    """Return a video file, or its first `max_frames` frames, in [0, 1].
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it cannot be read, or holds no frame.
+        FileNotFoundError: if there is no such file.
+        ValueError: if it cannot be read or contains no frames.
     """
     frames = list(islice(iterate_video(path), max_frames))
     if not frames:
-        raise ValueError(f"{path} holds no frame")
+        raise ValueError(f"{path} contains no frames")
     return torch.cat(frames, dim=1)
 
 
 def write_frames(path: str | Path, frames: UInt8[np.ndarray, "T H W 3"], *, fps: float) -> None:
-    """Write frames as .mp4 (H.264) or .gif, or a single one as .png or .jpg: whole or not at all.
+    """Write frames to an .mp4 (H.264) or .gif, or a single frame to a .png or .jpg, atomically.
 
     Raises:
-        ValueError: as `video_writer`.
+        ValueError: as in `video_writer`.
     """
     with video_writer(path, fps=fps) as write:
         write(frames)
@@ -102,15 +102,14 @@ def write_frames(path: str | Path, frames: UInt8[np.ndarray, "T H W 3"], *, fps:
 
 @contextmanager
 def video_writer(path: str | Path, *, fps: float) -> Iterator[WriteFrames]:
-    """A function that adds frames to a video that comes in pieces.
+    """Yield a function that adds frames to a video that comes in pieces.
 
-    The file, .mp4 (H.264) or .gif, or .png or .jpg for a single frame, appears when the block ends, and never after an
-    error. Frames are not kept: memory does not grow with the length. An .mp4 has an even height and width; the last
-    row and column are repeated where that is needed.
+    The file, .mp4 (H.264) or .gif, or .png or .jpg for a single frame, appears when the block ends without an error.
+    Frames are not kept in memory. For .mp4, an odd height or width is made even by repeating the last row or column.
 
     Raises:
-        ValueError: another ending, several frames into a still, frames of several sizes, no frame at all, or a frame
-            rate that the format cannot keep.
+        ValueError: if the ending or the frame rate is not supported, if there are no frames, several frames for a
+            .png or .jpg, or frames of different sizes.
     """
     path = check_ending(path)
     check_rate(path, fps)
@@ -127,24 +126,22 @@ def video_writer(path: str | Path, *, fps: float) -> Iterator[WriteFrames]:
                     rate = Fraction(fps).limit_denominator(65535)
                     write_frame = opened.enter_context(make_writer(aside, rate, *size))
                 elif make_writer is _still_writer:
-                    raise ValueError(
-                        f"{path} can hold one frame only, and there are more; a video ends in {' or '.join(ANIMATIONS)}"
-                    )
+                    raise ValueError(f"{path} can contain only one frame; use {' or '.join(ANIMATIONS)} for more")
                 if frame.shape[:2] != size:
-                    raise ValueError(f"the frames of a video have one size: {size} at first, now {frame.shape[:2]}")
+                    raise ValueError(f"the frames of a video must have the same size, got {size} and {frame.shape[:2]}")
                 write_frame(frame)
 
         try:
             yield write
             opened.close()
         except av.error.FFmpegError as error:
-            if isinstance(error, OSError):  # a full disk, say
+            if isinstance(error, OSError):  # such as a full disk
                 raise
             raise ValueError(f"{path} cannot be written: {error}") from error
         finally:
-            write_frame = None  # `write` may live on, and a writer that is cleared away at exit complains
+            write_frame = None  # a reference in `write` would keep the writer until exit, where it fails
         if not size:
-            raise ValueError(f"there is no frame to write into {path}")
+            raise ValueError(f"at least one frame must be written to {path}, got none")
 
 
 @contextmanager
@@ -172,28 +169,26 @@ _WRITERS = {".mp4": _mp4_writer, ".gif": gif_writer} | dict.fromkeys(STILLS, _st
 
 
 def check_rate(path: str | Path, fps: float) -> float:
-    """The frame rate, if a file of that ending can keep it.
+    """Return the frame rate if the format of the file supports it.
 
     Raises:
-        ValueError: it cannot.
+        ValueError: if it does not.
     """
     if not 0.01 <= fps <= 1000:
         raise ValueError(f"fps must be from 0.01 to 1000, got {fps}")
     if Path(path).suffix.lower() == ".gif" and fps > MOST_FRAMES_PER_SECOND:
-        raise ValueError(
-            f"a .gif shows at most {MOST_FRAMES_PER_SECOND} frames a second, got {fps:g}: choose less, or .mp4"
-        )
+        raise ValueError(f"fps must be at most {MOST_FRAMES_PER_SECOND} for .gif, got {fps:g}; reduce it or use .mp4")
     return fps
 
 
 def check_ending(path: str | Path, *others: object) -> Path:
-    """The path, if its ending is one that can be written.
+    """Return the path of a video or image file to write.
 
     Args:
         others: as in `check_result_file`.
 
     Raises:
-        ValueError: it is not, or as `check_result_file`.
+        ValueError: if it has another ending, or as in `check_result_file`.
     """
     path = check_result_file(path, *others)
     if path.suffix.lower() not in (*ANIMATIONS, *STILLS):

@@ -1,4 +1,4 @@
-"""Videos by FFmpeg: what a damaged file still holds is decoded, and what is missing is counted."""
+"""Decoding of videos by FFmpeg. Of a damaged file, all readable frames are decoded and missing ones are counted."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,38 +17,38 @@ from jaxtyping import UInt8
 from .frame_reader import MAX_PIXELS, DecodingError, FrameReader, check_pixels, reason
 from .frame_times import Gap, time_gaps
 from .shown_frames import FrameConverter
-from .structure import break_of
+from .structure import find_damage
 
 VIDEO_ERRORS = (av.error.FFmpegError, OSError, ValueError)
 NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails
 MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
 TIMED_HEADERS = ("matroska,webm", "flv", "asf")
-"""Containers whose header tells the duration. For others FFmpeg estimates it from what is left of the file."""
-WALKED = ("matroska,webm", "flv")
-"""Containers without an index of frames whose every frame is passed by `break_of`. Pauses in them are no gaps."""
+"""Containers whose header contains the duration. For others FFmpeg estimates it from the file, which may be cut off."""
+PARSED = ("matroska,webm", "flv")
+"""Containers without an index in which `find_damage` visits every frame. Pauses in undamaged files are not gaps."""
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-"""FFmpeg's own decoders of these codecs drop the transparency."""
+"""Decoders that keep transparency, by codec. FFmpeg's own decoders of these codecs drop it."""
 
 
 class VideoReader(FrameReader):
-    """The stream of a file that a player would show."""
+    """Reads the video stream of a file that a player would show."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.at_end: list[str] = []
-        """What is missing compared with the header, known when all is read."""
-        self.broken: str | None = None
-        """Where the structure of the container is broken, known when all is read."""
+        """Differences from the header, known after the last frame."""
+        self.damage: str | None = None
+        """Damage in the structure of the container, known after the last frame."""
         self.times: list[int | None] = []
-        """When each frame is shown."""
-        self.durations: list[int] = []
+        """Presentation time of each decoded frame in units of the time base, None if unknown."""
+        self.durations: list[int] = []  # 0 if unknown
         self.num_packets = self.num_undecodable = self.num_concealed = 0
         self.packet_times: list[int] = []
         self.lost_times: list[int] = []
         self.end = 0.0
-        """Where the last packet of the file ends, in seconds."""
+        """End of the last packet of the file, in seconds."""
         self.error: str | None = None
-        """The first error of the decoder."""
+        """First error of the decoder."""
         try:
             self.container = av.open(path, metadata_errors="ignore")
             self.container_name = self.container.format.name
@@ -59,7 +59,7 @@ class VideoReader(FrameReader):
             self.frame_pixels = check_pixels(self.stream.height, self.stream.width)
             self.decoder = decoder_of(self.stream)
             self.fps, self.num_frames = rate_and_count(path, self.stream)
-            self.is_indexed = self.container_name == MP4 and self.stream.frames > 0  # not in fragments
+            self.is_indexed = self.container_name == MP4 and self.stream.frames > 0  # fragmented files have no index
             self.convert = FrameConverter(self.stream.sample_aspect_ratio)
         except (*VIDEO_ERRORS, DecodingError) as error:
             self.close()
@@ -83,10 +83,10 @@ class VideoReader(FrameReader):
                     self.lost_times.append(packet.pts)
         if not self.times:
             raise DecodingError(self.error or "no frame can be decoded")
-        self.at_end = self._compared_with_header()
+        self.at_end = self._compare_with_header()
 
     def _packets(self) -> Iterator[Packet | None]:
-        """Packets of the stream, then None for the frames that the decoder holds back."""
+        """Yield the packets of the stream, then None to flush the decoder."""
         is_timed = self.container_name in TIMED_HEADERS
         try:
             for packet in self.container.demux(*(self.container.streams if is_timed else [self.stream])):
@@ -96,12 +96,12 @@ class VideoReader(FrameReader):
                 if packet.stream_index != self.stream.index or (time is None and not packet.size):
                     continue
                 self.num_packets += not packet.is_discard
-                if packet.size:  # an empty one would make the decoder stop
+                if packet.size:  # an empty packet would flush the decoder
                     if packet.pts is not None and not packet.is_discard:
                         self.packet_times.append(packet.pts)
                     yield packet
         except IndexError:
-            pass  # at the end, PyAV looks for streams that appeared in between
+            pass  # PyAV raises it at the end of a file if streams have appeared while reading
         except VIDEO_ERRORS as error:
             self._count(error)
         yield None
@@ -115,45 +115,47 @@ class VideoReader(FrameReader):
         return [gap.frame for gap in self._gaps()]
 
     def _gaps(self) -> list[Gap]:
-        is_whole = self.is_indexed or (self.container_name in WALKED and self.broken is None)
-        return time_gaps(self.times, self.durations, self.lost_times, self.packet_times if is_whole else None)
+        is_complete = self.is_indexed or (self.container_name in PARSED and self.damage is None)
+        return time_gaps(self.times, self.durations, self.lost_times, self.packet_times if is_complete else None)
 
     @property
     def lost(self) -> str | None:
-        said = list(self.at_end)
+        problems = list(self.at_end)
         if self.num_undecodable:
-            said.append(f"{counted(self.num_undecodable, 'packet')} cannot be decoded ({self.error})")
+            problems.append(f"{quantity(self.num_undecodable, 'packet')} cannot be decoded ({self.error})")
         if self.num_concealed:
-            said.append(f"the decoder filled in parts of {counted(self.num_concealed, 'frame')}")
+            problems.append(f"the decoder concealed errors in {quantity(self.num_concealed, 'frame')}")
         if gaps := self.gaps:
-            said.append(f"frames are missing before frame {', '.join(map(str, gaps[:5]))}{', ...' if gaps[5:] else ''}")
-        if self.convert.is_off_colour:
-            said.append("HDR cannot be converted, its colours are wrong")
-        return "; ".join(said) or None
+            problems.append(
+                f"frames are missing before frame {', '.join(map(str, gaps[:5]))}{', ...' if gaps[5:] else ''}"
+            )
+        if self.convert.has_wrong_colours:
+            problems.append("HDR could not be converted, so colours are wrong")
+        return "; ".join(problems) or None
 
-    def _compared_with_header(self) -> list[str]:
-        """Return what is missing of a file that was read to its end."""
-        said = []
-        self.broken = break_of(self.path, self.container_name)
-        num_read, counted = len(self.times), self._count_by_header()
-        num_cut = max(0, counted - self.num_packets)
+    def _compare_with_header(self) -> list[str]:
+        """Return descriptions of what is missing, after the last frame."""
+        problems = []
+        self.damage = find_damage(self.path, self.container_name)
+        num_read, num_expected = len(self.times), self._count_by_header()
+        num_cut_off = max(0, num_expected - self.num_packets)
         times = [time for time in self.times if time is not None]
         outside = sum(not min(times) <= time <= max(times) for time in self.packet_times) if times else 0
         between = sum(gap.num_missing for gap in self._gaps())
-        num_lost = num_cut + max(self.num_undecodable, outside + between)
-        if counted:
-            num_lost = min(num_lost, counted - num_read)
+        num_lost = num_cut_off + max(self.num_undecodable, outside + between)
+        if num_expected:
+            num_lost = min(num_lost, num_expected - num_read)
         if num_lost > 0:
-            said.append(f"{num_read} of {'' if counted else 'about '}{num_read + num_lost} frames can be read")
-        found, seconds = self._seconds_and_claim()
-        if found + self._tolerance() < seconds:
-            said.append(f"{found:.2f} of {seconds:.2f} seconds can be read")
-        if self.broken:
-            said.append(self.broken)
-        return said
+            problems.append(f"{num_read} of {'' if num_expected else 'about '}{num_read + num_lost} frames can be read")
+        found, expected = self._seconds_and_expected()
+        if found + self._tolerance() < expected:
+            problems.append(f"{found:.2f} of {expected:.2f} seconds can be read")
+        if self.damage:
+            problems.append(self.damage)
+        return problems
 
     def _count_by_header(self) -> int:
-        """Return the number of frames by the header of a container that counts them, 0 for others."""
+        """Return the number of frames in the header, 0 for containers that do not store it."""
         match self.container_name:
             case "avi":
                 return self.stream.frames
@@ -161,8 +163,8 @@ class VideoReader(FrameReader):
                 return sum(not entry.is_discard for entry in self.stream.index_entries)
         return 0
 
-    def _seconds_and_claim(self) -> tuple[float, float]:
-        """Return the duration that was found, and that by the header, 0 for containers whose header has none."""
+    def _seconds_and_expected(self) -> tuple[float, float]:
+        """Return the duration that was read and the one in the header (0 if it has none), in seconds."""
         name, duration = self.container_name, self.stream.duration
         if name in TIMED_HEADERS:
             return self.end, (self.container.duration or 0) / av.time_base
@@ -173,37 +175,35 @@ class VideoReader(FrameReader):
         return (max(times) + self.durations[-1] - min(times)) * tick, duration * tick
 
     def _tolerance(self) -> float:
-        """Return the seconds by which a header may be wrong: a frame and a half, since its duration may be missing."""
+        """Return the tolerance of durations in seconds: 1.5 frames, since headers may omit the last frame."""
         return 1.5 / self.fps + 0.05 if self.fps else 1
 
 
-def counted(number: int, thing: str) -> str:
-    return f"{number} {thing}{'s' if number > 1 else ''}"
+def quantity(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number > 1 else ''}"
 
 
 def video_stream(container: InputContainer) -> VideoStream:
     """Return the stream that a player would show.
 
     Raises:
-        DecodingError: if there is none, or only tiles of a picture.
+        DecodingError: if there is no video stream, or if its frames are the tiles of an image.
     """
     videos = [stream for stream in container.streams.video if not stream.disposition & NO_VIDEO]
     if not videos:
-        only = " (but a cover picture)" if container.streams.video else ""
+        only = ", only a cover image" if container.streams.video else ""
         raise DecodingError(f"no video stream{only}")
     if any(stream.disposition & Disposition.dependent for stream in videos):
-        raise DecodingError(
-            "a picture in tiles (HEIC), which are not put together; convert it, pillow-heif can read it"
-        )
+        raise DecodingError("images in tiles (HEIC) are not supported; convert them, for example with pillow-heif")
     best = container.streams.best("video")
     stream = best if isinstance(best, VideoStream) and best in videos else videos[0]
     if stream.codec_context is None:
-        raise DecodingError("there is no decoder for its video stream")
+        raise DecodingError("FFmpeg has no decoder for the video stream")
     return stream
 
 
 def decoder_of(stream: VideoStream) -> VideoCodecContext:
-    """Return a decoder that keeps transparency and refuses frames that are too large."""
+    """Return a decoder that keeps transparency and refuses frames of more than `MAX_PIXELS` pixels."""
     decoder = stream.codec_context
     name = ALPHA_DECODERS.get(decoder.name, "") if stream.metadata.get("alpha_mode") == "1" else ""
     if name in codecs_available:
@@ -215,7 +215,7 @@ def decoder_of(stream: VideoStream) -> VideoCodecContext:
 
 
 def rate_and_count(path: Path, stream: VideoStream) -> tuple[float | None, int | None]:
-    """Return frames per second and number of frames by the header, None for what it does not tell."""
+    """Return frames per second and number of frames according to the header, None where unknown."""
     guess = float(stream.guessed_rate or 0)
     if stream.codec_context.name != "gif":
         return float(stream.average_rate or guess) or None, stream.frames or None
@@ -224,6 +224,6 @@ def rate_and_count(path: Path, stream: VideoStream) -> tuple[float | None, int |
     seconds = sum(delays) * float(stream.time_base or 0)
     if len(delays) < 2 or not seconds:
         return None, len(delays)
-    # The header of a .gif has no rate, and its delays are rounded to a hundredth of a second.
+    # A .gif stores no frame rate, only the delays of frames, rounded to 0.01 seconds.
     is_guess_right = guess > 0 and abs(len(delays) / guess - seconds) < 0.011
     return guess if is_guess_right else len(delays) / seconds, len(delays)

@@ -1,4 +1,4 @@
-"""A video that is to be tokenized, from a file or in memory, as pieces that are made when they are asked for."""
+"""Pieces of a video to tokenize, from a file or from memory, read only when they are needed."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
@@ -18,7 +18,7 @@ from .video_like import VideoLike, as_videos, holds_bytes
 
 
 class VideoSource:
-    """One pass over a video in [0, 1], of which no more than a piece is held."""
+    """Yields a video in [0, 1] in pieces, once. Of a file, only one piece is in memory."""
 
     def __init__(
         self,
@@ -30,27 +30,28 @@ class VideoSource:
         progress: bool = False,
     ) -> None:
         """Args:
-        size: height and width to crop and resize frames to; None leaves them as they are.
-        piece_frames: frames of a piece; the last may have fewer.
-        max_frames: only so many frames from the start.
-        progress: show a progress bar.
+        size: height and width that frames are resized and cropped to; None keeps their size.
+        piece_frames: number of frames per piece; the last piece may have fewer.
+        max_frames: number of frames to read from the start; None reads all.
+        progress: whether to show a progress bar.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it holds no video, the pixels are no video in [0, 1], or a number is not positive.
+            FileNotFoundError: if there is no such file.
+            ValueError: if it contains no video, if pixels have a wrong shape, type or range, or if a number is not
+                positive.
         """
         for name, number in (("piece_frames", piece_frames), ("max_frames", max_frames)):
             if number is not None and number < 1:
                 raise ValueError(f"{name} must be positive, got {number}")
         self.fps: float | None = None
-        """Frames per second of a file that tells it."""
+        """Frames per second of the file, None if unknown."""
         self.num_frames = 0
-        """How many have been given."""
+        """Number of frames that have been yielded."""
         self.progress = progress
         if not isinstance(video, str | Path):
             whole = as_videos(video, "video")[:, :, :max_frames]
             if holds_bytes(video):
-                whole = (whole * 255).round().byte()  # resized as the frames of files are
+                whole = (whole * 255).round().byte()  # resized as uint8, like the frames of files
             self.expected: int | None = whole.shape[2]
             self.batch, self.height, self.width = len(whole), *(size or whole.shape[3:])
             pieces = whole.split(piece_frames, dim=2)
@@ -59,7 +60,7 @@ class VideoSource:
             frames = (frame[None] for frame in iterate_video(video, size))
             first = next(frames, None)
             if first is None:
-                raise ValueError(f"{video} holds no frame")
+                raise ValueError(f"{video} contains no frames")
             self.fps, self.expected = probe_file(video)
             if self.expected and max_frames:
                 self.expected = min(self.expected, max_frames)
@@ -75,17 +76,17 @@ class VideoSource:
 
 
 def joined(frames: Iterable[Float[Tensor, "b 3 1 H W"]], piece_frames: int) -> Iterator[Float[Tensor, "b 3 _ H W"]]:
-    """Frames in pieces.
+    """Yield frames joined to pieces.
 
     Raises:
-        ValueError: a frame of another size than those before.
+        ValueError: if the sizes of frames differ.
     """
     size: tuple[int, ...] = ()
     piece: list[Tensor] = []
     for frame in frames:
         size = size or tuple(frame.shape[3:])
         if tuple(frame.shape[3:]) != size:
-            raise ValueError(f"the frames of a video have one size: {size} at first, now {tuple(frame.shape[3:])}")
+            raise ValueError(f"the frames of a video must have the same size, got {size} and {tuple(frame.shape[3:])}")
         piece.append(frame)
         if len(piece) == piece_frames:
             yield torch.cat(piece, dim=2)
@@ -95,10 +96,10 @@ def joined(frames: Iterable[Float[Tensor, "b 3 1 H W"]], piece_frames: int) -> I
 
 
 def probe_file(path: str | Path) -> tuple[float | None, int | None]:
-    """Frame rate and number of frames that a file claims.
+    """Return the frame rate and the number of frames according to the header of a file.
 
     Raises:
-        ValueError: it cannot be read.
+        ValueError: if it cannot be read.
     """
     try:
         return probe(as_path(path))

@@ -273,7 +273,7 @@ def test_a_file_that_holds_no_weights_is_refused_and_runs_nothing(saved: Path, c
         ({"labels": [1, 2]}, r"labels must be str, got 1"),
         ({"labels": ["a", "a"]}, "labels must differ, got 'a' twice"),
         ({"labels": ["a\ud800", "b"]}, "not valid Unicode"),
-        ({"labels": ["a"]}, "2 labels, got 1 names"),
+        ({"labels": ["a"]}, "labels must have 2 names, got 1"),
         ({"num_frames": True}, "num_frames must be int, got True"),
         ({"num_frames": 0}, "num_frames must be a whole number from 1 to"),
         ({"num_frames": 10**12}, "num_frames must be a whole number from 1 to"),

@@ -9,7 +9,7 @@ LABELS = ("left", "right", "up")
 
 @pytest.fixture
 def versatile() -> VideoGenerationPipeline:
-    """Random weights as of `pipeline`, of a transformer that was trained on tasks, with a context and a critic."""
+    """Return a pipeline with random weights whose transformer has tasks, a context and a critic."""
     tokenizer = VideoTokenizer(
         image_size=16, init_dim=16, layers=("residual", "compress_space"), codebook_size=2**7, patch_size=(2, 2, 2)
     )

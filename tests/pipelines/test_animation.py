@@ -48,7 +48,7 @@ def test_given_pixels_are_shown_from_the_start() -> None:
     assert torch.equal(last, videos[0, :, 0])
 
 
-def test_a_long_video_is_shown_by_frames_from_its_first_coded_to_its_last() -> None:
+def test_a_long_video_is_shown_by_evenly_spaced_frames() -> None:
     videos = torch.rand(1, 3, 42, 2, 2)
     record = DecodingRecord(torch.zeros(1, 21, 1, 1).long(), torch.zeros(1, 42, 2, 2) > 0, (2, 2, 2), 1)
 

@@ -23,7 +23,7 @@ def codes_of(codebook_size: int, *shape: int) -> VideoCodes:
 
 @pytest.mark.parametrize(("codebook_size", "bytes_each"), [(2**8, 1), (2**16, 2), (2**18, 4), (2**20, 4)])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_what_is_saved_is_loaded_again(tmp_path: Path, codebook_size: int, bytes_each: int, batch: int) -> None:
+def test_saved_codes_are_loaded_unchanged(tmp_path: Path, codebook_size: int, bytes_each: int, batch: int) -> None:
     codes = codes_of(codebook_size, batch, 300, 4, 4)
 
     codes.save(tmp_path / "a.safetensors")
@@ -36,14 +36,14 @@ def test_what_is_saved_is_loaded_again(tmp_path: Path, codebook_size: int, bytes
     assert (tmp_path / "a.safetensors").stat().st_size == 1024 + bytes_each * batch * 300 * 16
 
 
-def test_the_file_is_one_that_safetensors_reads(tmp_path: Path) -> None:
+def test_safetensors_reads_the_file(tmp_path: Path) -> None:
     codes = codes_of(2**18, 1, 3, 4, 4)
     codes.save(tmp_path / "a.safetensors")
 
     assert torch.equal(safetensors.torch.load_file(tmp_path / "a.safetensors")["codes"].long(), codes.codes)
 
 
-def test_a_copy_of_a_file_is_the_same_file(tmp_path: Path) -> None:
+def test_copying_a_file_keeps_its_bytes(tmp_path: Path) -> None:
     codes_of(2**16, 1, 600, 2, 2).save(tmp_path / "a.safetensors")
 
     VideoCodes.load(tmp_path / "a.safetensors").save(tmp_path / "b.safetensors")
@@ -51,7 +51,7 @@ def test_a_copy_of_a_file_is_the_same_file(tmp_path: Path) -> None:
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
 
-def test_pieces_joined_are_the_whole(tmp_path: Path) -> None:
+def test_joined_pieces_equal_the_codes(tmp_path: Path) -> None:
     codes = codes_of(2**16, 1, 7, 4, 4)
     codes.save(tmp_path / "a.safetensors")
 
@@ -62,13 +62,13 @@ def test_pieces_joined_are_the_whole(tmp_path: Path) -> None:
         assert torch.equal(torch.cat(pieces, dim=1), codes.codes)
 
 
-def test_bits_are_counted_for_the_pixels_of_the_video() -> None:
+def test_bits_per_pixel() -> None:
     codes = VideoCodes(INFO, torch.zeros(2, 3, 4, 4, dtype=torch.long))
 
     assert codes.bits_per_pixel == 10 * 3 * 4 * 4 / (9 * 15 * 16)
 
 
-def test_an_error_on_the_way_leaves_the_old_file(tmp_path: Path) -> None:
+def test_an_error_while_writing_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     codes_of(2**10, 1, 2, 4, 4).save(path)
     before = path.read_bytes()
@@ -86,7 +86,7 @@ def write_and_fail(path: Path) -> None:
         raise OSError("no space left on device")
 
 
-def test_pieces_that_do_not_follow_each_other_are_refused(tmp_path: Path) -> None:
+def test_pieces_of_other_shapes_are_refused(tmp_path: Path) -> None:
     for first, second in [((1, 2, 4, 4), (1, 2, 4, 5)), ((1, 2, 4, 4), (2, 2, 4, 4)), ((2, 2, 4, 4), (2, 1, 4, 4))]:
         with pytest.raises(ValueError, match=r"cannot follow"):
             write_two(tmp_path / "a.safetensors", first, second)
@@ -100,7 +100,7 @@ def write_two(path: Path, first: tuple[int, ...], second: tuple[int, ...]) -> No
         writer.write(torch.zeros(second, dtype=torch.long))
 
 
-def test_what_is_no_file_of_codes_is_refused_in_words(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     codes = codes_of(2**10, 1, 3, 4, 4)
     path = tmp_path / "a.safetensors"
     codes.save(path)
@@ -125,7 +125,7 @@ def test_what_is_no_file_of_codes_is_refused_in_words(tmp_path: Path) -> None:
         VideoCodes.load(path)
 
 
-def test_the_header_says_what_stands_beside_the_codes(tmp_path: Path) -> None:
+def test_metadata_in_the_header(tmp_path: Path) -> None:
     codes_of(2**10, 1, 3, 4, 4).save(tmp_path / "a.safetensors")
     content = (tmp_path / "a.safetensors").read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
@@ -159,7 +159,7 @@ def test_codes_of_another_tokenizer_are_refused() -> None:
 
 @pytest.fixture
 def code_file(tmp_path: Path) -> Path:
-    """A file of codes that a test may damage."""
+    """File of codes that a test may damage."""
     codes_of(2**10, 1, 3, 4, 4).save(tmp_path / "a.safetensors")
     return tmp_path / "a.safetensors"
 
@@ -192,7 +192,7 @@ def rewrite(path: Path, codes: torch.Tensor | None = None, /, **metadata: str) -
         ("depth", "1", "unknown field 'depth' of CodesInfo"),
     ],
 )
-def test_metadata_that_cannot_be_are_refused_by_name(code_file: Path, field: str, value: str, said: str) -> None:
+def test_invalid_metadata_are_refused(code_file: Path, field: str, value: str, said: str) -> None:
     rewrite(code_file, None, **{field: value})
 
     with pytest.raises(ValueError, match=said):
@@ -211,7 +211,7 @@ def test_metadata_that_cannot_be_are_refused_by_name(code_file: Path, field: str
     ],
     ids=lambda codes: f"{codes.dtype} {tuple(codes.shape)}",
 )
-def test_codes_are_a_grid_of_integers(code_file: Path, codes: torch.Tensor) -> None:
+def test_other_tensors_are_refused(code_file: Path, codes: torch.Tensor) -> None:
     rewrite(code_file, codes)
 
     with pytest.raises(ValueError, match=r"must contain one tensor `codes` of shape \(b, t, h, w\) and type U8"):
@@ -227,7 +227,7 @@ def test_a_second_tensor_is_refused(code_file: Path) -> None:
         VideoCodes.load(code_file)
 
 
-def test_a_header_that_would_fill_the_memory_is_not_read(code_file: Path) -> None:
+def test_a_large_header_is_not_read(code_file: Path) -> None:
     code_file.write_bytes(struct.pack("<Q", 2**25) + b"{}")
     os.truncate(code_file, 8 + 2**25)
 

@@ -1,4 +1,4 @@
-"""What `generate` makes of pixels, labels and contexts that it is given."""
+"""Generation from given pixels, labels and contexts."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +27,7 @@ def as_pictures(video: Tensor) -> list[Image.Image]:
 
 
 def told(maskgit: MaskGit) -> list[dict[str, Tensor]]:
-    """What the transformer is asked from now on."""
+    """Record the inputs of the transformer from now on."""
     asked: list[dict[str, Tensor]] = []
     forward = maskgit.forward
 
@@ -41,7 +41,7 @@ def told(maskgit: MaskGit) -> list[dict[str, Tensor]]:
 
 @pytest.mark.parametrize("form", [torch.Tensor.float, torch.Tensor.clone, as_array, as_pictures])
 @pytest.mark.parametrize("num_first", [1, 2, 3, 4, 7])
-def test_first_frames_come_back_unchanged(
+def test_first_frames_are_returned_unchanged(
     pipeline: VideoGenerationPipeline, num_first: int, form: Callable[[Tensor], Any]
 ) -> None:
     first = form(BYTES[:, :num_first])
@@ -53,7 +53,7 @@ def test_first_frames_come_back_unchanged(
     assert torch.equal(videos[0, :, :num_first], VIDEO[:, :num_first])
 
 
-def test_last_frames_come_back_unchanged(pipeline: VideoGenerationPipeline) -> None:
+def test_last_frames_are_returned_unchanged(pipeline: VideoGenerationPipeline) -> None:
     for num_frames, num_last in ((5, 1), (5, 2), (12, 3)):
         output = pipeline.generate(
             num_frames, frames=VIDEO[:, 0], last_frames=VIDEO[:, -num_last:], num_steps=2, seed=0, progress=False
@@ -65,7 +65,7 @@ def test_last_frames_come_back_unchanged(pipeline: VideoGenerationPipeline) -> N
 
 @pytest.mark.parametrize("size", [(16, 16), (10, 22)])
 @pytest.mark.parametrize("kind", ["pixels", "box", "frames"])
-def test_what_a_mask_leaves_comes_back_unchanged(
+def test_pixels_outside_the_mask_are_returned_unchanged(
     versatile: VideoGenerationPipeline, size: tuple[int, int], kind: str
 ) -> None:
     video, mask = torch.rand(2, 3, 9, *size), torch.zeros(9, *size) > 0
@@ -83,7 +83,7 @@ def test_what_a_mask_leaves_comes_back_unchanged(
     assert not torch.equal(videos, video)
 
 
-def test_the_hidden_pixels_of_a_video_play_no_part(versatile: VideoGenerationPipeline) -> None:
+def test_hidden_pixels_of_a_video_are_ignored(versatile: VideoGenerationPipeline) -> None:
     mask = torch.zeros(16, 16) > 0
     mask[4:10, 4:10] = True
     other = torch.where(mask, torch.rand(3, 9, 16, 16), VIDEO)
@@ -95,7 +95,7 @@ def test_the_hidden_pixels_of_a_video_play_no_part(versatile: VideoGenerationPip
 
 
 @pytest.mark.parametrize("order", ["confidence", "random", "halton", "critic"])
-def test_codes_of_whole_given_frames_are_never_changed(versatile: VideoGenerationPipeline, order: str) -> None:
+def test_codes_of_given_frames_do_not_change(versatile: VideoGenerationPipeline, order: str) -> None:
     with torch.no_grad():
         given = versatile.tokenizer.encode(to_model_range(VIDEO[None, :, :3]))
     seen: list[Tensor] = []
@@ -114,8 +114,8 @@ def test_codes_of_whole_given_frames_are_never_changed(versatile: VideoGeneratio
     assert all(torch.equal(codes[:, :2], given) for codes in [*seen, output.codes])
 
 
-def test_the_first_frames_of_an_uneven_number_are_not_coded(pipeline: VideoGenerationPipeline) -> None:
-    """A latent frame stands for two frames: of four the last three fill two."""
+def test_given_frames_before_a_whole_latent_frame_are_not_encoded(pipeline: VideoGenerationPipeline) -> None:
+    """A latent frame has two frames: of four frames, the last three fill two latent frames."""
     output = pipeline.generate(5, frames=VIDEO[:, :4], num_steps=2, seed=0, progress=False)
 
     with torch.no_grad():
@@ -126,8 +126,8 @@ def test_the_first_frames_of_an_uneven_number_are_not_coded(pipeline: VideoGener
     assert output.record.first_frame == 1
 
 
-def test_cells_that_are_known_whole_stay_where_no_task_fits(pipeline: VideoGenerationPipeline) -> None:
-    """Cells are 4 x 4 pixels; the box hides the middle four of them and touches others."""
+def test_known_cells_are_fixed_if_no_task_fits(pipeline: VideoGenerationPipeline) -> None:
+    """Cells have 4 x 4 pixels; the box covers the middle four cells and touches others."""
     mask = torch.zeros(16, 16) > 0
     mask[4:13, 4:12] = True
 
@@ -140,7 +140,7 @@ def test_cells_that_are_known_whole_stay_where_no_task_fits(pipeline: VideoGener
     assert torch.equal(is_given, expected.expand(1, 3, 4, 4))
 
 
-def test_a_model_without_the_task_is_shown_no_code_in_place_of_a_hidden_one(pipeline: VideoGenerationPipeline) -> None:
+def test_a_model_without_the_task_gets_no_condition_codes(pipeline: VideoGenerationPipeline) -> None:
     mask = torch.zeros(16, 16) > 0
     mask[5:11, 4:12] = True  # of the middle cells some rows are left
     asked = told(pipeline.maskgit)
@@ -153,8 +153,8 @@ def test_a_model_without_the_task_is_shown_no_code_in_place_of_a_hidden_one(pipe
     assert torch.equal(is_hidden, expected.expand(1, 3, 4, 4))
 
 
-def test_a_latent_frame_that_begins_known_stays_where_no_task_fits(pipeline: VideoGenerationPipeline) -> None:
-    """A latent frame stands for two frames: of the second the first is given, of the last the last."""
+def test_latent_frames_with_a_known_first_frame_are_fixed_if_no_task_fits(pipeline: VideoGenerationPipeline) -> None:
+    """A latent frame has two frames: the first one of the second latent frame is given, and the last of the last."""
     output = pipeline.generate(5, frames=VIDEO[:, :2], last_frames=VIDEO[:, -1], num_steps=2, seed=0, progress=False)
 
     assert output.record is not None
@@ -162,7 +162,7 @@ def test_a_latent_frame_that_begins_known_stays_where_no_task_fits(pipeline: Vid
     assert is_given.all(dim=2).tolist() == is_given.any(dim=2).tolist() == [[True, True, False]]
 
 
-def test_what_is_known_in_part_is_shown_and_refined_where_the_task_is_known(
+def test_partly_known_cells_are_refined_if_a_task_fits(
     versatile: VideoGenerationPipeline,
 ) -> None:
     mask = torch.zeros(16, 16) > 0
@@ -178,7 +178,7 @@ def test_what_is_known_in_part_is_shown_and_refined_where_the_task_is_known(
     assert (output.record.settled_after > 0).all()
 
 
-def test_the_task_is_the_one_that_fits_each_window(versatile: VideoGenerationPipeline) -> None:
+def test_each_window_gets_the_fitting_task(versatile: VideoGenerationPipeline) -> None:
     asked = told(versatile.maskgit)
 
     def tasks(**arguments: Any) -> list[int]:
@@ -194,7 +194,7 @@ def test_the_task_is_the_one_that_fits_each_window(versatile: VideoGenerationPip
     assert tasks(num_frames=7, frames=VIDEO[:, 0], task="central_inpainting") == [2, 2]
 
 
-def test_without_a_label_the_null_label_is_used_where_something_is_given(versatile: VideoGenerationPipeline) -> None:
+def test_given_pixels_without_a_label_get_the_null_label(versatile: VideoGenerationPipeline) -> None:
     asked = told(versatile.maskgit)
 
     givens: list[dict[str, Any]] = [{"frames": VIDEO[:, 0]}, {"context": torch.rand(2, 6)}]
@@ -205,7 +205,7 @@ def test_without_a_label_the_null_label_is_used_where_something_is_given(versati
         assert output.labels == ("",)
 
 
-def test_the_context_changes_what_is_made_and_its_padding_does_not(versatile: VideoGenerationPipeline) -> None:
+def test_results_depend_on_the_context_but_not_on_its_padding(versatile: VideoGenerationPipeline) -> None:
     context = torch.randn(2, 4, 6)
     padding = torch.tensor([[False, False, True, True]]).expand(2, 4)
     other = context.masked_fill(padding[..., None], 7.0)
@@ -217,7 +217,7 @@ def test_the_context_changes_what_is_made_and_its_padding_does_not(versatile: Vi
     assert torch.equal(codes(context=context, context_padding=padding), codes(context=other, context_padding=padding))
 
 
-def test_everything_given_runs_in_other_types_of_weights(versatile: VideoGenerationPipeline) -> None:
+def test_all_conditions_work_in_other_dtypes(versatile: VideoGenerationPipeline) -> None:
     versatile.to(dtype=torch.bfloat16)
 
     videos = versatile.generate(9, 1, frames=VIDEO[:, :3], context=torch.randn(2, 6), seed=0, progress=False).videos
@@ -226,7 +226,7 @@ def test_everything_given_runs_in_other_types_of_weights(versatile: VideoGenerat
     assert torch.equal(videos[0, :, :3], VIDEO[:, :3])
 
 
-def test_a_video_does_not_depend_on_those_beside_it(versatile: VideoGenerationPipeline) -> None:
+def test_videos_of_a_batch_are_independent(versatile: VideoGenerationPipeline) -> None:
     videos = torch.rand(4, 3, 9, 16, 16)
     masks = torch.zeros(4, 9, 16, 16) > 0
     masks[0, 3:] = masks[1, :, 4:9, 4:9] = masks[2, 8:] = masks[3, :, :, 9:] = True
@@ -245,8 +245,8 @@ def test_a_video_does_not_depend_on_those_beside_it(versatile: VideoGenerationPi
         torch.testing.assert_close(alone.videos[0], together.videos[row])
 
 
-def test_the_windows_of_a_video_do_not_depend_on_those_beside_it(pipeline: VideoGenerationPipeline) -> None:
-    """Not even where one of them has next to nothing left to draw."""
+def test_windows_of_a_batch_are_independent(pipeline: VideoGenerationPipeline) -> None:
+    """Also if one of them has almost no hidden codes."""
     videos, masks = torch.rand(2, 3, 9, 16, 16), torch.ones(2, 9, 16, 16) > 0
     masks[1, 1:8] = False
 
@@ -257,7 +257,7 @@ def test_the_windows_of_a_video_do_not_depend_on_those_beside_it(pipeline: Video
         assert torch.equal(alone.codes[0], together.codes[row])
 
 
-def test_one_video_goes_with_several_labels_and_one_label_with_several_videos(
+def test_single_videos_and_labels_are_repeated(
     versatile: VideoGenerationPipeline,
 ) -> None:
     frames = torch.rand(2, 3, 1, 16, 16)
@@ -272,10 +272,8 @@ def test_one_video_goes_with_several_labels_and_one_label_with_several_videos(
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_a_pipeline_generates_under_another_default_type(
-    versatile: VideoGenerationPipeline, dtype: torch.dtype
-) -> None:
-    """One that was built before, whose videos stay the same, and one that is built under it."""
+def test_another_default_dtype(versatile: VideoGenerationPipeline, dtype: torch.dtype) -> None:
+    """For a pipeline created before, whose videos stay the same, and for one created with this default."""
     given: dict[str, Any] = {"frames": VIDEO[:, :2], "num_frames": 9, "num_steps": 2, "seed": 1, "progress": False}
     given |= {"context": torch.rand(2, 6), "guidance_scale": 2.0, "guidance_schedule": "cosine", "top_p": 0.9}
     expected = versatile.generate(**given)

@@ -11,7 +11,7 @@ from magvit2_pytorch.maskgit import MaskGitConfig
 from magvit2_pytorch.tokenizer.pixels import to_unit_range
 
 
-def test_the_videos_are_what_the_tokenizer_makes_of_the_codes(pipeline: VideoGenerationPipeline) -> None:
+def test_videos_are_the_decoded_codes(pipeline: VideoGenerationPipeline) -> None:
     output = pipeline.generate(labels=["left", 2], seed=1, progress=False)
 
     assert output.labels == ("left", "up")
@@ -23,14 +23,14 @@ def test_the_videos_are_what_the_tokenizer_makes_of_the_codes(pipeline: VideoGen
         assert torch.equal(output.videos, to_unit_range(pipeline.tokenizer.decode(output.codes)))
 
 
-def test_one_seed_gives_one_result_and_another_another(pipeline: VideoGenerationPipeline) -> None:
+def test_results_depend_on_the_seed(pipeline: VideoGenerationPipeline) -> None:
     first, again, other = (pipeline.generate(labels="left", seed=seed, progress=False).codes for seed in (1, 1, 2))
 
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
-def test_without_a_seed_torchs_own_decides(pipeline: VideoGenerationPipeline) -> None:
+def test_without_a_seed_torch_seeds(pipeline: VideoGenerationPipeline) -> None:
     torch.manual_seed(5)
     first, other = (pipeline.generate(progress=False).codes for _ in range(2))
     torch.manual_seed(5)
@@ -39,13 +39,13 @@ def test_without_a_seed_torchs_own_decides(pipeline: VideoGenerationPipeline) ->
     assert not torch.equal(first, other)
 
 
-def test_a_video_does_not_depend_on_those_beside_it(pipeline: VideoGenerationPipeline) -> None:
+def test_videos_of_a_batch_are_independent(pipeline: VideoGenerationPipeline) -> None:
     both = pipeline.generate(labels=["left", "up"], seed=3, progress=False)
 
     assert torch.equal(pipeline.generate(labels="left", seed=3, progress=False).codes, both.codes[:1])
 
 
-def test_one_frame_is_an_image_and_other_numbers_are_cut(pipeline: VideoGenerationPipeline) -> None:
+def test_one_frame_is_an_image(pipeline: VideoGenerationPipeline) -> None:
     image = pipeline.generate(num_frames=1, seed=0, progress=False)
     video = pipeline.generate(num_frames=4, seed=0, progress=False)
 
@@ -54,7 +54,7 @@ def test_one_frame_is_an_image_and_other_numbers_are_cut(pipeline: VideoGenerati
 
 
 @pytest.mark.parametrize("num_frames", [6, 7, 8, 9, 14, 21])
-def test_any_number_of_frames_can_be_made(pipeline: VideoGenerationPipeline, num_frames: int) -> None:
+def test_any_number_of_frames(pipeline: VideoGenerationPipeline, num_frames: int) -> None:
     output = pipeline.generate(num_frames, ["left", "up"], num_steps=2, seed=1, progress=False)
 
     assert output.videos.shape == (2, 3, num_frames, 16, 16)
@@ -62,19 +62,19 @@ def test_any_number_of_frames_can_be_made(pipeline: VideoGenerationPipeline, num
     assert 0 <= output.videos.min() <= output.videos.max() <= 1
 
 
-def test_a_longer_video_begins_as_a_shorter_one(pipeline: VideoGenerationPipeline) -> None:
+def test_a_longer_video_starts_like_a_shorter_one(pipeline: VideoGenerationPipeline) -> None:
     short, long = (pipeline.generate(number, "up", num_steps=3, seed=2, progress=False) for number in (5, 13))
 
     assert torch.equal(long.codes[:, :3], short.codes)
 
 
-def test_without_labels_one_is_drawn_by_the_seed(pipeline: VideoGenerationPipeline) -> None:
+def test_without_labels_the_seed_draws_one(pipeline: VideoGenerationPipeline) -> None:
     drawn = {pipeline.generate(num_frames=1, num_steps=1, seed=seed, progress=False).labels for seed in range(20)}
 
     assert drawn == {("left",), ("right",), ("up",)}
 
 
-def test_each_label_is_shown_several_times(pipeline: VideoGenerationPipeline) -> None:
+def test_several_videos_per_label(pipeline: VideoGenerationPipeline) -> None:
     output = pipeline.generate(labels=["up", 0], num_videos_per_label=2, num_steps=2, seed=1, progress=False)
 
     assert output.labels == ("up", "up", "left", "left")
@@ -98,7 +98,7 @@ def test_each_label_is_shown_several_times(pipeline: VideoGenerationPipeline) ->
     ],
     ids=str,
 )
-def test_every_choice_of_drawing_has_an_effect(pipeline: VideoGenerationPipeline, change: dict[str, Any]) -> None:
+def test_every_decoding_option_has_an_effect(pipeline: VideoGenerationPipeline, change: dict[str, Any]) -> None:
     plain: dict[str, Any] = {"labels": 0, "num_steps": 4, "seed": 1, "progress": False}
     constant = {name: value for name, value in change.items() if name != "guidance_schedule"}
     usual = pipeline.generate(**(plain | (constant if "guidance_schedule" in change else {})))
@@ -107,9 +107,7 @@ def test_every_choice_of_drawing_has_an_effect(pipeline: VideoGenerationPipeline
 
 
 @pytest.mark.parametrize("output_type", ["np", "pil"])
-def test_the_videos_come_in_the_form_asked_for(
-    pipeline: VideoGenerationPipeline, tmp_path: Path, output_type: str
-) -> None:
+def test_output_types(pipeline: VideoGenerationPipeline, tmp_path: Path, output_type: str) -> None:
     plain = pipeline.generate(labels=[0, 1], num_steps=2, seed=1, progress=False)
     output = pipeline.generate(labels=[0, 1], num_steps=2, seed=1, output_type=output_type, progress=False)
 
@@ -123,7 +121,7 @@ def test_the_videos_come_in_the_form_asked_for(
     assert (tmp_path / "plain.png").read_bytes() == (tmp_path / "other.png").read_bytes()
 
 
-def test_the_callback_sees_every_pass_of_every_window(pipeline: VideoGenerationPipeline) -> None:
+def test_the_callback_is_called_for_all_passes_of_all_windows(pipeline: VideoGenerationPipeline) -> None:
     passes: list[tuple[int, torch.Tensor]] = []
 
     output = pipeline.generate(
@@ -184,9 +182,7 @@ def test_the_callback_sees_every_pass_of_every_window(pipeline: VideoGenerationP
         ({"frames": torch.rand(3, 5, 16, 16)}, "greater than the number of given frames, 5 frames, got 5"),
     ],
 )
-def test_wrong_arguments_are_refused_in_words(
-    pipeline: VideoGenerationPipeline, arguments: dict[str, Any], said: str
-) -> None:
+def test_wrong_arguments_are_refused(pipeline: VideoGenerationPipeline, arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         pipeline.generate(**arguments, progress=False)
 
@@ -204,14 +200,14 @@ def test_wrong_arguments_are_refused_in_words(
         ({"context": torch.rand(3, 2, 6), "labels": [0, 1]}, "labels has batch size 2, but context has batch size 3"),
     ],
 )
-def test_what_the_model_was_not_trained_for_is_refused_in_words(
+def test_options_that_need_another_training_are_refused(
     versatile: VideoGenerationPipeline, arguments: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(ValueError, match=said):
         versatile.generate(**arguments, progress=False)
 
 
-def test_a_saved_pipeline_comes_back_whole(pipeline: VideoGenerationPipeline, tmp_path: Path) -> None:
+def test_a_saved_pipeline_is_loaded_unchanged(pipeline: VideoGenerationPipeline, tmp_path: Path) -> None:
     pipeline.save_pretrained(tmp_path / "pipeline")
 
     loaded = VideoGenerationPipeline.from_pretrained(tmp_path / "pipeline")
@@ -225,7 +221,7 @@ def test_a_saved_pipeline_comes_back_whole(pipeline: VideoGenerationPipeline, tm
     assert parts == {"model_index.json", "README.md"} | halves
 
 
-def test_to_moves_both_halves(pipeline: VideoGenerationPipeline) -> None:
+def test_to_moves_both_models(pipeline: VideoGenerationPipeline) -> None:
     moved = pipeline.to("cpu", torch.bfloat16)
 
     assert {parameter.dtype for half in (moved.tokenizer, moved.maskgit) for parameter in half.parameters()} == {
@@ -234,15 +230,15 @@ def test_to_moves_both_halves(pipeline: VideoGenerationPipeline) -> None:
     assert moved.generate(seed=0, progress=False).videos.dtype == torch.float32
 
 
-def test_halves_that_do_not_belong_together_are_refused(pipeline: VideoGenerationPipeline) -> None:
+def test_models_that_do_not_match_are_refused(pipeline: VideoGenerationPipeline) -> None:
     other = VideoTokenizer(image_size=16, init_dim=16, layers=("residual",), codebook_size=2**6)
-    with pytest.raises(ValueError, match=r"64 codes.*128"):
+    with pytest.raises(ValueError, match="same codebook_size, got 64 and 128"):
         VideoGenerationPipeline(other, pipeline.maskgit, labels=pipeline.labels, num_frames=5)
-    with pytest.raises(ValueError, match="3 labels, got 1"):
+    with pytest.raises(ValueError, match="labels must have 3 names, got 1"):
         VideoGenerationPipeline(pipeline.tokenizer, pipeline.maskgit, labels=["left"], num_frames=5)
 
 
-def test_a_folder_that_is_no_pipeline_is_refused_in_words(pipeline: VideoGenerationPipeline, tmp_path: Path) -> None:
+def test_other_folders_are_refused(pipeline: VideoGenerationPipeline, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere"):
         VideoGenerationPipeline.from_pretrained(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"model_index\.json"):
@@ -254,7 +250,7 @@ def test_a_folder_that_is_no_pipeline_is_refused_in_words(pipeline: VideoGenerat
         VideoGenerationPipeline.from_pretrained(tmp_path)
 
 
-def test_a_truncated_file_of_weights_is_refused_in_words(pipeline: VideoGenerationPipeline, tmp_path: Path) -> None:
+def test_truncated_model_weights_are_refused(pipeline: VideoGenerationPipeline, tmp_path: Path) -> None:
     pipeline.save_pretrained(tmp_path)
     weights = tmp_path / "maskgit" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
@@ -263,7 +259,7 @@ def test_a_truncated_file_of_weights_is_refused_in_words(pipeline: VideoGenerati
         VideoGenerationPipeline.from_pretrained(tmp_path)
 
 
-def test_another_transformers_weights_are_refused(pipeline: VideoGenerationPipeline, tmp_path: Path) -> None:
+def test_weights_of_another_transformer_are_refused(pipeline: VideoGenerationPipeline, tmp_path: Path) -> None:
     pipeline.save_pretrained(tmp_path)
     config = MaskGitConfig(codebook_size=2**7, grid=(3, 4, 4), num_labels=3, width=64, depth=2, num_heads=2)
     MaskGit(config).save_pretrained(tmp_path / "other")
@@ -273,7 +269,7 @@ def test_another_transformers_weights_are_refused(pipeline: VideoGenerationPipel
         VideoGenerationPipeline.from_pretrained(tmp_path)
 
 
-def test_results_are_ordinary_tensors_to_write_into_and_to_train_on(pipeline: VideoGenerationPipeline) -> None:
+def test_results_can_be_modified_and_trained_on(pipeline: VideoGenerationPipeline) -> None:
     output = pipeline.generate(labels="left", seed=0, progress=False)
     videos = [
         output.videos,
@@ -289,7 +285,7 @@ def test_results_are_ordinary_tensors_to_write_into_and_to_train_on(pipeline: Vi
     output.codes[:] = 0
 
 
-def test_one_signature_moves_and_casts_every_pipeline(pipeline: VideoGenerationPipeline) -> None:
+def test_all_pipelines_have_the_same_to(pipeline: VideoGenerationPipeline) -> None:
     for one in (pipeline, pipeline.tokenization):
         for move in ({"dtype": torch.float64}, {"device": "cpu", "dtype": torch.float32}):
             assert one.to(**move) is one

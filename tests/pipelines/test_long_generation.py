@@ -1,4 +1,4 @@
-"""Videos longer than the trained ones, by stand-ins that know a periodic motion: the continuation is exact."""
+"""Videos longer than the training clips, with simple models of a periodic motion, whose continuation is exact."""
 
 import pytest
 import torch
@@ -13,11 +13,11 @@ PERIOD = 22
 STRIDE = 4
 PHASES = torch.arange(PERIOD)
 COLOURS = torch.stack([((PHASES + shift) % PERIOD - PERIOD // 2).abs() / (PERIOD // 2) for shift in (0, 5, 9)])
-"""Each channel goes up and down at one speed; together they tell the phase."""
+"""Each channel rises and falls linearly; together they determine the phase."""
 
 
 class PhaseTokenizer(VideoTokenizer):
-    """Every frame is of one colour, that of its phase; a code is the phase of the last frame that it stands for."""
+    """Encodes frames that have the colour of their phase. A code is the phase of the last frame of its latent frame."""
 
     def encode(self, video: Float[Tensor, "b c T H W"]) -> Int[Tensor, "b t h w"]:  # type: ignore[override]
         last = torch.arange(0, video.shape[2] + STRIDE - 1, STRIDE).clamp(max=video.shape[2] - 1)
@@ -34,7 +34,7 @@ class PhaseTokenizer(VideoTokenizer):
 
 
 class PhaseMaskGit(MaskGit):
-    """Sure of the phases that follow from those it sees; where it sees none the label is the first."""
+    """Predicts the phases that continue the visible ones; without visible ones, the label is the first phase."""
 
     def forward(  # type: ignore[override]
         self, codes: Int[Tensor, "b t h w"], labels: Int[Tensor, " b"], **_: object
@@ -48,7 +48,7 @@ class PhaseMaskGit(MaskGit):
 
 @pytest.fixture
 def periodic() -> VideoGenerationPipeline:
-    """9 frames of 4 x 4 pixels, a grid of 3 x 2 x 2."""
+    """Pipeline for clips of 9 frames of 4 x 4 pixels, with a grid of 3 x 2 x 2."""
     tokenizer = PhaseTokenizer(
         image_size=4, init_dim=8, layers=("residual",), codebook_size=NUM_CODES, patch_size=(STRIDE, 2, 2)
     )
@@ -65,7 +65,7 @@ def motion(start: int, num_frames: int) -> Float[Tensor, "1 3 T 4 4"]:
 
 
 @pytest.mark.parametrize("num_frames", [1, 2, 5, 9, 10, 13, 14, 30, 65])
-def test_a_motion_goes_on_over_all_windows(periodic: VideoGenerationPipeline, num_frames: int) -> None:
+def test_motion_continues_over_all_windows(periodic: VideoGenerationPipeline, num_frames: int) -> None:
     output = periodic.generate(num_frames, [3, 11], num_steps=2, seed=0, progress=False)
 
     expected = torch.cat([motion(3, num_frames), motion(11, num_frames)])
@@ -74,7 +74,7 @@ def test_a_motion_goes_on_over_all_windows(periodic: VideoGenerationPipeline, nu
 
 @pytest.mark.parametrize("num_first", [1, 5, 6, 8, 12, 20])
 @pytest.mark.parametrize("overlap", [1, 5])
-def test_given_frames_go_on_where_they_fill_a_latent_frame(
+def test_given_frames_are_continued_from_a_whole_latent_frame(
     periodic: VideoGenerationPipeline, num_first: int, overlap: int
 ) -> None:
     for num_frames in (num_first + 1, num_first + 3, num_first + 18):
@@ -85,7 +85,7 @@ def test_given_frames_go_on_where_they_fill_a_latent_frame(
         torch.testing.assert_close(videos, motion(7, num_frames), atol=1e-5, rtol=0)
 
 
-def test_last_frames_are_met(periodic: VideoGenerationPipeline) -> None:
+def test_motion_ends_at_given_last_frames(periodic: VideoGenerationPipeline) -> None:
     whole = motion(2, 26)
 
     videos = periodic.generate(

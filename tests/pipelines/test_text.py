@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_token_and_the_end_have_an_embedding(folder: Path) -> None:
+def test_every_token_has_an_embedding(folder: Path) -> None:
     encoder = T5TextEncoder.from_pretrained(folder)
 
     context, padding = encoder(["a red car", "a"])
@@ -35,7 +35,7 @@ def test_every_token_and_the_end_have_an_embedding(folder: Path) -> None:
     assert (context[1, 2:] == 0).all()
 
 
-def test_a_text_does_not_depend_on_those_beside_it(folder: Path) -> None:
+def test_texts_of_a_batch_are_independent(folder: Path) -> None:
     encoder = T5TextEncoder.from_pretrained(folder)
 
     alone = encoder(["a"]).context
@@ -44,14 +44,14 @@ def test_a_text_does_not_depend_on_those_beside_it(folder: Path) -> None:
     assert not torch.allclose(encoder(["a car"]).context[:, :1], alone[:, :1])
 
 
-def test_an_encoder_is_loaded_at_a_type_and_moved_like_a_pipeline(folder: Path) -> None:
+def test_dtype_and_device_of_the_encoder(folder: Path) -> None:
     encoder = T5TextEncoder.from_pretrained(folder, device="cpu", dtype=torch.bfloat16)
 
     assert encoder(["a"]).context.dtype == torch.bfloat16
     assert encoder.to(torch.float32)(["a"]).context.dtype == torch.float32
 
 
-def test_an_empty_text_is_none(folder: Path) -> None:
+def test_an_empty_text_is_padding(folder: Path) -> None:
     context, padding = T5TextEncoder.from_pretrained(folder)(["a car", " "])
 
     assert padding[1].all()
@@ -59,7 +59,7 @@ def test_an_empty_text_is_none(folder: Path) -> None:
     assert not padding[0].any()
 
 
-def test_a_pipeline_takes_what_an_encoder_gives(folder: Path, versatile: VideoGenerationPipeline) -> None:
+def test_a_pipeline_accepts_text_embeddings(folder: Path, versatile: VideoGenerationPipeline) -> None:
     encoder = T5TextEncoder.from_pretrained(folder)
 
     both = versatile.generate(**encoder(["a", "a red car"])._asdict(), seed=[3, 4], progress=False)
@@ -69,7 +69,7 @@ def test_a_pipeline_takes_what_an_encoder_gives(folder: Path, versatile: VideoGe
     assert torch.equal(both.codes[:1], alone.codes)
 
 
-def test_what_is_no_list_of_short_texts_is_refused(folder: Path, as_users_call: None) -> None:
+def test_wrong_texts_are_refused(folder: Path, as_users_call: None) -> None:
     encoder = T5TextEncoder.from_pretrained(folder, max_tokens=3)
 
     encoder(["a car"])
@@ -80,7 +80,7 @@ def test_what_is_no_list_of_short_texts_is_refused(folder: Path, as_users_call: 
         encoder(["a", "a red car"])
 
 
-def test_only_folders_and_full_names_are_read(folder: Path, tmp_path: Path) -> None:
+def test_other_names_are_refused(folder: Path, tmp_path: Path) -> None:
     for name in ("t5-base", "/nowhere/t5", "./t5", "a/b/c"):
         with pytest.raises(FileNotFoundError, match=f"there is no folder {name}"):
             T5TextEncoder.from_pretrained(name)
@@ -89,7 +89,7 @@ def test_only_folders_and_full_names_are_read(folder: Path, tmp_path: Path) -> N
         T5TextEncoder.from_pretrained(folder)
 
 
-def test_a_missing_library_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
 
     with pytest.raises(ModuleNotFoundError, match=r"extra `text`: run `pip install transformers sentencepiece`"):

@@ -23,7 +23,7 @@ FPS = 24000 / 1001
 
 @pytest.fixture
 def tokenization() -> TokenizationPipeline:
-    """Convolutions and local attention over 4 frames at a time, with lively weights."""
+    """Convolutions and local attention over 4 frames, with large model weights."""
     tokenizer = VideoTokenizer(
         image_size=16,
         init_dim=16,
@@ -38,7 +38,7 @@ def tokenization() -> TokenizationPipeline:
 
 @pytest.fixture
 def film(tmp_path: Path, write_video, noise) -> Path:
-    """22 frames of 16 x 21 pixels without loss."""
+    """Lossless video of 22 frames of 16 x 21 pixels."""
     return write_video(tmp_path / "film.mkv", noise(22, height=16, width=21))
 
 
@@ -58,7 +58,7 @@ def whole_video(tokenizer: VideoTokenizer, codes: Tensor, *sizes: int) -> Tensor
 
 @pytest.mark.parametrize("piece_frames", [1, 4, 7, 17, 100])
 @pytest.mark.parametrize("own_size", [True, False])
-def test_pieces_of_any_length_give_what_the_whole_gives(
+def test_pieces_of_any_length_give_the_same_result(
     tokenization: TokenizationPipeline, film: Path, piece_frames: int, own_size: bool
 ) -> None:
     video = tensor_of(film) if own_size else tensor_of(film)[..., 2:18]
@@ -74,7 +74,7 @@ def test_pieces_of_any_length_give_what_the_whole_gives(
     torch.testing.assert_close(reconstructed, decoded)
 
 
-def test_several_videos_at_once_are_each_by_itself(tokenization: TokenizationPipeline, tmp_path: Path) -> None:
+def test_videos_of_a_batch_are_encoded_independently(tokenization: TokenizationPipeline, tmp_path: Path) -> None:
     videos = torch.rand(2, 3, 6, 16, 16)
 
     together = tokenization.tokenize(videos, progress=False)
@@ -89,9 +89,7 @@ def test_several_videos_at_once_are_each_by_itself(tokenization: TokenizationPip
     assert read_video(tmp_path / "both.gif").shape == (3, 6, 16, 34)
 
 
-def test_codes_go_through_a_file_without_a_difference(
-    tokenization: TokenizationPipeline, film: Path, tmp_path: Path
-) -> None:
+def test_codes_from_a_file_are_unchanged(tokenization: TokenizationPipeline, film: Path, tmp_path: Path) -> None:
     path = tmp_path / "film.safetensors"
     in_memory = tokenization.tokenize(film, progress=False)
 
@@ -105,7 +103,7 @@ def test_codes_go_through_a_file_without_a_difference(
     assert all(torch.equal(one, decoded[0]) for one in decoded)
 
 
-def test_sizes_and_rate_of_the_video_come_back(tokenization: TokenizationPipeline, tmp_path: Path) -> None:
+def test_size_and_frame_rate_are_restored(tokenization: TokenizationPipeline, tmp_path: Path) -> None:
     frames = np.random.default_rng(0).integers(0, 255, (6, 18, 22, 3), dtype=np.uint8)
     write_frames(tmp_path / "film.mp4", frames, fps=FPS)
     codes = tokenization.tokenize(tmp_path / "film.mp4", own_size=True, progress=False)
@@ -118,7 +116,7 @@ def test_sizes_and_rate_of_the_video_come_back(tokenization: TokenizationPipelin
     assert read_video(tmp_path / "back.mp4").shape == (3, 6, 18, 22)
 
 
-def test_a_picture_stays_one(tokenization: TokenizationPipeline, tmp_path: Path) -> None:
+def test_an_image_is_decoded_to_an_image(tokenization: TokenizationPipeline, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
 
@@ -132,7 +130,7 @@ def test_a_picture_stays_one(tokenization: TokenizationPipeline, tmp_path: Path)
 
 
 @pytest.mark.parametrize("side_by_side", [True, False])
-def test_a_reconstruction_is_written_and_measured_as_it_comes(
+def test_a_reconstruction_is_written_with_its_psnr(
     tokenization: TokenizationPipeline, film: Path, tmp_path: Path, side_by_side: bool
 ) -> None:
     original, expected = tensor_of(film)[..., 2:18], tokenization.reconstruct(film, progress=False)
@@ -150,7 +148,7 @@ def test_a_reconstruction_is_written_and_measured_as_it_comes(
         assert (shown[..., -16:, :16] - original[0]).abs().mean() < 0.06
 
 
-def test_only_a_few_frames_are_ever_held(
+def test_few_frames_are_in_memory(
     tokenization: TokenizationPipeline, tmp_path: Path, write_video, noise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = {name: weakref.WeakSet[Tensor]() for name in ("read", "codes", "decoded")}
@@ -189,7 +187,7 @@ def test_only_a_few_frames_are_ever_held(
 
 
 @pytest.mark.parametrize("layer", ["attend_time", "local_attend_time"])
-def test_a_layer_that_keeps_every_frame_is_named_where_there_are_many(
+def test_full_attention_over_many_frames_logs_a_warning(
     layer: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     tokenizer = VideoTokenizer(image_size=8, init_dim=8, layers=("compress_space", layer), codebook_size=2**4)
@@ -213,7 +211,7 @@ def test_codes_of_another_tokenizer_are_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_whose_frames_change_their_size_leaves_no_output(
+def test_frames_of_several_sizes_leave_no_output(
     tokenization: TokenizationPipeline, tmp_path: Path, write_video, noise
 ) -> None:
     parts = [write_video(tmp_path / f"{size}.ts", noise(10, size, size), "mpeg2video", "yuv420p") for size in (32, 48)]
@@ -221,13 +219,13 @@ def test_a_file_whose_frames_change_their_size_leaves_no_output(
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
 
     for method, output in ((tokenization.tokenize, "a.safetensors"), (tokenization.reconstruct, "a.mp4")):
-        with pytest.raises(ValueError, match=r"one size: \(32, 32\) at first, now \(48, 48\)"):
+        with pytest.raises(ValueError, match=r"the same size, got \(32, 32\) and \(48, 48\)"):
             method(path, output=tmp_path / output, own_size=True, piece_frames=2, progress=False)
 
     assert sorted(tmp_path.iterdir()) == sorted([path, *parts])
 
 
-def test_an_ending_is_refused_before_anything_is_read(tokenization: TokenizationPipeline, tmp_path: Path) -> None:
+def test_endings_are_checked_before_reading(tokenization: TokenizationPipeline, tmp_path: Path) -> None:
     for method in (tokenization.reconstruct, tokenization.detokenize):
         with pytest.raises(ValueError, match=r"a\.avi must end in one of"):
             method(tmp_path / "missing.mp4", output=tmp_path / "a.avi")

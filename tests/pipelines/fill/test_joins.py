@@ -3,7 +3,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from magvit2_pytorch.pipelines.fill.joins import KEPT, blur, join_given, local_mean, middle, smooth_seams, spread_error
+from magvit2_pytorch.pipelines.fill.joins import KEPT, blur, join_given, local_mean, median, smooth_seams, spread_error
 
 CELL = (4, 5, 5)
 NOTHING = torch.zeros(1, 20, 12, 12) > 0
@@ -19,7 +19,7 @@ def steps(video: Tensor) -> list[float]:
 
 @pytest.fixture
 def jumping() -> Float[Tensor, "1 3 20 12 12"]:
-    """A still picture with a flicker of 0.01, and a jump of 0.2 into frame 10."""
+    """A still video with a flicker of 0.01 and a jump of 0.2 before frame 10."""
     video = torch.rand(1, 3, 1, 12, 12) / 2 + 0.2 + 0.01 * (torch.arange(20) % 2).view(-1, 1, 1)
     video[:, :, 10:] += 0.2
     return video
@@ -29,7 +29,7 @@ def test_without_a_seam_nothing_changes(jumping: Tensor) -> None:
     assert torch.equal(smoothed(jumping, seams=()), jumping)
 
 
-def test_the_step_at_a_seam_is_made_as_large_as_those_around(jumping: Tensor) -> None:
+def test_the_step_at_a_seam_is_reduced_to_the_usual_size(jumping: Tensor) -> None:
     before, after = steps(jumping), steps(smoothed(jumping))
 
     assert before[9] == pytest.approx(0.19, abs=1e-5)
@@ -37,8 +37,8 @@ def test_the_step_at_a_seam_is_made_as_large_as_those_around(jumping: Tensor) ->
     assert max(after) < 0.04  # what fades out from frame to frame, beside the flicker
 
 
-def test_the_step_at_a_seam_does_not_count_as_one_of_those_around() -> None:
-    """It would be the middle one of so few."""
+def test_the_step_at_a_seam_does_not_affect_the_usual_size() -> None:
+    """It would be the median of the few steps."""
     video = torch.tensor([0.1, 0.2, 0.6, 0.6]).view(1, 1, 4, 1, 1).expand(1, 1, 4, 8, 8)
 
     after = steps(smooth_seams(video, torch.zeros(1, 4, 8, 8) > 0, seams=(2,), cell=(1, 4, 4)))
@@ -46,7 +46,7 @@ def test_the_step_at_a_seam_does_not_count_as_one_of_those_around() -> None:
     assert after[1] == pytest.approx(0.05, abs=1e-6)
 
 
-def test_both_sides_of_a_seam_meet_half_way_and_return_to_what_they_were(jumping: Tensor) -> None:
+def test_corrections_are_symmetric_and_fade_out(jumping: Tensor) -> None:
     change = (smoothed(jumping) - jumping).mean(dim=(0, 1, 3, 4))
 
     assert change[9] == pytest.approx(0.09, abs=1e-5)
@@ -56,7 +56,7 @@ def test_both_sides_of_a_seam_meet_half_way_and_return_to_what_they_were(jumping
     assert (ratios < KEPT).all()
 
 
-def test_known_pixels_stay_and_the_others_come_to_them(jumping: Tensor) -> None:
+def test_known_pixels_are_unchanged_and_the_others_corrected(jumping: Tensor) -> None:
     known = NOTHING.clone()
     known[:, :10] = True
 
@@ -80,7 +80,7 @@ def test_a_correction_ends_where_a_pixel_is_known_again(jumping: Tensor) -> None
     assert not torch.equal(result, jumping)
 
 
-def test_only_pixels_that_begin_to_be_unknown_are_corrected(jumping: Tensor) -> None:
+def test_only_pixels_that_become_unknown_are_corrected(jumping: Tensor) -> None:
     known = NOTHING.clone()
     known[:, :10, :, :4] = True
     known[:, :, :, 8:] = True
@@ -92,7 +92,7 @@ def test_only_pixels_that_begin_to_be_unknown_are_corrected(jumping: Tensor) -> 
     assert not changed[..., 4:].any()
 
 
-def test_a_motion_that_goes_on_is_left_alone() -> None:
+def test_steady_motion_is_unchanged() -> None:
     stripes = torch.sin(torch.arange(12) + torch.arange(20)[:, None] * 0.5)
     video = (stripes / 4 + 0.5).view(1, 1, 20, 1, 12).expand(1, 3, 20, 12, 12)
 
@@ -102,7 +102,7 @@ def test_a_motion_that_goes_on_is_left_alone() -> None:
     assert (smoothed(jump) - jump).abs().max() > 0.1
 
 
-def test_a_correction_ends_sooner_where_the_picture_changes(jumping: Tensor) -> None:
+def test_a_correction_fades_faster_where_the_picture_changes(jumping: Tensor) -> None:
     video = jumping.clone()
     video[:, :, 12:, :, 6:] = torch.rand(1, 3, 8, 12, 6)
 
@@ -111,7 +111,7 @@ def test_a_correction_ends_sooner_where_the_picture_changes(jumping: Tensor) -> 
     assert change[15, :, :2].mean() > 5 * change[15, :, -2:].mean()
 
 
-def test_a_video_does_not_depend_on_those_beside_it(jumping: Tensor) -> None:
+def test_videos_of_a_batch_are_independent(jumping: Tensor) -> None:
     videos = torch.cat([jumping, torch.rand(1, 3, 20, 12, 12)])
     known = torch.cat([NOTHING, torch.rand(1, 20, 12, 12) < 0.5])
 
@@ -121,7 +121,7 @@ def test_a_video_does_not_depend_on_those_beside_it(jumping: Tensor) -> None:
         torch.testing.assert_close(smoothed(videos[row : row + 1], known[row : row + 1])[0], together[row])
 
 
-def test_the_local_mean_counts_what_lies_in_the_frame() -> None:
+def test_the_local_mean_ignores_padding() -> None:
     values = torch.rand(2, 1, 3, 6, 7)
 
     means = local_mean(values, (2, 5))
@@ -131,10 +131,10 @@ def test_the_local_mean_counts_what_lies_in_the_frame() -> None:
 
 
 @pytest.mark.parametrize("number", [1, 2, 5, 8])
-def test_the_middle_is_the_median(number: int) -> None:
+def test_median_equals_quantile(number: int) -> None:
     values = torch.rand(2, 1, number, 3, 3)
 
-    torch.testing.assert_close(middle(values), values.quantile(0.5, dim=2))
+    torch.testing.assert_close(median(values), values.quantile(0.5, dim=2))
 
 
 CELL = (4, 16, 16)
@@ -146,13 +146,13 @@ def join(drawn: Tensor, given: Tensor, known: Tensor) -> Tensor:
 
 @pytest.fixture
 def box() -> Tensor:
-    """All but 16 x 16 pixels in the middle."""
+    """Known pixels: all except 16 x 16 in the middle."""
     known = torch.ones(1, 5, 32, 32) > 0
     known[:, :, 8:24, 8:24] = False
     return known
 
 
-def test_given_pixels_are_as_they_were_given() -> None:
+def test_given_pixels_are_unchanged() -> None:
     drawn, given, known = torch.rand(2, 3, 9, 12, 14), torch.rand(2, 3, 9, 12, 14), torch.rand(2, 9, 12, 14) < 0.5
 
     joined = join(drawn, given, known)
@@ -162,19 +162,19 @@ def test_given_pixels_are_as_they_were_given() -> None:
     assert 0 <= joined.min() <= joined.max() <= 1
 
 
-def test_what_nothing_is_known_of_is_as_it_was_drawn() -> None:
+def test_without_known_pixels_nothing_changes() -> None:
     drawn = torch.rand(2, 3, 9, 12, 14)
 
     assert torch.equal(join(drawn, torch.rand_like(drawn), torch.zeros(2, 9, 12, 14) > 0), drawn)
 
 
-def test_what_is_drawn_without_error_stays(box: Tensor) -> None:
+def test_without_errors_nothing_changes(box: Tensor) -> None:
     drawn = torch.rand(1, 3, 1, 32, 32).expand(-1, -1, 5, -1, -1)
 
     assert torch.equal(join(drawn, drawn, box), drawn)
 
 
-def test_an_error_of_colour_vanishes_at_the_border_and_stays_far_from_it(box: Tensor) -> None:
+def test_a_colour_error_is_corrected_at_the_border_only(box: Tensor) -> None:
     given = torch.full((1, 3, 5, 32, 32), 0.6)
 
     joined = join(given - 0.2, given, box)[0, 0, 2, 16]
@@ -184,8 +184,8 @@ def test_an_error_of_colour_vanishes_at_the_border_and_stays_far_from_it(box: Te
     assert joined[16] == pytest.approx(0.4, abs=1e-3)
 
 
-def test_an_error_like_that_nearby_is_lessened(box: Tensor) -> None:
-    """A tokenizer's errors are alike nearby: what given pixels tell of them does no harm to those drawn."""
+def test_correlated_errors_are_reduced(box: Tensor) -> None:
+    """Errors of a tokenizer are similar at neighbouring pixels, so corrections reduce them."""
     for seed in range(5):
         noise = torch.randn(1, 3, 5, 32, 32, generator=torch.Generator().manual_seed(seed))
         given, error = torch.full_like(noise, 0.5), blur(blur(noise, (24, 24)), (24, 24)) / 2
@@ -196,7 +196,7 @@ def test_an_error_like_that_nearby_is_lessened(box: Tensor) -> None:
         assert after < 0.9 * error[hidden].square().mean()
 
 
-def test_an_error_spreads_only_inside_its_frame(box: Tensor) -> None:
+def test_corrections_stay_in_their_frame(box: Tensor) -> None:
     drawn, given = torch.zeros(1, 3, 5, 32, 32), torch.zeros(1, 3, 5, 32, 32)
     given[:, :, 2] = 1
 
@@ -206,7 +206,7 @@ def test_an_error_spreads_only_inside_its_frame(box: Tensor) -> None:
     assert not spread[:, :, [0, 1, 3, 4]].any()
 
 
-def test_the_blur_keeps_what_it_spreads() -> None:
+def test_the_blur_keeps_the_sum() -> None:
     values = torch.zeros(1, 1, 1, 25, 25)
     values[..., 12, 12] = 1
 

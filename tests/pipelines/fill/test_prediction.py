@@ -5,7 +5,7 @@ from magvit2_pytorch import VideoGenerationPipeline
 from magvit2_pytorch.pipelines.fill.prediction import Conditions, guided_prediction
 
 
-def test_both_halves_go_through_the_transformer_at_once(versatile: VideoGenerationPipeline) -> None:
+def test_guidance_takes_one_forward_pass(versatile: VideoGenerationPipeline) -> None:
     asked: list[dict[str, Tensor]] = []
     forward = versatile.maskgit.forward
 
@@ -29,7 +29,7 @@ def test_both_halves_go_through_the_transformer_at_once(versatile: VideoGenerati
     assert not told["context_padding"][:2].any()
 
 
-def test_guidance_goes_from_the_prediction_without_to_that_with_and_beyond(versatile: VideoGenerationPipeline) -> None:
+def test_guidance_extrapolates_the_predictions(versatile: VideoGenerationPipeline) -> None:
     codes, tasks = torch.randint(129, (2, 3, 4, 4)), torch.tensor([0, 3])
     labels, context = torch.tensor([1, 2]), torch.randn(2, 5, 6)
     with torch.no_grad():
@@ -42,7 +42,7 @@ def test_guidance_goes_from_the_prediction_without_to_that_with_and_beyond(versa
                 torch.testing.assert_close(guided, uncond + scale * (cond - uncond), atol=1e-4, rtol=1e-4)
 
 
-def test_the_scale_is_that_of_the_progress(versatile: VideoGenerationPipeline) -> None:
+def test_the_scale_depends_on_progress(versatile: VideoGenerationPipeline) -> None:
     codes, conditions = torch.randint(129, (1, 3, 4, 4)), Conditions(torch.tensor([1]), torch.tensor([3]))
 
     def at(scale: float) -> tuple[Tensor, ...]:
@@ -54,7 +54,7 @@ def test_the_scale_is_that_of_the_progress(versatile: VideoGenerationPipeline) -
         assert not torch.equal(rising(codes, 0.5)[0], at(3.0)[0])
 
 
-def test_what_guidance_cannot_drop_costs_no_second_half(versatile: VideoGenerationPipeline) -> None:
+def test_without_label_and_context_the_batch_is_not_doubled(versatile: VideoGenerationPipeline) -> None:
     batch_sizes: list[int] = []
     forward = versatile.maskgit.forward
 
@@ -72,7 +72,7 @@ def test_what_guidance_cannot_drop_costs_no_second_half(versatile: VideoGenerati
     assert batch_sizes == [2, 2, 4]
 
 
-def test_a_shorter_clip_is_shown_as_the_beginning_of_one_of_the_trained_length(
+def test_shorter_clips_are_padded_with_hidden_codes(
     versatile: VideoGenerationPipeline,
 ) -> None:
     mask_id = versatile.maskgit.config.mask_id

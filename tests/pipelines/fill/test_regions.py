@@ -14,7 +14,7 @@ CLIP = (9, 8, 12)
 
 @pytest.fixture(scope="module")
 def tokenizer() -> VideoTokenizer:
-    """A latent frame of one frame, then two each; cells of 4 x 2 pixels."""
+    """Tokenizer with latent frames of two frames and cells of 4 x 2 pixels."""
     layers = ("residual", "attend_time")
     return VideoTokenizer(image_size=16, init_dim=16, layers=layers, codebook_size=2**9, patch_size=(2, 4, 2)).eval()
 
@@ -28,7 +28,7 @@ def drawn(task: str, count: int = 40) -> Tensor:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_task_leaves_something_unknown_and_those_with_a_region_give_something(task: str) -> None:
+def test_tasks_have_known_and_unknown_pixels(task: str) -> None:
     for clip in (CLIP, (3, 2, 2), (17, 5, 7)):
         known = known_region(task, *clip, generator())
         assert known.shape == clip
@@ -36,7 +36,7 @@ def test_every_task_leaves_something_unknown_and_those_with_a_region_give_someth
         assert known.any() == TASKS[task].has_region
 
 
-def test_frames_are_predicted_from_one_or_five_by_lot() -> None:
+def test_frame_prediction_gives_one_or_five_frames() -> None:
     for task in ("frame_prediction", "class_frame_prediction"):
         known = drawn(task, 200)
         num_given = known.flatten(2).all(dim=-1).sum(dim=1)
@@ -47,14 +47,14 @@ def test_frames_are_predicted_from_one_or_five_by_lot() -> None:
         assert {int(known_region(task, 5, 2, 2, generator(seed)).sum()) for seed in range(20)} == {4}
 
 
-def test_what_is_interpolated_lies_between_the_first_frame_and_the_last() -> None:
+def test_interpolation_gives_the_first_and_last_frame() -> None:
     known = known_region("frame_interpolation", *CLIP)
 
     assert known[[0, -1]].all()
     assert not known[1:-1].any()
 
 
-def test_standing_regions_are_half_the_frame_in_its_middle() -> None:
+def test_static_regions_are_half_the_frame_and_centred() -> None:
     rows, columns = torch.arange(8)[:, None], torch.arange(12)[None]
     is_middle_row, is_middle_column = (rows >= 2) & (rows < 6), (columns >= 3) & (columns < 9)
     expected = {
@@ -71,9 +71,7 @@ def test_standing_regions_are_half_the_frame_in_its_middle() -> None:
 @pytest.mark.parametrize(
     ("task", "inside", "box"), [("dynamic_outpainting", True, (8, 6)), ("dynamic_inpainting", False, (4, 6))]
 )
-def test_a_dynamic_region_is_a_box_that_moves_evenly_between_drawn_places(
-    task: str, inside: bool, box: tuple[int, int]
-) -> None:
+def test_a_dynamic_region_is_a_box_in_steady_motion(task: str, inside: bool, box: tuple[int, int]) -> None:
     known = drawn(task)
     is_inside = known == inside
     rows, columns = is_inside.any(dim=3), is_inside.any(dim=2)
@@ -89,7 +87,7 @@ def test_a_dynamic_region_is_a_box_that_moves_evenly_between_drawn_places(
         assert set(starts[:, [0, -1]].flatten().tolist()) == set(range(room + 1))
 
 
-def test_a_region_is_a_function_of_its_generator() -> None:
+def test_a_region_depends_on_its_generator_only() -> None:
     regions = [known_region("dynamic_inpainting", *CLIP, generator(seed)) for seed in (1, 1, 2)]
 
     assert torch.equal(regions[0], regions[1])
@@ -109,7 +107,7 @@ def test_a_region_is_a_function_of_its_generator() -> None:
         ("inpainting", (4, 8, 8), "unknown task 'inpainting': did you mean '.*inpainting'"),
     ],
 )
-def test_what_leaves_nothing_to_predict_is_refused(task: str, clip: tuple[int, int, int], message: str) -> None:
+def test_invalid_tasks_and_clips_are_refused(task: str, clip: tuple[int, int, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         known_region(task, *clip)
 
@@ -139,7 +137,7 @@ def test_a_pixel_known_in_other_frames_is_interpolated_in_time() -> None:
 
 
 @pytest.mark.parametrize("task", [name for name, task in TASKS.items() if task.has_region])
-def test_known_pixels_stay_and_unknown_ones_play_no_part(task: str) -> None:
+def test_known_pixels_are_unchanged_and_unknown_ones_ignored(task: str) -> None:
     video, known = torch.rand(2, 3, *CLIP) * 2 - 1, torch.stack([known_region(task, *CLIP) for _ in range(2)])
     shown = known[:, None].expand_as(video)
 
@@ -153,7 +151,7 @@ def test_known_pixels_stay_and_unknown_ones_play_no_part(task: str) -> None:
     assert filled.max() <= high
 
 
-def test_pixels_known_in_no_frame_are_spread_from_those_near_by() -> None:
+def test_pixels_known_in_no_frame_are_filled_in_space() -> None:
     left_to_right = torch.linspace(-1, 1, 32).expand(1, 3, 2, 32, 32)
     known = known_region("central_inpainting", 2, 32, 32)[None]
     nearest = torch.where(torch.arange(32) < 16, -1.0, 1.0)
@@ -169,7 +167,7 @@ def test_pixels_known_in_no_frame_are_spread_from_those_near_by() -> None:
     )
 
 
-def test_a_clip_of_which_nothing_is_known_becomes_grey() -> None:
+def test_a_clip_without_known_pixels_becomes_grey() -> None:
     video, known = torch.rand(2, 3, 4, 5, 6), torch.zeros(2, 4, 5, 6, dtype=torch.bool)
     known[1, 0] = True
 
@@ -180,7 +178,7 @@ def test_a_clip_of_which_nothing_is_known_becomes_grey() -> None:
 
 
 @torch.no_grad()
-def test_exact_codes_are_those_of_the_whole_clip_whatever_comes_after(tokenizer: VideoTokenizer) -> None:
+def test_exact_codes_do_not_depend_on_later_frames(tokenizer: VideoTokenizer) -> None:
     video = torch.rand(3, 3, 9, 16, 16) * 2 - 1
     known = torch.zeros(3, 9, 16, 16, dtype=torch.bool)
     for sample, num_given in enumerate((1, 4, 5)):
@@ -203,7 +201,7 @@ def test_exact_codes_are_those_of_the_whole_clip_whatever_comes_after(tokenizer:
 
 
 @torch.no_grad()
-def test_cells_with_a_known_pixel_have_the_code_of_the_condition_clip_and_the_others_none(
+def test_only_cells_with_known_pixels_have_condition_codes(
     tokenizer: VideoTokenizer,
 ) -> None:
     video, known = torch.rand(1, 3, 5, 16, 16) * 2 - 1, torch.zeros(1, 5, 16, 16, dtype=torch.bool)
@@ -218,7 +216,7 @@ def test_cells_with_a_known_pixel_have_the_code_of_the_condition_clip_and_the_ot
 
 
 @torch.no_grad()
-def test_sizes_that_the_strides_do_not_divide_are_known_where_their_real_pixels_are(tokenizer: VideoTokenizer) -> None:
+def test_padding_does_not_affect_known_cells(tokenizer: VideoTokenizer) -> None:
     video, known = torch.rand(1, 3, 4, 15, 15) * 2 - 1, torch.ones(1, 4, 15, 15, dtype=torch.bool)
 
     codes, is_exact = encode_condition(tokenizer, video, known)
@@ -243,7 +241,7 @@ ALL = slice(None)
 
 
 @pytest.mark.parametrize("task", [name for name, task in TASKS.items() if not task.uses_label])
-def test_what_a_task_gives_is_recognised_as_that_task(task: str) -> None:
+def test_the_fitting_task_of_a_region_is_its_task(task: str) -> None:
     for seed in range(20):
         known = known_region(task, 9, 16, 16, torch.Generator().manual_seed(seed))
         fitting = fitting_task(known, has_label=False)
@@ -282,14 +280,12 @@ def test_a_region_that_moves_is_dynamic(task: str) -> None:
         (~region((ALL, slice(0, 4), slice(6, 12))), "central_outpainting", None),
     ],
 )
-def test_the_task_follows_from_what_is_known(
-    known: Bool[Tensor, "T H W"], without_label: str | None, with_label: str | None
-) -> None:
+def test_fitting_tasks(known: Bool[Tensor, "T H W"], without_label: str | None, with_label: str | None) -> None:
     assert fitting_task(known, has_label=False) == without_label
     assert fitting_task(known, has_label=True) == with_label
 
 
-def test_frames_that_a_window_continues_do_not_change_the_task_of_a_region() -> None:
+def test_frames_of_earlier_windows_do_not_change_the_task() -> None:
     for task in ("central_outpainting", "vertical_outpainting", "central_inpainting"):
         known = known_region(task, 9, 16, 16)
         known[:3] = True

@@ -18,7 +18,7 @@ def gathered(num_frames: int | None = None, **given: Any) -> Given:
     return gather(num_frames, **given, default_frames=7, default_size=(5, 6))
 
 
-def test_first_and_last_frames_are_known_at_their_ends() -> None:
+def test_first_and_last_frames_are_known() -> None:
     given = gathered(7, frames=VIDEOS[:, :, :3], last_frames=VIDEOS[:1, :, 3:])
 
     assert given.known.flatten(2).all(dim=2).tolist() == [[True] * 3 + [False] * 3 + [True]] * 2
@@ -37,14 +37,14 @@ def test_a_masked_video_is_known_where_its_mask_is_false() -> None:
     assert given.num_first == 0
 
 
-def test_the_hidden_pixels_of_a_video_are_forgotten() -> None:
+def test_hidden_pixels_are_removed() -> None:
     mask = torch.rand(4, 5, 6) < 0.5
     others = torch.where(mask, torch.rand(()), VIDEOS[0])
 
     assert torch.equal(gathered(video=others, mask=mask).pixels, gathered(video=VIDEOS[0], mask=mask).pixels)
 
 
-def test_nothing_given_is_nothing_known() -> None:
+def test_without_pixels_nothing_is_known() -> None:
     given = gathered()
 
     assert given.pixels.shape == (1, 3, 7, 5, 6)
@@ -85,19 +85,19 @@ def test_nothing_given_is_nothing_known() -> None:
         ),
     ],
 )
-def test_arguments_that_do_not_fit_are_refused_in_words(arguments: dict[str, Any], said: str) -> None:
+def test_wrong_arguments_are_refused(arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         gathered(**arguments)
 
 
-def test_a_batch_of_one_goes_with_any() -> None:
+def test_a_batch_of_one_matches_any_size() -> None:
     assert common_length(labels=1, videos=3, contexts=1) == 3
     with pytest.raises(ValueError, match="labels has batch size 2, but videos has batch size 3; pass 1 or 3 labels"):
         common_length(labels=2, videos=3)
 
 
 @pytest.mark.usefixtures("as_users_call")
-def test_an_unknown_label_among_many_is_refused_in_few_words() -> None:
+def test_the_message_about_an_unknown_label_is_short() -> None:
     names = [f"label_{index}" for index in range(10_000)]
 
     with pytest.raises(ValueError, match=r"unknown label 'label_777x': did you mean 'label_777'\?") as refused:

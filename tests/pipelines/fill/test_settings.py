@@ -6,7 +6,7 @@ from magvit2_pytorch.pipelines.fill.prediction import Conditions
 from magvit2_pytorch.pipelines.fill.settings import CHOICE_TEMPERATURES, critic_order
 
 
-def test_the_critic_is_told_what_the_transformer_is_told(versatile: VideoGenerationPipeline) -> None:
+def test_the_critic_gets_the_conditions_of_the_transformer(versatile: VideoGenerationPipeline) -> None:
     codes, context = torch.randint(128, (2, 3, 4, 4)), torch.randn(2, 5, 6)
     padding = torch.rand(2, 5) < 0.3
     conditions = Conditions(torch.tensor([1, 2]), torch.tensor([0, 3]), context, padding)
@@ -23,7 +23,7 @@ def test_the_critic_is_told_what_the_transformer_is_told(versatile: VideoGenerat
 
 
 @pytest.mark.parametrize("order", ["confidence", "critic"])
-def test_each_order_has_a_choice_temperature_of_its_own(versatile: VideoGenerationPipeline, order: str) -> None:
+def test_each_order_has_a_default_choice_temperature(versatile: VideoGenerationPipeline, order: str) -> None:
     def drawn(choice_temperature: float | None = None) -> torch.Tensor:
         return versatile.generate(
             labels=[0] * 4, num_steps=4, order=order, choice_temperature=choice_temperature, seed=0, progress=False

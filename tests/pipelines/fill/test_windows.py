@@ -6,7 +6,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from magvit2_pytorch import VideoGenerationPipeline, VideoTokenizer
-from magvit2_pytorch.pipelines.fill.windows import Window, draw_windows, plan_windows
+from magvit2_pytorch.pipelines.fill.windows import Window, generate_windows, plan_windows
 from magvit2_pytorch.tokenizer.pixels import to_unit_range
 
 
@@ -19,13 +19,13 @@ def spans(num_frames: int, *, num_first: int = 0, window: int = 17, overlap: int
     return plan_windows(num_frames, num_first=num_first, window_frames=window, overlap=overlap, stride=stride)
 
 
-def test_a_video_no_longer_than_a_window_is_one() -> None:
+def test_a_short_video_is_one_window() -> None:
     assert spans(17) == [Window(0, 17, 0, 0)]
     assert spans(1) == [Window(0, 1, 0, 0)]
     assert spans(16, window=16) == [Window(0, 16, 0, 0)]
 
 
-def test_a_window_takes_up_the_last_frames_before_it() -> None:
+def test_a_window_overlaps_the_previous_one() -> None:
     assert spans(65) == [
         Window(0, 17, 0, 0),
         Window(12, 29, 3, 2),
@@ -35,19 +35,19 @@ def test_a_window_takes_up_the_last_frames_before_it() -> None:
     ]
 
 
-def test_the_last_window_is_as_long_as_the_others() -> None:
+def test_all_windows_have_the_same_length() -> None:
     assert spans(20) == [Window(0, 17, 0, 0), Window(4, 20, 1, 4)]
     assert spans(30) == [Window(0, 17, 0, 0), Window(12, 29, 3, 2), Window(16, 30, 4, 4)]
 
 
 @pytest.mark.parametrize(("overlap", "shared"), [(1, 1), (2, 5), (5, 5), (6, 9), (17, 13), (99, 13)])
-def test_the_overlap_fills_latent_frames_and_leaves_one_to_be_made(overlap: int, shared: int) -> None:
+def test_the_overlap_fills_latent_frames_and_leaves_a_new_one(overlap: int, shared: int) -> None:
     first, second = spans(40, overlap=overlap)[:2]
 
     assert first.stop - second.start == shared
 
 
-def test_windows_start_where_given_frames_end_with_a_latent_frame() -> None:
+def test_given_frames_fill_whole_latent_frames() -> None:
     assert spans(17, num_first=5) == [Window(0, 17, 0, 0)]
     assert spans(17, num_first=7) == [Window(2, 17, 0, 0)]
     assert spans(17, num_first=3) == [Window(0, 17, 0, 0)]
@@ -59,7 +59,7 @@ def test_windows_start_where_given_frames_end_with_a_latent_frame() -> None:
 @pytest.mark.parametrize("num_first", [0, 1, 3, 6, 9, 22])
 @pytest.mark.parametrize("window", [5, 9, 16, 17])
 @pytest.mark.parametrize("overlap", [1, 4, 5])
-def test_windows_lie_on_one_grid_of_latent_frames_and_make_each_once(
+def test_windows_share_a_grid_and_generate_each_latent_frame_once(
     stride: int, num_first: int, window: int, overlap: int
 ) -> None:
     for num_frames in range(num_first + 1, num_first + 40):
@@ -84,7 +84,7 @@ def test_clips_of_one_latent_frame_cannot_be_continued() -> None:
         spans(2, window=1)
 
 
-def test_each_frame_is_drawn_once_by_the_first_window_that_makes_it(tokenizer: VideoTokenizer) -> None:
+def test_each_frame_is_from_the_first_window_that_contains_it(tokenizer: VideoTokenizer) -> None:
     windows = plan_windows(10, num_first=0, window_frames=5, overlap=3, stride=2)
     written: list[Int[Tensor, "b t h w"]] = []
 
@@ -92,7 +92,7 @@ def test_each_frame_is_drawn_once_by_the_first_window_that_makes_it(tokenizer: V
         written.append(torch.randint(tokenizer.codebook_size, (2, *tokenizer.code_shape(*pixels.shape[2:]))))
         return written[-1]
 
-    drawing = draw_windows(tokenizer, windows, torch.zeros(2, 3, 10, 16, 16), torch.zeros(2, 10, 16, 16) > 0, write)
+    drawing = generate_windows(tokenizer, windows, torch.zeros(2, 3, 10, 16, 16), torch.zeros(2, 10, 16, 16) > 0, write)
 
     assert [(window.start, window.stop) for window in windows] == [(0, 5), (2, 7), (4, 9), (6, 10)]
     with torch.no_grad():
@@ -101,7 +101,7 @@ def test_each_frame_is_drawn_once_by_the_first_window_that_makes_it(tokenizer: V
     assert torch.equal(drawing.codes, torch.cat([written[0], *(codes[:, 2:] for codes in written[1:])], dim=1))
 
 
-def test_a_window_is_told_what_was_made_and_what_was_given(tokenizer: VideoTokenizer) -> None:
+def test_a_window_gets_generated_and_given_frames(tokenizer: VideoTokenizer) -> None:
     given = torch.rand(1, 3, 9, 16, 16)
     known = torch.zeros(1, 9, 16, 16) > 0
     known[:, :, :8] = True
@@ -112,7 +112,7 @@ def test_a_window_is_told_what_was_made_and_what_was_given(tokenizer: VideoToken
         return torch.randint(tokenizer.codebook_size, (1, *tokenizer.code_shape(*pixels.shape[2:])))
 
     windows = plan_windows(9, num_first=0, window_frames=5, overlap=3, stride=2)
-    videos = draw_windows(tokenizer, windows, given, known, write).videos
+    videos = generate_windows(tokenizer, windows, given, known, write).videos
 
     for number, (window, pixels, is_known) in enumerate(told):
         made = windows[number - 1].stop - window.start if number else 0

@@ -15,7 +15,7 @@ def decode_frames(path: Path) -> Iterator[np.ndarray]:
         yield from reader
 
 
-def test_frames_come_in_order_and_unchanged(tmp_path: Path, write_video, noise) -> None:
+def test_lossless_frames_are_unchanged(tmp_path: Path, write_video, noise) -> None:
     frames = noise(20)
 
     decoded = list(decode_frames(write_video(tmp_path / "a.mkv", frames)))
@@ -23,7 +23,7 @@ def test_frames_come_in_order_and_unchanged(tmp_path: Path, write_video, noise) 
     assert np.array_equal(np.stack(decoded), frames)
 
 
-def test_frames_stored_out_of_order_are_shown_in_order(tmp_path: Path, write_video) -> None:
+def test_frames_stored_out_of_order_are_sorted(tmp_path: Path, write_video) -> None:
     levels = np.arange(30, 230, 5, dtype=np.uint8)
     frames = levels[:, None, None, None].repeat(32, 1).repeat(32, 2).repeat(3, 3)
 
@@ -34,7 +34,7 @@ def test_frames_stored_out_of_order_are_shown_in_order(tmp_path: Path, write_vid
     assert np.abs(np.array(shown) - levels).max() < 2.5
 
 
-def test_frames_on_both_sides_of_the_damage_are_read(tmp_path: Path, write_video, noise) -> None:
+def test_frames_before_and_after_damage_are_read(tmp_path: Path, write_video, noise) -> None:
     frames = noise(10)
     path = write_video(tmp_path / "a.mov", frames, "png", "rgb24")
     content = bytearray(path.read_bytes())
@@ -59,7 +59,7 @@ def test_a_file_without_video_is_refused(tmp_path: Path) -> None:
         list(decode_frames(tmp_path / "missing.mp4"))
 
 
-def test_a_file_with_sound_only_is_refused(tmp_path: Path) -> None:
+def test_a_file_with_only_audio_is_refused(tmp_path: Path) -> None:
     samples = np.zeros(400, dtype="<i2").tobytes()
     header = struct.pack(
         "<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + 800, b"WAVE", b"fmt ", 16, 1, 1, 8000, 16000, 2, 16, b"data", 800
@@ -70,7 +70,7 @@ def test_a_file_with_sound_only_is_refused(tmp_path: Path) -> None:
         list(decode_frames(tmp_path / "sound.avi"))
 
 
-def test_a_turned_recording_is_shown_upright(tmp_path: Path, write_video, noise) -> None:
+def test_a_rotated_video_is_turned_upright(tmp_path: Path, write_video, noise) -> None:
     frames = noise(2, height=32, width=48)
     path = write_video(tmp_path / "a.mov", frames, "png", "rgb24")
     content = bytearray(path.read_bytes())
@@ -90,7 +90,7 @@ def saved(path: Path, image: Image.Image, **options) -> Path:
 
 
 @pytest.mark.parametrize("ending", PICTURE_ENDINGS)
-def test_a_picture_is_a_video_of_one_frame(tmp_path: Path, noise, ending: str) -> None:
+def test_an_image_is_a_video_of_one_frame(tmp_path: Path, noise, ending: str) -> None:
     (pixels,) = noise(1)
     is_jpeg = ending in (".jpg", ".jpeg", ".jpe", ".jfif")
     options = {"quality": 100} if is_jpeg else {"lossless": True} if ending == ".webp" else {}
@@ -103,7 +103,7 @@ def test_a_picture_is_a_video_of_one_frame(tmp_path: Path, noise, ending: str) -
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "LAB"])
-def test_a_picture_of_any_mode_is_shown_in_its_colours(tmp_path: Path, mode: str) -> None:
+def test_images_of_all_modes_keep_their_colours(tmp_path: Path, mode: str) -> None:
     colours = np.zeros((4, 6, 3), dtype=np.uint8)
     colours[:, 3:] = 255 if mode in ("1", "L") else (250, 120, 10)
     picture = Image.fromarray(colours)
@@ -116,7 +116,7 @@ def test_a_picture_of_any_mode_is_shown_in_its_colours(tmp_path: Path, mode: str
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
-def test_sixteen_bits_of_grey_become_eight(tmp_path: Path, name: str) -> None:
+def test_16_bit_grey_becomes_8_bit(tmp_path: Path, name: str) -> None:
     values = np.array([[0, 255, 256, 0x1234, 0xFEDC, 0xFFFF]], dtype=np.uint16)
 
     (frame,) = decode_frames(saved(tmp_path / name, Image.fromarray(values)))
@@ -126,7 +126,7 @@ def test_sixteen_bits_of_grey_become_eight(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_what_is_transparent_shows_white(tmp_path: Path, mode: str) -> None:
+def test_transparent_pixels_become_white(tmp_path: Path, mode: str) -> None:
     layer = np.zeros((2, 3, 4), dtype=np.uint8)
     layer[..., :3] = 40
     layer[:, 1:, 3] = 255
@@ -144,7 +144,7 @@ def test_what_is_transparent_shows_white(tmp_path: Path, mode: str) -> None:
 
 
 @pytest.mark.parametrize("ending", [".png", ".tif", ".webp"])
-def test_a_turned_picture_is_shown_upright(tmp_path: Path, noise, ending: str) -> None:
+def test_a_rotated_image_is_turned_upright(tmp_path: Path, noise, ending: str) -> None:
     (pixels,) = noise(1, height=6, width=10)
     exif = Image.Exif()
     exif[0x112] = 6  # to be turned clockwise by a quarter
@@ -155,7 +155,7 @@ def test_a_turned_picture_is_shown_upright(tmp_path: Path, noise, ending: str) -
     assert np.array_equal(frame, np.rot90(pixels, k=-1))
 
 
-def test_of_several_pages_the_first_is_read_and_the_others_are_counted(tmp_path: Path, noise) -> None:
+def test_the_first_of_several_pages_is_read(tmp_path: Path, noise) -> None:
     first, second = (Image.fromarray(noise(1, seed=seed)[0]) for seed in range(2))
     first.save(tmp_path / "a.tif", save_all=True, append_images=[second])
 
@@ -163,11 +163,11 @@ def test_of_several_pages_the_first_is_read_and_the_others_are_counted(tmp_path:
         (frame,) = reader
 
     assert np.array_equal(frame, np.asarray(first))
-    assert reader.lost == "the first of 2 pages is used"
+    assert reader.lost == "only the first of 2 pages is read"
 
 
 @pytest.mark.parametrize("ending", [".png", ".apng", ".webp", ".gif", ".avif"])
-def test_the_frames_of_an_animated_picture_are_a_video(tmp_path: Path, ending: str) -> None:
+def test_an_animated_image_is_a_video(tmp_path: Path, ending: str) -> None:
     levels = [10, 90, 170, 250]
     first, *others = (Image.new("RGB", (16, 12), (level, 0, 0)) for level in levels)
     options = {"lossless": True} if ending == ".webp" else {}
@@ -184,7 +184,7 @@ def test_the_frames_of_an_animated_picture_are_a_video(tmp_path: Path, ending: s
 
 
 @pytest.mark.parametrize("ending", [".png", ".jpg", ".webp", ".bmp", ".tif"])
-def test_half_a_picture_is_refused(tmp_path: Path, noise, ending: str) -> None:
+def test_a_truncated_image_is_refused(tmp_path: Path, noise, ending: str) -> None:
     path = saved(tmp_path / f"a{ending}", Image.fromarray(noise(1, height=40, width=40)[0]))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -192,7 +192,7 @@ def test_half_a_picture_is_refused(tmp_path: Path, noise, ending: str) -> None:
         list(decode_frames(path))
 
 
-def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
+def test_files_that_are_no_images_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "empty.jpg").touch()
     Image.fromarray(np.zeros((4, 4), dtype=np.float32)).save(tmp_path / "depth.tif")
@@ -207,7 +207,7 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
             list(decode_frames(tmp_path / name))
 
 
-def test_a_picture_too_large_for_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_image_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
 
     with pytest.raises(DecodingError, match=r"300 pixels\) exceeds limit"):

@@ -28,7 +28,7 @@ def film(tmp_path: Path, write_video, noise) -> Path:
     return write_video(tmp_path / "film.mkv", noise(9, height=12, width=16))
 
 
-def test_the_ends_of_a_file_are_its_first_and_last_frames(film: Path) -> None:
+def test_first_and_last_frames_of_a_file(film: Path) -> None:
     whole = torch.cat(list(iterate_video(film)), dim=1)
 
     assert torch.equal(last_frames(film, 3, None).pixels, whole[:, 6:])
@@ -39,7 +39,7 @@ def test_the_ends_of_a_file_are_its_first_and_last_frames(film: Path) -> None:
     assert last_frames(film, 1, None).fps == 25
 
 
-def test_the_last_frames_are_found_without_holding_the_others(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_last_frames_keeps_no_other_frames_in_memory(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alive: weakref.WeakSet[Tensor] = weakref.WeakSet()
     most = 0
 
@@ -56,7 +56,7 @@ def test_the_last_frames_are_found_without_holding_the_others(film: Path, monkey
     assert most <= 4
 
 
-def test_a_box_is_hidden_or_all_around_it() -> None:
+def test_a_box_or_everything_around_it_is_hidden() -> None:
     frames = frames_of(2)
 
     for keep in (False, True):
@@ -77,7 +77,7 @@ def test_margins_are_above_below_left_and_right() -> None:
     assert (~hidden).sum() == 24
 
 
-def test_what_does_not_have_the_proportions_of_the_model_gets_more_room() -> None:
+def test_margins_are_increased_to_the_aspect_ratio_of_the_model() -> None:
     (frame,) = frames_of(1, height=8, width=8)
 
     ((pixels, hidden),) = with_margins([frame], (0, 0, 1, 3), (4, 4))
@@ -88,7 +88,7 @@ def test_what_does_not_have_the_proportions_of_the_model_gets_more_room() -> Non
     assert (~hidden).sum() == 64
 
 
-def test_nothing_of_a_widened_video_is_cropped(film: Path) -> None:
+def test_a_video_with_margins_is_not_cropped(film: Path) -> None:
     clip = masked_frames(film, (8, 8), max_frames=1, margins=(0, 0, 8, 8))  # 12 x 16 pixels in the middle of 32 x 32
 
     assert clip.hidden[0].tolist() == [
@@ -96,7 +96,7 @@ def test_nothing_of_a_widened_video_is_cropped(film: Path) -> None:
     ]
 
 
-def test_white_is_hidden_and_grey_is_what_it_is_nearer_to(tmp_path: Path) -> None:
+def test_masks_are_rounded_to_black_or_white(tmp_path: Path) -> None:
     mask = Image.new("L", (6, 4))
     for column, level in enumerate((0, 100, 127, 128, 200, 255)):
         mask.paste(level, (column, 0, column + 1, 4))
@@ -108,7 +108,7 @@ def test_white_is_hidden_and_grey_is_what_it_is_nearer_to(tmp_path: Path) -> Non
     assert all(hidden[0].tolist() == [[False] * 3 + [True] * 3] * 4 for _, hidden in masked)
 
 
-def test_a_smaller_pixel_is_hidden_where_any_part_of_it_is(film: Path) -> None:
+def test_a_resized_pixel_is_hidden_if_any_part_is(film: Path) -> None:
     clip = masked_frames(film, (6, 6), max_frames=2, hide=(3, 4, 1, 1))
 
     expected = torch.zeros(2, 6, 6, dtype=torch.bool)
@@ -119,10 +119,10 @@ def test_a_smaller_pixel_is_hidden_where_any_part_of_it_is(film: Path) -> None:
     assert torch.equal(clip.shown[:, ~clip.hidden], clip.pixels[:, ~clip.hidden])
 
 
-def test_one_thing_says_what_is_hidden(film: Path) -> None:
-    with pytest.raises(ValueError, match="one of mask, hide, keep, margins, got none"):
+def test_exactly_one_kind_of_mask_is_required(film: Path) -> None:
+    with pytest.raises(ValueError, match="one of mask, hide, keep, margins must be given, got none"):
         masked_frames(film, None)
     with pytest.raises(ValueError, match="got hide and margins"):
         masked_frames(film, None, hide=(0, 0, 1, 1), margins=(1, 1, 1, 1))
-    with pytest.raises(ValueError, match="at least one frame, got 0"):
+    with pytest.raises(ValueError, match="number of frames must be at least 1, got 0"):
         masked_frames(film, None, max_frames=0, hide=(0, 0, 1, 1))

@@ -17,7 +17,7 @@ def test_half_the_size_is_the_mean_of_two_by_two_blocks() -> None:
     assert np.array_equal(resize(frame, 64, 48), expected)
 
 
-def test_a_pixel_on_a_border_counts_for_both_sides_by_its_shares() -> None:
+def test_a_pixel_on_a_border_counts_for_both_sides() -> None:
     frame = picture(6, 9)
     repeated = frame.repeat(4, axis=0).repeat(5, axis=1)
 
@@ -26,7 +26,7 @@ def test_a_pixel_on_a_border_counts_for_both_sides_by_its_shares() -> None:
     assert np.abs(resize(frame, 4, 5) - expected).max() <= 0.5 + 1e-4
 
 
-def test_a_smaller_video_is_blown_up_smoothly() -> None:
+def test_enlarging_is_smooth() -> None:
     ramp = np.linspace(0, 255, 8).astype(np.uint8)[None, :, None].repeat(8, axis=0).repeat(3, axis=2)
 
     enlarged = resize(ramp, 16, 16)
@@ -36,7 +36,7 @@ def test_a_smaller_video_is_blown_up_smoothly() -> None:
     assert steps.max() <= 19
 
 
-def test_a_frame_of_the_right_size_stays_as_it_is() -> None:
+def test_a_frame_of_the_same_size_is_unchanged() -> None:
     frame = picture(8, 11)
 
     assert np.array_equal(resize(frame, 8, 11), frame)

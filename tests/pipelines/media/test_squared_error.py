@@ -6,7 +6,7 @@ import torch
 from magvit2_pytorch.pipelines.media.squared_error import SquaredError
 
 
-def test_pieces_count_by_their_pixels() -> None:
+def test_pieces_are_weighted_by_their_pixels() -> None:
     video, other = torch.rand(2, 3, 5, 4, 4, generator=torch.Generator().manual_seed(0)).unsqueeze(1)
     pooled, whole = SquaredError(), SquaredError()
 
@@ -18,7 +18,7 @@ def test_pieces_count_by_their_pixels() -> None:
     assert whole.psnr == pytest.approx(-10 * math.log10((video - other).double().square().mean()), rel=1e-6)
 
 
-def test_no_error_is_an_infinite_ratio() -> None:
+def test_psnr_without_errors_is_infinite() -> None:
     error = SquaredError()
     error.add(torch.ones(2), torch.ones(2))
 

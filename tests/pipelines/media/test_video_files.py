@@ -14,7 +14,7 @@ from magvit2_pytorch.pipelines.media.video_files import read_video, video_writer
 
 
 def ramp(num_frames: int, height: int, width: int) -> np.ndarray:
-    """Frames that differ from each other and from side to side."""
+    """Return frames with gradients over time and width."""
     frames = np.zeros((num_frames, height, width, 3), dtype=np.uint8)
     frames[..., 0] = np.linspace(0, 255, width)
     frames[..., 1] = np.linspace(20, 220, num_frames)[:, None, None]
@@ -28,7 +28,7 @@ def write_pieces(path: Path, pieces: Iterable[np.ndarray], fps: float = 10) -> N
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".gif"])
-def test_what_is_written_is_read_again(tmp_path: Path, ending: str) -> None:
+def test_written_videos_are_read_again(tmp_path: Path, ending: str) -> None:
     frames = ramp(6, 32, 48)
 
     write_frames(tmp_path / f"video{ending}", frames, fps=10)
@@ -39,7 +39,7 @@ def test_what_is_written_is_read_again(tmp_path: Path, ending: str) -> None:
     assert (video - expected).abs().mean() < 0.04  # lossy, but neither shifted, swapped nor rescaled
 
 
-def test_a_still_is_kept_exactly(tmp_path: Path) -> None:
+def test_a_png_is_lossless(tmp_path: Path) -> None:
     frames = ramp(1, 9, 7)
 
     write_frames(tmp_path / "image.png", frames, fps=1)
@@ -53,13 +53,13 @@ def test_odd_sizes_can_be_written_as_mp4(tmp_path: Path) -> None:
     assert read_video(tmp_path / "odd.mp4").shape == (3, 3, 34, 48)
 
 
-def test_reading_stops_where_it_is_told_to(tmp_path: Path) -> None:
+def test_max_frames(tmp_path: Path) -> None:
     write_frames(tmp_path / "video.mp4", ramp(6, 32, 32), fps=10)
 
     assert read_video(tmp_path / "video.mp4", max_frames=2).shape == (3, 2, 32, 32)
 
 
-def test_videos_lie_side_by_side_enlarged_without_smoothing() -> None:
+def test_videos_are_tiled_and_enlarged_without_smoothing() -> None:
     videos = torch.stack([torch.full((3, 2, 4, 5), value) for value in (0.0, 0.2, 1.0)])
 
     picture = tile(videos, columns=2, min_width=20)
@@ -73,7 +73,7 @@ def test_videos_lie_side_by_side_enlarged_without_smoothing() -> None:
 
 
 @pytest.mark.parametrize("ending", [".gif", ".mp4", ".png"])
-def test_samples_are_saved_wide_enough_to_see(tmp_path: Path, ending: str) -> None:
+def test_saved_samples_have_the_minimum_width(tmp_path: Path, ending: str) -> None:
     output = GenerationOutput(torch.rand(2, 3, 5, 16, 16), torch.zeros(2, 3, 4, 4, dtype=torch.long), ("a", "b"))
 
     output.save(tmp_path / f"samples{ending}")
@@ -83,7 +83,7 @@ def test_samples_are_saved_wide_enough_to_see(tmp_path: Path, ending: str) -> No
     assert [path.name for path in tmp_path.iterdir()] == [f"samples{ending}"]
 
 
-def test_a_still_shows_the_frames_of_each_video_in_a_row(tmp_path: Path) -> None:
+def test_an_image_shows_the_frames_of_each_video_in_a_row(tmp_path: Path) -> None:
     videos = torch.rand(2, 3, 4, 8, 8)
 
     save_videos(tmp_path / "rows.png", videos, min_width=0)
@@ -94,26 +94,26 @@ def test_a_still_shows_the_frames_of_each_video_in_a_row(tmp_path: Path) -> None
     assert np.array_equal(picture[8 + GAP :, 2 * (8 + GAP) : 2 * (8 + GAP) + 8], expected)
 
 
-def test_what_cannot_be_written_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+def test_wrong_outputs_are_refused_and_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"video\.avi must end in one of \.mp4"):
         write_frames(tmp_path / "video.avi", ramp(2, 16, 16), fps=10)
-    with pytest.raises(ValueError, match=r"\.png can hold one frame only"):
+    with pytest.raises(ValueError, match=r"\.png can contain only one frame"):
         write_frames(tmp_path / "video.png", ramp(2, 16, 16), fps=10)
     for ending in (".mp4", ".gif"):
-        with pytest.raises(ValueError, match=rf"no frame to write into .*video\{ending}"):
+        with pytest.raises(ValueError, match=rf"at least one frame must be written to .*video\{ending}"):
             write_frames(tmp_path / f"video{ending}", ramp(0, 16, 16), fps=10)
         with pytest.raises(ValueError, match=r"fps must be from 0\.01 to 1000, got 0"):
             write_frames(tmp_path / f"video{ending}", ramp(2, 16, 16), fps=0)
-    with pytest.raises(ValueError, match=r"\.gif shows at most 50 frames a second, got 60"):
+    with pytest.raises(ValueError, match=r"fps must be at most 50 for \.gif, got 60"):
         write_frames(tmp_path / "video.gif", ramp(2, 16, 16), fps=60)
-    with pytest.raises(ValueError, match=r"one size: \(16, 16\) at first, now \(16, 8\)"):
+    with pytest.raises(ValueError, match=r"the same size, got \(16, 16\) and \(16, 8\)"):
         write_pieces(tmp_path / "a.gif", [ramp(1, 16, 16), ramp(1, 16, 8)])
 
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".gif", ".png"])
-def test_an_error_while_writing_leaves_the_old_file(tmp_path: Path, ending: str) -> None:
+def test_an_error_while_writing_keeps_the_old_file(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"video{ending}"
     write_frames(path, ramp(1, 16, 16), fps=10)
     before = path.read_bytes()
@@ -130,7 +130,7 @@ def test_an_error_while_writing_leaves_the_old_file(tmp_path: Path, ending: str)
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".gif"])
-def test_frames_in_pieces_are_the_video_in_one(tmp_path: Path, ending: str) -> None:
+def test_writing_in_pieces_gives_the_same_file(tmp_path: Path, ending: str) -> None:
     frames = ramp(9, 33, 48)
     write_frames(tmp_path / f"whole{ending}", frames, fps=24000 / 1001)
 
@@ -140,7 +140,7 @@ def test_frames_in_pieces_are_the_video_in_one(tmp_path: Path, ending: str) -> N
 
 
 @pytest.mark.parametrize(("ending", "num_frames"), [(".mp4", 150), (".gif", 60)])
-def test_frames_go_to_the_disk_while_others_are_still_to_come(tmp_path: Path, ending: str, num_frames: int) -> None:
+def test_frames_are_written_immediately(tmp_path: Path, ending: str, num_frames: int) -> None:
     frames = np.random.default_rng(0).integers(0, 255, (num_frames, 64, 64, 3), dtype=np.uint8)
 
     with video_writer(tmp_path / f"noise{ending}", fps=10) as write:
@@ -155,7 +155,7 @@ def test_frames_go_to_the_disk_while_others_are_still_to_come(tmp_path: Path, en
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".gif"])
-def test_a_finished_writer_holds_nothing(tmp_path: Path, ending: str) -> None:
+def test_a_finished_writer_is_freed(tmp_path: Path, ending: str) -> None:
     frames = ramp(2, 16, 16)
     with video_writer(tmp_path / f"video{ending}", fps=10) as write:
         write(frames)
@@ -166,7 +166,7 @@ def test_a_finished_writer_holds_nothing(tmp_path: Path, ending: str) -> None:
     assert callable(write)
 
 
-def test_every_frame_of_an_animation_stays_one_also_where_nothing_moves(tmp_path: Path) -> None:
+def test_repeated_frames_of_an_animation_are_kept(tmp_path: Path) -> None:
     write_frames(tmp_path / "still.gif", ramp(1, 16, 16).repeat(7, axis=0), fps=10)
 
     assert read_video(tmp_path / "still.gif").shape[1] == 7
@@ -187,7 +187,7 @@ def test_a_picture_has_no_frame_rate(tmp_path: Path) -> None:
         assert probe(tmp_path / f"picture{ending}") == (None, 1)
 
 
-def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_messages_name_unreadable_files(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
     (tmp_path / "text.gif").write_text("no video")
 

@@ -29,7 +29,7 @@ def pictures(video: torch.Tensor) -> list[Image.Image]:
     ],
     ids=["tensor", "double tensor", "tensor of bytes", "array", "double array", "array of bytes", "pictures"],
 )
-def test_a_batch_of_videos_is_one_in_every_form(form: Any) -> None:
+def test_batches_of_videos_in_all_forms(form: Any) -> None:
     assert torch.equal(as_videos(form, "video"), VIDEOS)
 
 
@@ -51,12 +51,12 @@ def test_an_image_is_a_video_of_one_frame(form: Any) -> None:
     assert torch.equal(as_videos(form, "video"), VIDEOS[:1, :, :1])
 
 
-def test_what_comes_out_may_go_in_again() -> None:
+def test_outputs_are_valid_inputs() -> None:
     assert torch.equal(as_videos(to_numpy(VIDEOS), "video"), VIDEOS)
     assert torch.equal(as_videos(to_pictures(VIDEOS), "video"), VIDEOS)
 
 
-def test_arrays_that_are_views_or_cannot_be_written_are_taken() -> None:
+def test_views_and_read_only_arrays_are_accepted() -> None:
     mirrored = BYTES[0].permute(1, 2, 3, 0).numpy()[:, :, ::-1]
     fixed = mirrored.copy()
     fixed.setflags(write=False)
@@ -65,14 +65,14 @@ def test_arrays_that_are_views_or_cannot_be_written_are_taken() -> None:
     assert torch.equal(as_videos(fixed, "video"), VIDEOS[:1].flip(-1))
 
 
-def test_pictures_of_other_modes_are_taken_in_colour() -> None:
+def test_images_of_other_modes_are_converted() -> None:
     grey = Image.fromarray(np.arange(30, dtype=np.uint8).reshape(5, 6))
 
     for picture in (grey, grey.convert("RGBA"), grey.convert("P")):
         assert torch.equal(as_videos(picture, "frames")[0, :, 0], (torch.arange(30).view(5, 6) / 255).expand(3, 5, 6))
 
 
-def test_rounding_beyond_the_range_is_clipped() -> None:
+def test_rounding_errors_are_clipped() -> None:
     assert as_videos(VIDEOS * 1.00001 - 0.000005, "video").aminmax() == (0, 1)
 
 
@@ -82,9 +82,9 @@ def test_rounding_beyond_the_range_is_clipped() -> None:
     [
         (
             torch.rand(2, 4, 5, 5),
-            r"3 channels c, as \(c, H, W\), \(c, T, H, W\), \(b, c, T, H, W\); got \(2, 4, 5, 5\)",
+            r"shape \(c, H, W\) or \(c, T, H, W\) or \(b, c, T, H, W\) with 3 channels c, got \(2, 4, 5, 5\)",
         ),
-        (np.zeros((3, 4, 5, 5)), r"an array must have 3 channels c, as \(H, W, c\).*got \(3, 4, 5, 5\)"),
+        (np.zeros((3, 4, 5, 5)), r"an array must have shape \(H, W, c\) .*got \(3, 4, 5, 5\)"),
         (torch.rand(5, 5), r"got \(5, 5\)"),
         (torch.rand(3, 0, 5, 5), r"got \(3, 0, 5, 5\)"),
         (torch.zeros(3, 5, 5, dtype=torch.int64), "floating point in .* or uint8 in 0...255, got torch.int64"),
@@ -94,19 +94,19 @@ def test_rounding_beyond_the_range_is_clipped() -> None:
         (torch.rand(3, 5, 5) - 0.5, "must be in .*got values from -0."),
         (torch.full((3, 5, 5), torch.nan), "got values from nan"),
         ([], "got an empty list"),
-        ("video.mp4", "a list of pictures or a list of such lists, got str"),
+        ("video.mp4", "a list of PIL images or a list of such lists, got str"),
         ([torch.rand(3, 5, 5)], "got Tensor"),
-        ([Image.new("RGB", (4, 4)), Image.new("RGB", (4, 5))], r"of one size.*\(4, 4, 3\) and \(5, 4, 3\)"),
-        ([[Image.new("RGB", (4, 4))], [Image.new("RGB", (4, 4))] * 2], "lists of one length"),
-        (Image.new("I", (4, 4)), "8 bits a channel, got one of mode I"),
+        ([Image.new("RGB", (4, 4)), Image.new("RGB", (4, 5))], r"the same size.*\(4, 4, 3\) and \(5, 4, 3\)"),
+        ([[Image.new("RGB", (4, 4))], [Image.new("RGB", (4, 4))] * 2], "lists the same length"),
+        (Image.new("I", (4, 4)), "8 bits per channel, got mode I"),
     ],
 )
-def test_what_is_no_video_is_refused_in_words(value: Any, said: str) -> None:
+def test_wrong_values_are_refused(value: Any, said: str) -> None:
     with pytest.raises(ValueError, match=f"^frames.*{said}"):
         as_videos(value, "frames")
 
 
-def test_a_mask_is_one_in_every_form() -> None:
+def test_masks_in_all_forms() -> None:
     mask = torch.rand(2, 4, 5, 6) < 0.5
     shown = [[Image.fromarray(frame) for frame in video] for video in mask.numpy()]
 
@@ -121,6 +121,6 @@ def test_a_mask_is_one_in_every_form() -> None:
 @pytest.mark.parametrize(
     "mask", [torch.zeros(5, 6), torch.zeros(5, 6, dtype=torch.uint8), torch.zeros(1, dtype=torch.bool)]
 )
-def test_what_is_no_mask_is_refused_in_words(mask: torch.Tensor) -> None:
-    with pytest.raises(ValueError, match=r"mask must be booleans \(True is hidden\) of shape"):
+def test_wrong_masks_are_refused(mask: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match=r"mask must be boolean \(True: hidden\) of shape"):
         as_masks(mask, "mask")

@@ -9,7 +9,7 @@ from magvit2_pytorch.pipelines.media.video_files import write_frames
 from magvit2_pytorch.pipelines.media.video_source import VideoSource, fit
 
 
-def test_fitting_crops_the_middle_and_averages_areas() -> None:
+def test_fit_crops_the_middle_and_averages_areas() -> None:
     video = torch.zeros(1, 3, 1, 4, 12)
     video[..., 4:8] = torch.tensor([0.0, 1.0, 0.2, 0.4]).repeat(4, 1)
 
@@ -18,7 +18,7 @@ def test_fitting_crops_the_middle_and_averages_areas() -> None:
     torch.testing.assert_close(fitted[0, 0, 0], torch.tensor([[0.5, 0.3], [0.5, 0.3]]))
 
 
-def test_a_video_that_fits_is_left_alone() -> None:
+def test_fit_keeps_a_video_of_the_same_size() -> None:
     video = torch.rand(2, 3, 2, 5, 6)
 
     assert torch.equal(fit(video, 5, 6), video)
@@ -26,7 +26,7 @@ def test_a_video_that_fits_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("size", [None, (8, 8)])
-def test_a_file_gives_what_a_tensor_of_its_frames_gives(tmp_path: Path, write_video, noise, size) -> None:
+def test_a_file_equals_a_tensor_of_its_frames(tmp_path: Path, write_video, noise, size) -> None:
     frames = noise(7, height=12, width=16)
     path = write_video(tmp_path / "a.mkv", frames)
     tensor = torch.from_numpy(frames).permute(3, 0, 1, 2) / 255
@@ -43,7 +43,7 @@ def test_a_file_gives_what_a_tensor_of_its_frames_gives(tmp_path: Path, write_vi
     assert (of_file.height, of_file.width) == (of_tensor.height, of_tensor.width) == (size or (12, 16))
 
 
-def test_no_more_frames_are_read_than_were_asked_for(tmp_path: Path, write_video, noise, caplog) -> None:
+def test_at_most_max_frames_are_read(tmp_path: Path, write_video, noise, caplog) -> None:
     path = write_video(tmp_path / "a.mov", noise(10), "png", "rgb24")
     content = bytearray(path.read_bytes())
     places = [place for place in range(len(content)) if content[place : place + 4] == b"IHDR"]
@@ -59,7 +59,7 @@ def test_no_more_frames_are_read_than_were_asked_for(tmp_path: Path, write_video
     assert "a.mov: 9 of 10 frames can be read" in caplog.text
 
 
-def test_a_picture_is_a_video_of_one_frame(tmp_path: Path) -> None:
+def test_an_image_is_a_video_of_one_frame(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (6, 9, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
 
@@ -68,7 +68,7 @@ def test_a_picture_is_a_video_of_one_frame(tmp_path: Path) -> None:
     assert np.array_equal((piece[0, :, 0] * 255).round().byte().permute(1, 2, 0).numpy(), pixels)
 
 
-def test_pixels_are_taken_in_every_form() -> None:
+def test_pixels_in_all_forms() -> None:
     video = torch.rand(3, 5, 4, 6)
     as_bytes = (video * 255).round().byte()
     pictures = [Image.fromarray(frame.permute(1, 2, 0).numpy()) for frame in as_bytes.unbind(1)]
@@ -86,12 +86,12 @@ def test_pixels_are_taken_in_every_form() -> None:
         (torch.full((3, 1, 4, 4), -0.5), r"video must be in \[0, 1\].*got values from -0.5 to -0.5"),
     ],
 )
-def test_what_is_no_video_is_refused(video: torch.Tensor, said: str) -> None:
+def test_wrong_pixels_are_refused(video: torch.Tensor, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         VideoSource(video, size=None, piece_frames=4)
 
 
-def test_numbers_and_files_are_checked_before_anything_is_read(tmp_path: Path) -> None:
+def test_arguments_are_checked_before_reading(tmp_path: Path) -> None:
     write_frames(tmp_path / "a.gif", np.zeros((2, 8, 8, 3), dtype=np.uint8), fps=5)
     (tmp_path / "text.mp4").write_text("no video")
 
