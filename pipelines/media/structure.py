@@ -4,7 +4,8 @@ Decoders skip such places silently. Only the types and lengths of elements are r
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import partial
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
@@ -22,11 +23,12 @@ Returns the distance to the next element, END after the last one, or DAMAGED.
 """
 
 
-def find_damage(path: Path, container: str) -> str | None:
+def find_damage(path: Path, container: str, read: Collection[int]) -> str | None:
     """Describe the damage in the structure of a file; None if there is none or the container is unknown.
 
     Args:
         container: FFmpeg's name of the format.
+        read: positions of all packets that were read, which may miss some of Matroska or WebM.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -38,6 +40,8 @@ def find_damage(path: Path, container: str) -> str | None:
         if container not in STEPS or (container == "mpeg" and file.read(4) != b"\0\0\1\xba"):
             return None
         step, at = STEPS[container]
+        if container == "matroska,webm":
+            step = partial(ebml_step, read={size - position for position in read})
         while at < size:
             file.seek(at)
             distance = step(file.read(HEAD_BYTES), size - at)
@@ -122,8 +126,12 @@ ELEMENTS = tuple(
 )
 
 
-def ebml_step(head: bytes, left: int) -> int:
-    """Step through Matroska or WebM."""
+def ebml_step(head: bytes, left: int, read: Collection[int] | None = None) -> int:
+    """Step through Matroska or WebM.
+
+    Args:
+        read: blocks that were read, as the number of bytes from their contents to the end of the file.
+    """
     name = head[: max(1, 9 - head[0].bit_length())]
     rest = head[len(name) :]
     if name not in (*MASTERS, *ELEMENTS) or not rest or not rest[0]:
@@ -134,8 +142,8 @@ def ebml_step(head: bytes, left: int) -> int:
     is_known = length < (1 << bits) - 1
     if name in MASTERS:
         return left + 1 if is_known and len(name) + width + length > left else len(name) + width
-    has_no_track = name in BLOCKS and rest[width : width + 1] == b"\0"
-    return DAMAGED if has_no_track or not is_known else len(name) + width + length
+    is_skipped = name in BLOCKS and read is not None and left - len(name) - width not in read
+    return len(name) + width + length if is_known and not is_skipped else DAMAGED
 
 
 STEPS: dict[str, tuple[Step, int]] = {

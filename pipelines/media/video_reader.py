@@ -45,6 +45,8 @@ class VideoReader(FrameReader):
         self.num_packets = self.num_undecodable = self.num_concealed = 0
         self.packet_times: list[int] = []
         self.lost_times: list[int] = []
+        self.positions: set[int] = set()
+        """First byte of each packet in the file."""
         self.end = 0.0
         """End of the last packet of the file, in seconds."""
         self.error: str | None = None
@@ -93,6 +95,8 @@ class VideoReader(FrameReader):
                 time = packet.dts if packet.pts is None else packet.pts
                 if time is not None:
                     self.end = max(self.end, float((time + (packet.duration or 0)) * packet.time_base))
+                if packet.pos is not None:
+                    self.positions.add(packet.pos)
                 if packet.stream_index != self.stream.index or (time is None and not packet.size):
                     continue
                 self.num_packets += not packet.is_discard
@@ -136,7 +140,7 @@ class VideoReader(FrameReader):
     def _compare_with_header(self) -> list[str]:
         """Return descriptions of what is missing, after the last frame."""
         problems = []
-        self.damage = find_damage(self.path, self.container_name)
+        self.damage = find_damage(self.path, self.container_name, self.positions)
         num_read, num_expected = len(self.times), self._count_by_header()
         num_cut_off = max(0, num_expected - self.num_packets)
         times = [time for time in self.times if time is not None]

@@ -169,8 +169,24 @@ def test_missing_frames_are_reported(
     try:
         shown, reader = read(path)
     except DecodingError:
-        assert damage is cut and name == "a.mov"  # its index is at the end
+        assert (damage, name) == (cut, "a.mov")  # its index is at the end
         return
 
     assert 0 < len(shown) < 40
     assert reader.lost
+
+
+@pytest.mark.parametrize(("byte", "value"), [("track", 0x85), ("flags", 0x82)])
+def test_a_frame_that_is_skipped_for_its_header_is_reported(
+    tmp_path: Path, write_video, noise, byte: str, value: int
+) -> None:
+    path = write_video(tmp_path / "a.mkv", noise(10))
+    content = bytearray(path.read_bytes())
+    blocks = [place for place in range(len(content)) if content[place] == 0xA3 and content[place + 3] == 0x81]
+    content[blocks[5] + {"track": 3, "flags": 6}[byte]] = value
+    path.write_bytes(content)
+
+    shown, reader = read(path)
+
+    assert len(shown) < 10
+    assert f"the file is damaged at byte {blocks[5]:,}" in (reader.lost or "")
