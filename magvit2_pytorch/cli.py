@@ -19,7 +19,7 @@ def demo(
     tokenizer_steps: int | None = None,
     maskgit_steps: int | None = None,
 ) -> None:
-    """Train both stages on the shipped clips (about 9 minutes on two cores), then generate video: `magvit2 demo`.
+    """Train both stages on the shipped clips (6 to 8 minutes on two cores), then generate video: `magvit2 demo`.
 
     An interrupted demo continues where it stopped. A finished one is never overwritten.
 

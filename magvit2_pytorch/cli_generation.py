@@ -58,7 +58,7 @@ def predict(
     sampling: Sampling,
     picture: Picture,
 ) -> None:
-    """Continue a video: `magvit2 predict film.mp4 --frames 32 --output longer.mp4`.
+    """Continue a video: `magvit2 predict film.mp4 --frames 32 --output prediction.mp4`.
 
     The output contains the last frames of the video, then the new ones.
 

@@ -19,7 +19,7 @@ def cosine_schedule(progress: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
 
 
 def linear_schedule(progress: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-    """1 - progress: every pass settles the same number of codes."""
+    """1 - progress: every pass keeps the same number of codes."""
     return 1 - progress
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 class Proposal(NamedTuple):
     """Codes proposed by a pass of the decoding."""
 
-    codes: Int[Tensor, "b t h w"]  # proposed codes at hidden places; settled and given codes elsewhere
-    log_prob: Float[Tensor, "b n"]  # log-probabilities of the proposed codes; 0 at settled and given ones
+    codes: Int[Tensor, "b t h w"]  # proposed codes at hidden places; kept and given codes elsewhere
+    log_prob: Float[Tensor, "b n"]  # log-probabilities of the proposed codes; 0 at kept and given ones
     is_masked: Bool[Tensor, "b n"]  # True where a code is proposed
     chance: Float[Tensor, "b n"]  # uniform in [0, 1), new for every place and pass
     progress: float  # of this pass, in (0, 1]; 1 is the last pass
@@ -26,7 +26,7 @@ class Order(Protocol):
     """Function from a proposal to a score of each place. The lowest-scored places are hidden again."""
 
     revises: ClassVar[bool]
-    """Whether codes settled in earlier passes may be hidden again. Given codes are never hidden."""
+    """Whether codes that earlier passes kept may be hidden again. Given codes are never hidden."""
 
     def __call__(self, proposal: Proposal, /) -> Float[Tensor, "b n"]: ...
 
@@ -75,7 +75,7 @@ class HaltonOrder:
 
 @dataclass(frozen=True)
 class CriticOrder:
-    """Most plausible codes first, by a critic of all codes that are not given, settled ones included.
+    """Most plausible codes first, by a critic of all codes that are not given, kept ones included.
 
     Token-Critic (Lezama et al. 2022).
     """

@@ -15,8 +15,8 @@ GAP = 1  # pixels between frames
 def filling_in(videos: Float[Tensor, "b 3 T H W"], record: DecodingRecord) -> Float[Tensor, "b 3 passes H width"]:
     """Return each video as a row of frames, before the first pass and after each pass.
 
-    Cells of codes that are not settled are grey, except for given pixels. A code that is revised stays grey until it is
-    settled for the last time. A row has the last frame of each latent frame, or `MAX_FRAMES` evenly spaced ones.
+    Cells of codes that are not settled are grey, except for given pixels. A code that is revised stays grey until its
+    last revision. A row has the last frame of each latent frame, or `MAX_FRAMES` evenly spaced ones.
     """
     num_frames, height, width = videos.shape[2:]
     latent_frames = torch.arange(record.settled_after.shape[1])

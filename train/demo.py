@@ -81,7 +81,7 @@ def run_demo(config: DemoConfig) -> None:
 
     set_up()
     interruption = SignalInterruption()
-    logger.info("magvit2 demo: from real video to generated video, about 9 minutes on two cores.")
+    logger.info("magvit2 demo: from real video to generated video, 6 to 8 minutes on two cores.")
     logger.info("1/3 Training the tokenizer, which encodes video to codes and decodes them (about 4 minutes).")
     trained = timed(seconds, "tokenizer", lambda: tokenizer.train(tokenizer_run, interruption))
     exit_if_interrupted(trained, interruption)
