@@ -159,8 +159,8 @@ def outpaint(
 
     Args:
         video: Video to extend.
-        margins: Rows to add above and below, columns to add left and right, in pixels of the video. More are added
-            if the result would not have the aspect ratio of the training clips.
+        margins: Rows to add above and below, columns to add left and right, in pixels of the video. Without
+            --own-size, more are added if the result would not have the aspect ratio of the training clips.
         box: Instead of margins: top, left, height and width of the part to keep. Everything around it is generated.
         mask: Instead of margins: image or video of the same size, white where pixels are generated.
         output: Output file: .mp4, .gif, or .png with the frames in rows.

@@ -55,11 +55,11 @@ class SamplingOptions:
     temperature: float = 1.0
     """Sampling temperature. Lower values give safer samples, higher ones more varied samples."""
     top_k: int | None = None
-    """Sample from the k most likely sub-codes only."""
+    """Sample each sub-code from its k most likely values only."""
     top_p: float | None = None
-    """Nucleus sampling: sample from the most likely sub-codes with this total probability."""
+    """Nucleus sampling: sample each sub-code from its most likely values with this total probability."""
     order: str = "confidence"
-    """Order in which codes are accepted: confidence, random, halton, critic."""
+    """Which codes each pass keeps: confidence, random, halton, critic."""
     choice_temperature: float | None = None
     """Randomness of the orders confidence (default 8) and critic (default 1)."""
     schedule: str = "cosine"
