@@ -401,7 +401,7 @@ def draw(path: Path, task: str, bench: Bench) -> None:
     conditions = torch.where(known[:, None], videos, UNKNOWN)
     triples = torch.stack([conditions, results, videos], dim=1).flatten(0, 1)
     names = [bench.pipeline.labels[label] for label in labels.tolist()]
-    captions = [text for name in names for text in (name if TASKS[task].uses_label else "given", "made", "original")]
+    captions = [text for name in names for text in (name if TASKS[task].uses_label else "given", "result", "original")]
     path.parent.mkdir(parents=True, exist_ok=True)
     save_videos(path, triples, captions=captions, columns=3, min_width=0)
     print(f"Wrote {path}")

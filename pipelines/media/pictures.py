@@ -16,6 +16,7 @@ from .video_files import STILLS, check_ending, video_writer, write_frames
 MIN_WIDTH = 512  # pixels; smaller results are enlarged by an integer factor
 GAP = 2  # pixels between clips, after enlarging
 BACKGROUND = 255
+FONT_SIZE, SMALLEST_FONT_SIZE = 14, 9  # of captions
 
 
 def save_videos(
@@ -96,8 +97,10 @@ def tile(
 
 
 def caption_strip(text: str, width: int) -> UInt8[np.ndarray, "h w 3"]:
-    """Return an image of one line of text, cut off at the width."""
-    font = ImageFont.load_default(size=14)
+    """Return an image of one line of text, in a smaller font if it is too long, and cut off at the width."""
+    fonts = (ImageFont.load_default(size=size) for size in range(FONT_SIZE, SMALLEST_FONT_SIZE, -1))
+    smallest = ImageFont.load_default(size=SMALLEST_FONT_SIZE)
+    font = next((font for font in fonts if font.getlength(text) <= width - 2), smallest)
     strip = Image.new("RGB", (width, 20), (BACKGROUND,) * 3)
     ImageDraw.Draw(strip).text((2, 1), text, fill=(0, 0, 0), font=font)
     return np.asarray(strip)

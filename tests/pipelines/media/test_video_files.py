@@ -9,7 +9,7 @@ import torch
 
 from magvit2_pytorch.pipelines.generation import GenerationOutput
 from magvit2_pytorch.pipelines.media.decoding import probe
-from magvit2_pytorch.pipelines.media.pictures import GAP, save_videos, tile
+from magvit2_pytorch.pipelines.media.pictures import GAP, caption_strip, save_videos, tile
 from magvit2_pytorch.pipelines.media.video_files import read_video, video_writer, write_frames
 
 
@@ -81,6 +81,13 @@ def test_saved_samples_have_the_minimum_width(tmp_path: Path, ending: str) -> No
     picture = imageio.imread(tmp_path / f"samples{ending}", index=0)
     assert picture.shape[1] >= 512
     assert [path.name for path in tmp_path.iterdir()] == [f"samples{ending}"]
+
+
+def test_a_long_caption_is_drawn_smaller_so_that_it_is_not_cut() -> None:
+    long, short = caption_strip("clockwise", 64), caption_strip("left", 64)
+
+    assert long[:, -2:].min() == 255
+    assert np.array_equal(short[:, :30], caption_strip("left", 200)[:, :30])
 
 
 def test_an_image_shows_the_frames_of_each_video_in_a_row(tmp_path: Path) -> None:
