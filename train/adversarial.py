@@ -71,7 +71,7 @@ class Adversary:
         return [discriminator.weight * adaptive_weight for discriminator in self.config.discriminators]
 
     def learn(self, real: Float[Tensor, "b c T H W"], fake: Float[Tensor, "b c T H W"], step: int) -> Losses:
-        """Train the discriminators on one batch and return their losses. R1 is the last one computed."""
+        """Train the discriminators on one batch and return their losses, with the latest R1 penalty."""
         config, since_start = self.config, step - self.config.start_step
         with_r1 = config.r1_weight > 0 and since_start % config.r1_every == 0
         set_learning_rate(

@@ -9,14 +9,14 @@ from ..tokenizer import TokenizerLossWeights
 class AnnealingConfig:
     """Schedule of the entropy weights and of the inverse temperature. By default both are constant.
 
-    Both are functions of the step, so checkpoints hold nothing of them.
+    Both are functions of the step, so checkpoints do not store them.
     """
 
     entropy_factor: float = 1.0
     """Factor of both entropy weights at the first step. It falls linearly to 1. The paper uses 3."""
     inverse_temperature: float | None = None
-    """Inverse temperature at the first step. It changes exponentially to the model's. None: the model's from the
-    start."""
+    """Inverse temperature at the first step. It changes exponentially to `model.inverse_temperature`. None: it is
+    constant."""
     num_steps: int = 2000
     """Length of the schedule in steps."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 def check_installation() -> None:
     """End the process with a message if `magvit2_pytorch` is not installed or is another package.
 
-    A script in this folder that is started by its path can import this module whatever is installed.
+    Scripts in this folder import this module by file name, so the check works even if the package is not installed.
     """
     spec = find_spec("magvit2_pytorch")
     if spec is None or spec.origin is None:

@@ -51,7 +51,7 @@ def encoded(
     The first call encodes the windows; later calls load the table.
 
     Args:
-        conditions: Tasks whose condition codes are part of the table. A random region is a function of window, flip and
+        conditions: tasks whose condition codes are part of the table. A random region depends only on window, flip and
             task.
 
     Returns:
@@ -122,7 +122,7 @@ def features(tokenizer: VideoTokenizer, data: VideoData, conditions: Sequence[st
 def encode_windows(
     tokenizer: VideoTokenizer, data: VideoData, conditions: tuple[str, ...], progress: bool
 ) -> Iterator[dict[str, Any]]:
-    """Yields the rows of the table."""
+    """Yield the rows of the table."""
     parameter = next(tokenizer.parameters())
     flips = (False, True) if data.allows_flip else (False,)
     keys = [(window, flip) for flip in flips for window in range(len(data.train))]
@@ -146,7 +146,7 @@ def encode_windows(
 
 
 def row_region(task: str, window: int, flip: bool, clip: Sequence[int]) -> Bool[Tensor, "T H W"]:
-    """Return the known region of a window for a task. It is a function of the arguments."""
+    """Return the known region of a window for a task. Random regions depend only on the arguments."""
     num_frames, height, width = clip
     generator = seeded_generator(window, int(flip), list(TASKS).index(task))
     return known_region(task, num_frames, height, width, generator)
@@ -158,7 +158,7 @@ def times_in_an_epoch(labels: Int[np.ndarray, " n"], balance: float) -> Int[np.n
     That is (number of windows of the most frequent label / number of windows of its own label) ** balance, rounded.
 
     Args:
-        labels: Labels of the windows, not negative. Windows without a label share one.
+        labels: labels of the windows, not negative. Windows without a label share one.
         balance: 0: every window once. 1: about the same number of windows for each label.
     """
     num_windows = np.bincount(labels)
@@ -168,7 +168,7 @@ def times_in_an_epoch(labels: Int[np.ndarray, " n"], balance: float) -> Int[np.n
 class CodeBatches(NumberedBatches):
     """Endless stream of batches of codes in which batch i is a pure function of (seed, i), as in `TrainingBatches`.
 
-    Blank windows are left out. Every other window comes once per epoch, or more often according to `label_balance`.
+    Blank windows are left out. All others appear once per epoch, or more often according to `label_balance`.
     The task of each sample is drawn by weight, independently in each epoch.
 
     Yields:
@@ -190,9 +190,9 @@ class CodeBatches(NumberedBatches):
     ) -> None:
         """
         Args:
-            table: Table of `encoded`, with the conditions of the mix.
-            mask_id: The mask id of the transformer, in the place of missing condition codes.
-            label_balance: See `times_in_an_epoch`.
+            table: table of `encoded`, with the conditions of the mix.
+            mask_id: mask id of the transformer, used for missing condition codes.
+            label_balance: see `times_in_an_epoch`.
             settings: `batch_size`, `seed`, `start`, `process_index` and `num_processes` of `NumberedBatches`.
         """
         super().__init__(**settings)
@@ -208,14 +208,14 @@ class CodeBatches(NumberedBatches):
 
     def batch(self, index: int) -> dict[str, Tensor]:
         """Return batch number `index` of this process."""
-        places = self.places(index)
-        rows = self.table[[self.row(place) for place in places]]
+        positions = self.positions(index)
+        rows = self.table[[self.row(position) for position in positions]]
         batch = {
             "codes": self.grids(np.stack(rows["codes"])),
             "labels": torch.from_numpy(np.asarray(rows["label"], np.int64)),
         }
         if self.mix:
-            tasks = drawn_tasks(self.mix, self.seed, places)
+            tasks = drawn_tasks(self.mix, self.seed, positions)
             none = np.full(len(rows["codes"][0]), self.mask_id)
             conditions = [condition_of(self.mix[task].name) for task in tasks]
             codes = [none if name is None else rows[name][row] for row, name in enumerate(conditions)]
@@ -227,7 +227,7 @@ class CodeBatches(NumberedBatches):
     def grids(self, rows: Int[np.ndarray, "b n"]) -> Int[Tensor, "b t h w"]:
         return torch.from_numpy(rows.astype(np.int64)).view(-1, *self.grid)
 
-    def row(self, place: int) -> int:
-        """Return the row at a place in the endless sequence of samples."""
-        epoch, place_in_epoch = divmod(place, len(self.table))
-        return int(epoch_order(len(self.table), self.seed, epoch)[place_in_epoch])
+    def row(self, position: int) -> int:
+        """Return the row at a position in the endless sequence of samples."""
+        epoch, position_in_epoch = divmod(position, len(self.table))
+        return int(epoch_order(len(self.table), self.seed, epoch)[position_in_epoch])

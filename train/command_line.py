@@ -134,7 +134,7 @@ def format_discriminators(discriminators: Sequence[DiscriminatorConfig]) -> str:
     return ",".join(parts) or "none"
 
 
-# An annotation of the type: tyro makes one option of each field in a tuple of dataclasses before it asks the registry.
+# Annotated, because tyro makes one option per field of a tuple of dataclasses without consulting the registry.
 WrittenDiscriminators = Annotated[
     tuple[DiscriminatorConfig, ...], spec_of(DISCRIMINATORS_FORM, parse_discriminators, format_discriminators)
 ]

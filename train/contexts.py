@@ -1,4 +1,4 @@
-"""Context embeddings for the videos of a folder, for example of their captions, for the training of MaskGIT."""
+"""Context embeddings of the videos in a folder (for example of their captions), for training MaskGIT."""
 
 import hashlib
 import logging
@@ -97,6 +97,6 @@ def context_shape(file: Path) -> tuple[int, int]:
         described = ", ".join(f"{name} of {one.get_shape()} {one.get_dtype()}" for name, one in tensors.items())
         raise ValueError(
             f"{file} must contain a floating point tensor {TENSOR_NAME!r} of shape (embeddings, channels), "
-            f"got {described}"
+            f"got {described or 'no tensors'}"
         )
     return shape[0], shape[1]

@@ -60,7 +60,7 @@ def run_demo(config: DemoConfig) -> None:
     """
     folder = config.output_dir
     if (folder / METRICS_NAME).is_file():
-        raise ValueError(f"{folder} holds a finished demo; look at its pictures, or choose another --output-dir")
+        raise ValueError(f"{folder} already holds a finished demo; choose another --output-dir")
     started = time.monotonic()
     seconds: dict[str, float] = {}
     tokenizer_run = replace(
@@ -107,7 +107,7 @@ def run_demo(config: DemoConfig) -> None:
     logger.info("Done in %.0f seconds. Results:", seconds["total"])
     for name in ("reconstruction.gif", "samples.gif", "samples.mp4", METRICS_NAME, "pipeline"):
         logger.info("  %s", folder / name)
-    logger.info("More: magvit2 generate %s --seed 1 --output sample.mp4", folder / "pipeline")
+    logger.info("To generate more videos: magvit2 generate %s --seed 1 --output sample.mp4", folder / "pipeline")
 
 
 def timed(seconds: dict[str, float], name: str, work: Callable[[], T]) -> T:

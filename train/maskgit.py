@@ -5,7 +5,7 @@ accelerate launch train/maskgit.py demo --tokenizer RUN --data.path my_videos
 accelerate launch train/maskgit.py --help
 """
 
-if __name__ == "__main__" and not __package__:  # started by path: this file's folder leads the search for modules
+if __name__ == "__main__" and not __package__:  # run as a script: its folder is first in sys.path
     from check_installation import check_installation
 
     check_installation()
@@ -65,10 +65,9 @@ class TransformerConfig:
     num_registers: int = MaskGitConfig.num_registers
     """Number of register tokens."""
     qk_norm: bool = MaskGitConfig.qk_norm
-    """Normalize queries and keys."""
+    """Normalization of queries and keys, on by default."""
     critic: bool = MaskGitConfig.critic
-    """Train a self-critic: a head that distinguishes codes of the data from generated codes, for the order of
-    decoding."""
+    """Train a self-critic: a head that distinguishes real from generated codes, for the decoding order `critic`."""
 
     @classmethod
     def of(cls, preset: MaskGitConfig) -> Self:
@@ -102,7 +101,7 @@ class MaskGitRun(RunConfig):
     label_balance: float = 0.0
     """Oversampling of rare labels: 0 = none, 1 = equal frequency."""
     label_smoothing: float = 1e-4
-    """Label smoothing: the probability that each target spreads evenly over the vocabulary."""
+    """Label smoothing: share of the target probability that is distributed evenly over all classes."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -182,7 +181,7 @@ def train(run: MaskGitRun, interruption: Interruption | None = None) -> Path | N
     """Encode the data, train a transformer on the codes, and export the pipeline.
 
     Args:
-        interruption: Asked after each step whether to stop.
+        interruption: asked after each step whether to stop.
 
     Returns:
         The folder of the complete pipeline, with the averaged weights; None if the run has stopped before its end.
@@ -325,18 +324,18 @@ def load_pipeline(folder: Path) -> VideoGenerationPipeline:
         if (candidate / INDEX_NAME).is_file():
             return VideoGenerationPipeline.from_pretrained(candidate)
     raise FileNotFoundError(
-        f"there is no trained pipeline in {folder}: run train/maskgit.py, or `magvit2 demo` and choose outputs/demo"
+        f"there is no trained pipeline in {folder}: run train/maskgit.py, or run `magvit2 demo` and pass outputs/demo"
     )
 
 
 def sample(pipeline: VideoGenerationPipeline, heldout: Clips, run: MaskGitRun, step: int) -> None:
-    """Draw one sample of each of the first labels and of each task with known pixels, from the seed of the run."""
+    """Save one sample of each of the first labels and of each task with known pixels, with the seed of the run."""
     pictures = run.output_dir / "pictures"
     videos = pipeline.generate(labels=list(pipeline.labels[:PICTURED_LABELS]), seed=run.seed, progress=False)
     videos.save(pictures / f"samples-{step:08d}.gif")
     names = pipeline.maskgit.config.tasks
     draw_tasks(pipeline, heldout, pictures / f"tasks-{step:08d}.gif", tasks=names, seed=run.seed)
-    logger.info("step %d: samples drawn", step)
+    logger.info("step %d: samples saved in %s", step, pictures)
 
 
 if __name__ == "__main__":

@@ -80,8 +80,8 @@ class ExponentialMovingAverage(Generic[Model]):
 
     @torch.no_grad()
     def update(self, model: Model, step: int) -> None:
-        """Add the weights after optimizer step `step`, counted from 0. The decay is smaller in the first steps, so that
-        the initial weights are soon forgotten."""
+        """Update the average with the weights after optimizer step `step`, counted from 0. The decay is smaller in the
+        first steps, so that the initial weights are soon forgotten."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for average, trained in zip(self.model.parameters(), model.parameters(), strict=True):
             average.lerp_(trained, 1 - decay)

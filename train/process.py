@@ -1,4 +1,4 @@
-"""Settings of the process of a training command: logs, threads, signals, exit status. `train(run)` changes none."""
+"""Settings of the process of a training command: logs, threads, signals, exit status. Not set by `train(run)`."""
 
 import logging
 import os
@@ -28,10 +28,10 @@ def run_command(
 ) -> None:
     """Run the training that the command line describes.
 
-    The exit status is 1 if the input was refused, with a message, or if the run was interrupted, and 0 otherwise, also
-    after `--stop-after`.
+    The exit status is 1 after invalid input (with a message) or an interruption, and 0 otherwise, including after
+    `--stop-after`.
     """
-    with errors_in_words():
+    with exit_on_error():
         run = parse_run(presets, description=description)
         set_up()
         interruption = SignalInterruption()
@@ -81,7 +81,7 @@ class SignalInterruption(Interruption):
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        logger.warning("stopping after this step, with a checkpoint (again: at once, without a checkpoint)")
+        logger.warning("stopping after this step, with a checkpoint; interrupt again to stop now, without one")
 
     def is_asked(self) -> bool:
         if self.launcher is not None and os.getppid() != self.launcher and not self.asked:
@@ -108,7 +108,7 @@ def exit_if_interrupted(result: Path | None, interruption: Interruption) -> None
 
 
 @contextmanager
-def errors_in_words() -> Iterator[None]:
+def exit_on_error() -> Iterator[None]:
     """End the process with the message of a ValueError or OSError, without a traceback."""
     try:
         yield

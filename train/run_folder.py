@@ -44,8 +44,8 @@ class RunFolder:
     """The output folder of a run.
 
     `config.json` is the config of the run, `inputs.json` holds digests of everything else that the run depends on, and
-    `checkpoints/step-N/` is the state after N optimizer steps. Checkpoints are only for resuming. Load none from an
-    untrusted source: PyTorch reads parts of them with pickle.
+    `checkpoints/step-N/` is the state after N optimizer steps. Checkpoints are only for resuming. Do not
+    load them from an untrusted source: PyTorch reads parts of them with pickle.
     """
 
     def __init__(self, folder: Path, run: Any) -> None:
@@ -64,7 +64,7 @@ class RunFolder:
         self.check()
 
     def check(self) -> None:
-        """Raise what `__init__` describes."""
+        """Check that the run can use the folder. Raises the errors of `__init__`."""
         if self.is_unused():
             return
         path = self.folder / CONFIG_NAME
@@ -75,7 +75,7 @@ class RunFolder:
                 f"{self.folder} already holds a run ({self.progress()}); continue it with --resume, "
                 "or choose another --output-dir"
             )
-        # As a config, so that settings that an older version did not have get their defaults.
+        # Parsed as a config, so that settings that are missing in older versions get their defaults.
         before = config_from_dict(self.run_class, read_json(path), where=str(path))
         if changed := differences(config_to_dict(before), self.config):
             raise ValueError(
@@ -86,7 +86,7 @@ class RunFolder:
         """Lock the folder and write the config and the inputs. Called on the main process.
 
         Args:
-            inputs: What the run depends on besides its config. A run can be resumed only with the same inputs.
+            inputs: what the run depends on besides its config. A run can be resumed only with the same inputs.
 
         Raises:
             ValueError: if another process trains in the folder, or the run in it had other inputs.
@@ -141,7 +141,7 @@ class RunFolder:
         return latest_checkpoint(self.folder)
 
     def save(self, accelerator: Accelerator, ema: nn.Module, step: int) -> None:
-        """Save the state after `step` optimizer steps atomically, and delete old checkpoints. For all processes."""
+        """Save the state after `step` steps atomically, and delete old checkpoints. Called on all processes."""
         final = self.checkpoints / f"step-{step:08d}"
         if final.exists():
             return
@@ -160,7 +160,7 @@ class RunFolder:
         accelerator.wait_for_everyone()
 
     def load(self, accelerator: Accelerator, ema: nn.Module) -> int:
-        """Load the newest checkpoint, if there is one, and return the number of optimizer steps done by then."""
+        """Load the newest checkpoint, if there is one, and return its number of optimizer steps, or 0."""
         latest = self.latest()
         if latest is None:
             return 0
@@ -179,7 +179,7 @@ def run_facts(folder: Path) -> dict[str, str]:
     return {
         "training run": printable(folder),
         "steps saved": f"{step_of(latest) if latest else 0} of {config.get('num_steps')}",
-        "holds": ", ".join(models) or "no model yet",
+        "models": ", ".join(models) or "none yet",
     } | {name: json.dumps(value) for name, value in flat(config).items() if name != "num_steps"}
 
 

@@ -1,4 +1,4 @@
-"""What both training stages share: processes, the output folder, logs, progress bars, interruption."""
+"""Shared parts of both training stages: processes, the output folder, logs, progress bars, interruption."""
 
 import logging
 import os
@@ -58,11 +58,11 @@ class RunConfig:
     stop_after: int | None = None
     """Stop after this step, counted from the start of the run. Continue with --resume."""
     progress: bool = True
-    """Show progress bars. Without them, the losses are logged as lines."""
+    """Progress bars, on by default. Without them, the losses are logged as lines."""
 
     @property
     def last_step(self) -> int:
-        """The step after which this start of the run ends."""
+        """Step after which the training loop ends: `stop_after`, at most `num_steps`."""
         return self.num_steps if self.stop_after is None else min(self.num_steps, self.stop_after)
 
     def __post_init__(self) -> None:
@@ -82,7 +82,7 @@ class RunConfig:
             str(self.output_dir).encode()
         except UnicodeEncodeError as error:
             raise ValueError(
-                f"output_dir must be a name in UTF-8, since TensorBoard can write to no other, got "
+                f"output_dir must be valid UTF-8, because TensorBoard cannot write to other paths, got "
                 f"{printable(self.output_dir)}"
             ) from error
 
@@ -90,7 +90,8 @@ class RunConfig:
 class Interruption:
     """A request to stop a run after its current step, with a checkpoint.
 
-    Set `asked` to True to make the request, for example from another thread. Runs enter it as a context for their loop.
+    Set `asked` to True to make the request, for example from another thread. A run uses it as a context manager around
+    its loop.
     """
 
     def __init__(self) -> None:
@@ -108,10 +109,10 @@ class Interruption:
 
 
 class Session:
-    """One start of a run in this process: its accelerator, its folder and its loop.
+    """One execution of a run in this process: its accelerator, its folder and its loop.
 
     Attributes:
-        done: Number of optimizer steps taken.
+        done: number of optimizer steps taken.
     """
 
     def __init__(self, run: RunConfig, interruption: Interruption | None) -> None:
@@ -148,7 +149,7 @@ class Session:
         """Claim the output folder, start TensorBoard and seed PyTorch.
 
         Args:
-            inputs: What the run depends on besides its config; see `RunFolder.claim`.
+            inputs: what the run depends on besides its config; see `RunFolder.claim`.
         """
         if self.is_main:
             dynamo = self.accelerator.state.dynamo_plugin
@@ -170,13 +171,13 @@ class Session:
         torch.manual_seed(self.run.seed)
 
     def resume(self, ema: nn.Module) -> int:
-        """Load the last checkpoint, if there is one, and return the number of steps done by then."""
+        """Load the last checkpoint, if there is one, and return its number of optimizer steps, or 0."""
         self.done = self.folder.load(self.accelerator, ema)
         return self.done
 
     @contextmanager
     def loop(self, description: str) -> Iterator["tqdm[int]"]:
-        """Yields the optimizer steps that remain, shown by a progress bar, and listens for the interruption."""
+        """Yield a progress bar over the remaining optimizer steps, and handle interruptions inside the context."""
         bar = tqdm(
             range(self.done, self.run.last_step),
             initial=self.done,
@@ -190,7 +191,7 @@ class Session:
         with self.interruption, bar:
             yield bar
         if not self.is_complete:
-            logger.warning("stopped after %d of %d steps; --resume continues", self.done, self.run.num_steps)
+            logger.warning("stopped after %d of %d steps; continue with --resume", self.done, self.run.num_steps)
 
     def ends_after(self, done: int, ema: nn.Module) -> bool:
         """Save a checkpoint if one is due, and return whether to stop here. Called on all processes."""
@@ -206,7 +207,7 @@ class Session:
         """Every `log_every` steps, log the losses of the last batch, averaged over the processes.
 
         Args:
-            group: Prefix of the names in TensorBoard.
+            group: prefix of the names in TensorBoard.
         """
         if done % self.run.log_every:
             return

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from ..maskgit.tasks import TASKS, task_named
 
 CLASS_FRAME_PREDICTION, FRAME_PREDICTION = "class_frame_prediction", "frame_prediction"
-TASKS_DRAWN = 2**31  # part of random seeds, in the place of the epoch in those of the order of samples
+TASKS_DRAWN = 2**31  # marks the seeds of tasks; larger than any epoch, so that they differ from those of the order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +34,11 @@ def check_mix(mix: Sequence[WeightedTask]) -> None:
     """Check that no task is in a mix twice.
 
     Raises:
-        ValueError: if one is.
+        ValueError: if a task is in it more than once.
     """
     names = [task.name for task in mix]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"each task can be in a mix once, got {twice[0]} {names.count(twice[0])} times")
+        raise ValueError(f"each task must appear at most once, got {twice[0]} {names.count(twice[0])} times")
 
 
 def condition_of(task: str) -> str | None:
@@ -57,12 +57,12 @@ def conditions_of(mix: Sequence[WeightedTask]) -> tuple[str, ...]:
     return tuple(name for name in TASKS if name in needed)
 
 
-def drawn_tasks(mix: Sequence[WeightedTask], seed: int, places: Sequence[int]) -> Int[np.ndarray, " places"]:
+def drawn_tasks(mix: Sequence[WeightedTask], seed: int, positions: Sequence[int]) -> Int[np.ndarray, " b"]:
     """Return the index into the mix for each sample, drawn by weight.
 
     Args:
-        places: Places in the endless sequence of samples. The task of a sample is a function of (seed, place).
+        positions: positions in the endless sequence of samples. The task of a sample is a function of (seed, position).
     """
     bounds = np.cumsum([task.weight for task in mix])
-    chances = np.array([np.random.default_rng((seed, TASKS_DRAWN, place)).random() for place in places])
+    chances = np.array([np.random.default_rng((seed, TASKS_DRAWN, position)).random() for position in positions])
     return np.searchsorted(bounds, chances * bounds[-1], side="right").clip(max=len(mix) - 1)

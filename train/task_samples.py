@@ -23,7 +23,7 @@ def draw_tasks(pipeline: VideoGenerationPipeline, clips: Clips, path: Path, *, t
     """Draw, for each task with a region, the known pixels of a clip on grey and the sample generated from them.
 
     Args:
-        path: File of an animation, or of a picture with one row per video.
+        path: file of an animation, or of a picture with one row per video.
     """
     captions: list[str] = []
     videos: list[Tensor] = []

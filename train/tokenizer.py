@@ -5,7 +5,7 @@ accelerate launch train/tokenizer.py demo --data.path my_videos   # a folder of 
 accelerate launch train/tokenizer.py --help
 """
 
-if __name__ == "__main__" and not __package__:  # started by path: this file's folder leads the search for modules
+if __name__ == "__main__" and not __package__:  # run as a script: its folder is first in sys.path
     from check_installation import check_installation
 
     check_installation()
@@ -57,6 +57,7 @@ class TokenizerRun(RunConfig):
     batch_size: int = 8
     data: DataConfig = field(default_factory=DataConfig)
     model: TokenizerConfig = field(default_factory=TokenizerConfig)
+    """Architecture and losses of the tokenizer. `image_size` is set to `data.resolution`."""
     init_from: str | None = None
     """Folder or Hub name of a saved tokenizer to start from. It must have the same architecture, except that an image
     tokenizer is inflated to a video tokenizer."""
@@ -79,7 +80,7 @@ class TokenizerRun(RunConfig):
                 "model.dim_cond must be None: this command trains without a condition. Train a model with `cond_...` "
                 "layers in your own loop, with TokenizerObjective(tokenizer)(video, cond=...)"
             )
-        # The model is trained for the size of the data.
+        # `model.image_size` always follows `data.resolution`.
         object.__setattr__(self, "model", replace(self.model, image_size=self.data.resolution))
 
 
@@ -95,8 +96,8 @@ DEMO = TokenizerRun(
 PRESETS = {
     "demo": DEMO,
     "shapes": replace(DEMO, output_dir=Path("outputs/tokenizer-shapes"), data=DataConfig(path="shapes")),
-    # For a small transformer: few codes with few bits, used as unevenly as the clips need. With a larger weight of the
-    # codebook entropy, a plain background would have about ten equivalent codes.
+    # For a small transformer: few codes with few bits. The codebook entropy has a small weight; a larger one would
+    # spread a plain background over about ten equivalent codes.
     "shapes-tasks": replace(
         DEMO,
         output_dir=Path("outputs/tokenizer-shapes-tasks"),
@@ -140,7 +141,7 @@ def train(run: TokenizerRun, interruption: Interruption | None = None) -> Path |
     """Train, evaluate and export a tokenizer.
 
     Args:
-        interruption: Asked after each step whether to stop.
+        interruption: asked after each step whether to stop.
 
     Returns:
         The folder of the exported tokenizer, with the averaged weights; None if the run has stopped before its end.

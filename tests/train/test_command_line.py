@@ -180,7 +180,7 @@ def test_tasks_have_one_written_form() -> None:
             parse_tasks(text)
     with pytest.raises(ValueError, match=r"did you mean 'class_generation'.* Allowed: frame_prediction, "):
         parse_tasks("class_generatoin:2")
-    with pytest.raises(ValueError, match="each task can be in a mix once, got class_generation 2 times"):
+    with pytest.raises(ValueError, match="each task must appear at most once, got class_generation 2 times"):
         parse_tasks("class_generation,class_generation:2")
     with pytest.raises(ValueError, match="the weight of class_generation must be positive"):
         parse_tasks("class_generation:0")

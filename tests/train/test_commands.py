@@ -113,5 +113,5 @@ def test_a_finished_demo_is_never_overwritten(tmp_path: Path) -> None:
     result = run(sys.executable, "-m", "magvit2_pytorch.cli", "demo", "--output-dir", ".", cwd=tmp_path, check=False)
 
     assert result.returncode == 1
-    assert "magvit2: . holds a finished demo" in result.stderr
+    assert "magvit2: . already holds a finished demo" in result.stderr
     assert [path.name for path in tmp_path.iterdir() if path.name not in ("videos", "cache")] == ["metrics.json"]

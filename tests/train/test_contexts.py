@@ -69,6 +69,7 @@ def test_other_embeddings_have_another_fingerprint(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tensors", "got"),
     [
+        ({}, "no tensors"),
         ({"text": torch.zeros(2, 3)}, r"text of \[2, 3\] F32"),
         ({"context": torch.zeros(3)}, r"context of \[3\] F32"),
         ({"context": torch.zeros(0, 3)}, r"context of \[0, 3\] F32"),

@@ -40,5 +40,5 @@ def test_a_weight_that_is_not_positive_and_finite_is_refused(weight: float) -> N
 
 
 def test_a_task_comes_once() -> None:
-    with pytest.raises(ValueError, match="each task can be in a mix once, got class_generation 2 times"):
+    with pytest.raises(ValueError, match="each task must appear at most once, got class_generation 2 times"):
         check_mix((*ALL_TASKS, WeightedTask(name="class_generation")))

@@ -535,7 +535,7 @@ def test_the_cache_can_have_a_name_that_is_not_utf_8_but_the_output_cannot(
     tokenizer.train(replace(tokenizer_run, data=replace(tokenizer_run.data, cache_dir=str(folder))))
 
     assert read_json(tokenizer_run.output_dir / "config.json")["data"]["cache_dir"] == str(folder)
-    with pytest.raises(ValueError, match=r"output_dir must be a name in UTF-8, .* got .*caf\\udce9"):
+    with pytest.raises(ValueError, match=r"output_dir must be valid UTF-8, .* got .*caf\\udce9"):
         replace(tokenizer_run, output_dir=folder)
 
 

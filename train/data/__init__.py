@@ -1,4 +1,4 @@
-"""Video data: the shipped clips, moving shapes, or a folder of videos and pictures."""
+"""Video data: the shipped clips, moving shapes, or a folder of videos and images."""
 
 from .batches import TrainingBatches
 from .config import DataConfig

@@ -14,17 +14,17 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from .video_data import VideoData, to_video
 
-STRETCH = 64  # batches; the share of image batches is kept in each stretch
-IMAGES = 2**31  # takes the place of the epoch in random seeds of images; no run has so many epochs
+BLOCK = 64  # batches per block; each block contains its share of image batches
+IMAGES = 2**31  # marks the seeds of image batches; larger than any epoch, so that they differ from the other seeds
 
 
 class NumberedBatches(IterableDataset[dict[str, Tensor]], ABC):
-    """Endless stream of training batches; a subclass makes batch i from i.
+    """Endless stream of training batches. Subclasses implement `batch(index)`, which depends only on the index.
 
-    A run resumes exactly from the number of its next batch, with any number of workers. Process r of W gets the r-th
-    of W contiguous slices of what one process with W times the batch size gets. Use it as
-    `DataLoader(batches, batch_size=None, num_workers=...)`, and do not pass that loader to `Accelerator.prepare`,
-    which would split the batches a second time.
+    A run resumes exactly from the number of its next batch, with any number of workers. With W processes, each batch
+    that a single process with W times the batch size would get is split into W contiguous slices; process r gets slice
+    r. Use it as `DataLoader(batches, batch_size=None, num_workers=...)`, and do not pass that loader to
+    `Accelerator.prepare`, which would split the batches a second time.
     """
 
     def __init__(
@@ -56,8 +56,8 @@ class NumberedBatches(IterableDataset[dict[str, Tensor]], ABC):
     def batch(self, index: int) -> dict[str, Tensor]:
         """Return batch number `index` of this process. It does not depend on earlier calls."""
 
-    def places(self, index: int) -> range:
-        """Return the places of batch number `index` of this process in the endless sequence of samples."""
+    def positions(self, index: int) -> range:
+        """Return the positions of batch number `index` of this process in the endless sequence of samples."""
         first = (index * self.num_processes + self.process_index) * self.batch_size
         return range(first, first + self.batch_size)
 
@@ -66,8 +66,8 @@ class TrainingBatches(NumberedBatches):
     """Endless stream of batches of clips in which batch i is a pure function of (seed, i).
 
     Every window comes once per epoch; the order depends on (seed, epoch), crop and mirroring on (seed, epoch, window).
-    If the data has an `image_ratio`, that share of the batches are clips of one frame, the data's `images`, which
-    have epochs of their own. Which batches these are depends on the seed alone, so it is the same on all processes.
+    If the data has an `image_ratio`, this share of the batches contains clips of one frame from `data.images`. They
+    have their own epochs. Which batches these are depends only on the seed, so it is the same on all processes.
 
     Yields:
         {"video": `b 3 T H W` in [-1, 1], with T = 1 in an image batch, "label": `b`}
@@ -87,27 +87,27 @@ class TrainingBatches(NumberedBatches):
         """Return batch number `index` of this process. It does not depend on earlier calls."""
         num_images = self.num_image_batches(index)
         is_image = self.num_image_batches(index + 1) > num_images
-        places = self.places(num_images if is_image else index - num_images)
-        pixels, labels = zip(*(self.example(place, is_image=is_image) for place in places), strict=True)
+        positions = self.positions(num_images if is_image else index - num_images)
+        pixels, labels = zip(*(self.example(position, is_image=is_image) for position in positions), strict=True)
         return {"video": to_video(np.stack(pixels)), "label": torch.tensor(labels)}
 
     def num_image_batches(self, index: int) -> int:
-        """Return how many of the first `index` batches are images.
+        """Return how many of the first `index` batches contain images.
 
-        Their places in a stretch are random: at a fixed interval they could coincide with other periodic events of a
+        Their positions in a block are random: at a fixed interval they could coincide with other periodic events of a
         run.
         """
-        stretch, place = divmod(index, STRETCH)
-        before, then = (math.floor(self.data.image_ratio * STRETCH * number) for number in (stretch, stretch + 1))
-        ranks = np.random.default_rng((self.seed, IMAGES, stretch)).permutation(STRETCH)
-        return before + int((ranks[:place] < then - before).sum())
+        block, position = divmod(index, BLOCK)
+        before, then = (math.floor(self.data.image_ratio * BLOCK * number) for number in (block, block + 1))
+        ranks = np.random.default_rng((self.seed, IMAGES, block)).permutation(BLOCK)
+        return before + int((ranks[:position] < then - before).sum())
 
-    def example(self, place: int, *, is_image: bool = False) -> tuple[UInt8[np.ndarray, "3 T H W"], int]:
-        """Return the clip or image at one place of the endless sequence of epochs, and its label."""
+    def example(self, position: int, *, is_image: bool = False) -> tuple[UInt8[np.ndarray, "3 T H W"], int]:
+        """Return the clip or image at a position in the endless sequence of samples, and its label."""
         clips, key = (self.data.images, (self.seed, IMAGES)) if is_image else (self.data.train, (self.seed,))
         assert clips is not None
-        epoch, place_in_epoch = divmod(place, len(clips))
-        window = int(epoch_order(len(clips), *key, epoch)[place_in_epoch])
+        epoch, position_in_epoch = divmod(position, len(clips))
+        window = int(epoch_order(len(clips), *key, epoch)[position_in_epoch])
         numbers = np.random.default_rng((*key, epoch, window))
         offset = (numbers.random(), numbers.random())
         flip = bool(numbers.random() < 0.5) and self.data.allows_flip

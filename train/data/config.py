@@ -18,29 +18,29 @@ CHOOSE_CACHE = "choose another folder with --data.cache-dir or the environment v
 class DataConfig:
     """Source of the clips, and how they are cut from it."""
 
-    path: str = SHIPPED_CLIPS  # "clips": the four shipped clips; "shapes": moving shapes; or a folder
-    resolution: int = 64  # the short side is resized to it by area averaging; then a square is cropped
-    num_frames: int = 17  # frames per clip; 1 = train on images: pictures and frames of videos
-    frame_stride: int = 1  # distance between the frames of a clip: 2 = every second frame of the video
-    image_ratio: float = 0.0  # share of training batches that are images: frames of videos, and pictures
-    heldout_fraction: float = 0.05  # of the windows and pictures of a folder; the other sources have a fixed hold-out
-    seed: int = 0  # of the choice of held-out blocks and pictures in a folder, and of the shapes
-    flip: bool = True  # mirror half of the training clips; ignored by "shapes", whose labels are directions
-    cache_dir: str | None = None  # for decoded frames and codes; None: $MAGVIT2_CACHE or ~/.cache/magvit2-pytorch
+    path: str = SHIPPED_CLIPS  # Source: "clips" (the four shipped clips), "shapes" (moving shapes), or a folder.
+    resolution: int = 64  # The short side is resized to it by area averaging; then a square is cropped.
+    num_frames: int = 17  # Frames per clip. 1: train on single images: image files and frames of videos.
+    frame_stride: int = 1  # Distance between the frames of a clip. 2: every second frame of the video.
+    image_ratio: float = 0.0  # Share of training batches with images: image files and frames of videos.
+    heldout_fraction: float = 0.05  # Held-out share of a folder's windows and image files; fixed for other sources.
+    seed: int = 0  # Seed of the held-out set of a folder, and of the moving shapes.
+    flip: bool = True  # Training mirrors half of the clips by default, but never "shapes", whose labels are directions.
+    cache_dir: str | None = None  # Cache of decoded frames and codes. None: $MAGVIT2_CACHE or ~/.cache/magvit2-pytorch.
 
     def __post_init__(self) -> None:
         for name, least in (("resolution", 8), ("num_frames", 1), ("frame_stride", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if not 0 < self.heldout_fraction < 0.5:
-            raise ValueError(f"heldout_fraction must be between 0 and 0.5, got {self.heldout_fraction}")
+            raise ValueError(f"heldout_fraction must be in (0, 0.5), got {self.heldout_fraction}")
         if not 0 <= self.image_ratio < 1:
             raise ValueError(
-                f"image_ratio must be in [0, 1), got {self.image_ratio}; to train on images alone, set num_frames to 1"
+                f"image_ratio must be in [0, 1), got {self.image_ratio}; to train on images only, set num_frames to 1"
             )
         if self.image_ratio > 0 and self.num_frames == 1:
             raise ValueError(
-                f"image_ratio must be 0 if num_frames is 1, which trains on images alone, got {self.image_ratio}"
+                f"image_ratio must be 0 if num_frames is 1 (training on images only), got {self.image_ratio}"
             )
         if not self.path:
             raise ValueError(f"path must be {SHIPPED_CLIPS!r}, {MOVING_SHAPES!r} or a folder, got ''")
@@ -52,7 +52,7 @@ class DataConfig:
 
     @property
     def takes_pictures(self) -> bool:
-        """Whether training uses pictures."""
+        """Whether training uses image files."""
         return self.num_frames == 1 or self.image_ratio > 0
 
     @property
@@ -75,7 +75,7 @@ class DataConfig:
 
 @contextmanager
 def naming_the_cache(folder: Path) -> Iterator[None]:
-    """Add to errors of the file system that `folder` is the cache, and how to choose another one.
+    """Add the name of the cache folder, and how to choose another one, to file system errors.
 
     Raises:
         OSError: if the cache cannot be read or written.

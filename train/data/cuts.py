@@ -29,7 +29,7 @@ def find_cuts(thumbnails: UInt8[np.ndarray, "T h w 3"]) -> list[int]:
 
 
 def without_bars(pictures: Float[np.ndarray, "T h w 3"]) -> Float[np.ndarray, "T H W 3"]:
-    """Crop the bars of a letterbox, which would give contrast to an empty picture."""
+    """Crop letterbox bars, which would add contrast to a blank frame."""
     lit_rows, lit_columns = (pictures.max(axis=axes) > BLACK for axes in ((0, 2, 3), (0, 1, 3)))
     return pictures[:, lit_rows][:, :, lit_columns] if lit_rows.any() else pictures
 

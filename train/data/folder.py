@@ -1,4 +1,4 @@
-"""A folder of the user's own videos and pictures, laid out like UCF-101: each sub-folder is a label."""
+"""A folder of the user's own videos and images, laid out like UCF-101: each sub-folder is a label."""
 
 import os
 from collections import Counter
@@ -29,20 +29,20 @@ class FoundFiles(NamedTuple):
     videos: list[VideoFile]
     pictures: list[VideoFile]
     others: list[Path]
-    """Neither videos, nor pictures, nor contexts."""
+    """Neither videos, nor images, nor contexts."""
 
 
 def find_files(root: Path) -> FoundFiles:
     """Find all files at any depth. Their label is the first folder below `root`, or `root` itself for files in it.
 
-    Animated pictures are videos.
+    Animated images are videos.
 
     Raises:
-        FileNotFoundError: if there is no such folder, or if it contains neither videos nor pictures.
+        FileNotFoundError: if there is no such folder, or if it contains neither videos nor images.
     """
     if not root.is_dir():
         reason = "is a file: pass the folder that contains it" if root.is_file() else "does not exist"
-        raise FileNotFoundError(f"no folder of videos or pictures: {printable(root.resolve())} {reason}")
+        raise FileNotFoundError(f"no folder of videos or images: {printable(root.resolve())} {reason}")
     found = FoundFiles([], [], [])
     for path in sorted(visible_files(root)):
         ending = path.suffix.lower()
@@ -54,8 +54,8 @@ def find_files(root: Path) -> FoundFiles:
             found.others.append(path)
     if not found.videos and not found.pictures:
         raise FileNotFoundError(
-            f"no videos or pictures in {printable(root.resolve())}: found {counted(by_ending(found.others))}; "
-            f"endings of videos: {' '.join(VIDEO_ENDINGS)}; of pictures: {' '.join(PICTURE_ENDINGS)}"
+            f"no videos or images in {printable(root.resolve())}: found {counted(by_ending(found.others))}; supported "
+            f"extensions: {' '.join(VIDEO_ENDINGS)} (videos), {' '.join(PICTURE_ENDINGS)} (images)"
         )
     return found
 
@@ -89,7 +89,7 @@ def label_of(path: Path, root: Path) -> str:
 
 
 def file_identity(path: Path) -> str:
-    """Return place, size and time of change, which are quick to read even for a large folder."""
+    """Return path, size and modification time, which are quick to read even for a large folder."""
     try:
         status = path.stat()
     except OSError:  # for example a link to a missing file; decoding reports it
@@ -98,8 +98,8 @@ def file_identity(path: Path) -> str:
 
 
 def by_ending(paths: Iterable[Path]) -> Counter[str]:
-    """Return how many files have each ending."""
-    return Counter(printable(path.suffix.lower()) or "without an ending" for path in paths)
+    """Return how many files have each extension."""
+    return Counter(printable(path.suffix.lower()) or "without an extension" for path in paths)
 
 
 def counted(reasons: Mapping[str, int]) -> str:

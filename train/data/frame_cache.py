@@ -29,10 +29,10 @@ from .windows import Timeline
 
 FORMAT_VERSION = 2  # part of every key; increase it if the same file would be stored differently
 FRAMES_PER_SHARD = 1024
-LONGEST_SIDE = 32  # times the short side; a resized strip of pixels would exhaust the memory
+LARGEST_RATIO = 32  # of the sides; the short side is resized to the resolution, so a thin strip would exhaust memory
 
 MANY_PIXELS = 2**24
-LARGE_FRAMES = Lock()  # files with more pixels in a frame are decoded one at a time
+LARGE_FRAMES = Lock()  # files with more than `MANY_PIXELS` per frame are decoded one at a time
 
 logger = logging.getLogger(__name__)
 
@@ -175,9 +175,9 @@ def store_video(path: Path, folder: Path, resolution: int) -> Decoded:
 
 @contextmanager
 def whole_or_nothing(folder: Path) -> Iterator[Path]:
-    """Yield a path next to `folder` for a new folder, which is renamed to it unless another process was faster.
+    """Yield the path of a temporary folder that is renamed to `folder` at the end, unless another process created it.
 
-    Nothing is left of it after an error.
+    After an error, the temporary folder is deleted.
     """
     unfinished = folder.with_name(f"unfinished-{uuid.uuid4().hex}")
     try:
@@ -194,7 +194,7 @@ def whole_or_nothing(folder: Path) -> Iterator[Path]:
 
 
 def write_frames(path: Path, folder: Path, resolution: int) -> Decoded:
-    """Write the shards and moments of all frames of a file that can be decoded, and find its cuts.
+    """Write the shards and moments of all decodable frames of a file, and find its cuts.
 
     There is also a cut where frames are missing.
     """
@@ -209,8 +209,8 @@ def write_frames(path: Path, folder: Path, resolution: int) -> Decoded:
     with open_frames(path) as reader, LARGE_FRAMES if reader.frame_pixels > MANY_PIXELS else nullcontext():
         for picture in reader:
             height, width, _ = picture.shape
-            if max(height, width) > LONGEST_SIDE * min(height, width):
-                raise DecodingError(f"{width} x {height} pixels: one side is more than {LONGEST_SIDE} times the other")
+            if max(height, width) > LARGEST_RATIO * min(height, width):
+                raise DecodingError(f"{width} x {height} pixels: one side is more than {LARGEST_RATIO} times the other")
             if size is None:  # later frames may have another shape
                 size = stored_size(height, width, resolution)
                 folder.mkdir(parents=True)
@@ -223,7 +223,7 @@ def write_frames(path: Path, folder: Path, resolution: int) -> Decoded:
                 write_shard()
         gaps, damage = reader.gaps, reader.lost
     if size is None:
-        raise DecodingError("it holds no frame")
+        raise DecodingError("it contains no frames")
     if shard:
         write_shard()
     np.save(folder / "moments.npy", np.array(moments))

@@ -36,15 +36,15 @@ logger = logging.getLogger(__name__)
 def load_data(config: DataConfig, *, progress: bool = True) -> VideoData:
     """Return the clips for training and the held-out clips.
 
-    The first call decodes the files into the cache; later calls decode only those that have changed. A picture is a
-    video of one frame.
+    The first call decodes the files into the cache; later calls decode only those that have changed. An image file is
+    a video of one frame.
 
     Args:
         progress: show a progress bar while decoding.
 
     Raises:
         FileNotFoundError: if there is no such folder, or if it contains no files to cut clips from.
-        ValueError: if no file is usable, or if there are too few frames to hold any out.
+        ValueError: if no file is usable, or if there are too few frames for a held-out set.
         OSError: if the cache cannot be written.
     """
     if config.path == MOVING_SHAPES:
@@ -81,8 +81,8 @@ def shape_data(config: DataConfig) -> VideoData:
 def shipped_data(config: DataConfig, *, progress: bool) -> VideoData:
     """Return clips of the shipped videos.
 
-    The listed windows are held out, with their first frame and the length of the config. A window that does not fit
-    into its shot is left out; training does not use the listed frames in any case.
+    The held-out windows start at the listed frames and have the length `config.span`. A window that does not fit into
+    its shot is left out. Training never uses the listed frames.
     """
     files = shipped_videos()
     videos = long_enough(store_videos(files, config.resolution, config.frames_dir, progress=progress), config.span)
@@ -98,13 +98,13 @@ def shipped_data(config: DataConfig, *, progress: bool) -> VideoData:
 
 
 def folder_data(config: DataConfig, *, progress: bool) -> VideoData:
-    """Return clips of the files in a folder. Random blocks of frames of videos, and random pictures, are held out."""
+    """Return clips of the files in a folder. Random blocks of video frames and random image files are held out."""
     root = as_path(config.path)
     found = find_files(root)
     if config.num_frames > 1 and not found.videos:
         raise FileNotFoundError(
-            f"no videos in {printable(root)}, but {len(found.pictures)} pictures, which make clips of 1 frame; "
-            f"num_frames is {config.num_frames}"
+            f"no videos in {printable(root)}, only {len(found.pictures)} images; set num_frames to 1 to train on them, "
+            f"got {config.num_frames}"
         )
     files = [*found.videos, *(found.pictures if config.takes_pictures else [])]
     stored = store_videos(files, config.resolution, config.frames_dir, progress=progress)
@@ -115,7 +115,7 @@ def folder_data(config: DataConfig, *, progress: bool) -> VideoData:
         {
             "unreadable": len(files) - len(stored),
             "too short": len(stored) - len(usable),
-            "pictures (used if num_frames is 1 or image_ratio is above 0)": len(found.pictures)
+            "image files (used if num_frames is 1 or image_ratio is above 0)": len(found.pictures)
             * (not config.takes_pictures),
         }
     )
@@ -197,7 +197,7 @@ def file_data(
         names = [name for name in starts if len(starts[name])]
         if not names:
             raise ValueError(
-                f"no {split} window of {config.span} frames fits between the cuts of {printable(config.path, 4096)}"
+                f"there is no {split} window of {config.span} frames without a cut in {printable(config.path, 4096)}"
             )
         counts = [len(starts[name]) for name in names]
         files_of_rows = pa.DictionaryArray.from_arrays(np.repeat(np.arange(len(names)), counts), names)
@@ -249,7 +249,7 @@ def window_table(columns: Mapping[str, object], labels: Sequence[str]) -> datase
 
 
 def fingerprint(config: DataConfig, sources: Sequence[str]) -> str:
-    """Return a digest of everything that the clips depend on, which excludes the place of the cache."""
+    """Return a digest of everything that the clips depend on. The location of the cache is not part of it."""
     left_out = {"path", "cache_dir", *([] if config.image_ratio else ["image_ratio"])}  # older runs had no such field
     settings = {name: value for name, value in asdict(config).items() if name not in left_out}
     kind = config.path if config.path in (MOVING_SHAPES, SHIPPED_CLIPS) else "folder"

@@ -25,7 +25,7 @@ COLOURS = np.array([(1.0, 0.42, 0.36), (1.0, 0.84, 0.3), (0.4, 0.76, 1.0)], np.f
 
 
 class Track(NamedTuple):
-    """Place and size of a shape in widths of the frame. A shape that leaves on one side enters on the other."""
+    """Position and size of a shape in widths of the frame. A shape that leaves on one side enters on the other."""
 
     x: Float[np.ndarray, " T"]
     y: Float[np.ndarray, " T"]  # downwards
@@ -33,7 +33,7 @@ class Track(NamedTuple):
 
 
 def slide(numbers: Numbers, num_frames: int, stride: int) -> tuple[Float[np.ndarray, " T"], ...]:
-    """Return the place along the motion, the place across it, and the radius.
+    """Return the positions along and across the motion, and the radius.
 
     Half of the clips stay inside the frame if the distance is short enough. The others start anywhere, so that a model
     of short clips learns how a motion continues at the edge.
@@ -71,7 +71,7 @@ def down(numbers: Numbers, num_frames: int, stride: int) -> Track:
 def clockwise(numbers: Numbers, num_frames: int, stride: int) -> Track:
     """Move a shape around the middle of the frame without rotating it.
 
-    Half of the clips start near the top, so that the place of a shape tells the direction, as for shapes that slide.
+    Half of the clips start near the top, so that the position of a shape tells the direction, as for shapes that slide.
     The others start anywhere, like later parts of a long clip.
     """
     turn = min(stride * math.radians(numbers.uniform(9, 11)), FASTEST_TURN)

@@ -70,7 +70,7 @@ class Clips(torch.utils.data.Dataset[dict[str, Tensor]]):
         """Return a clip in [-1, 1], cropped to a square.
 
         Args:
-            offset: place of the crop: 0 = top and left, 1 = bottom and right.
+            offset: position of the crop: 0 = top and left, 1 = bottom and right.
         """
         pixels, _ = self.pixels_and_label(index, offset=offset, flip=flip)
         return to_video(pixels)

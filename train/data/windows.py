@@ -33,9 +33,8 @@ class Timeline(NamedTuple):
         shot = np.zeros(self.num_frames, dtype=np.int64)
         shot[list(self.cuts)] = 1
         shot = shot.cumsum()
-        is_taken = np.zeros(
-            self.num_frames + 1, dtype=np.int64
-        )  # shifted by one, for sums of the frames before a frame
+        # Entry i + 1 is for frame i, so that entry i of the cumulative sum counts the frames before i.
+        is_taken = np.zeros(self.num_frames + 1, dtype=np.int64)
         for start, stop in without:
             is_taken[1 + start : 1 + stop] = 1
         num_taken = is_taken.cumsum()
@@ -50,7 +49,7 @@ def choose_heldout(
     """Return blocks of consecutive frames with about `fraction` of all windows, at least one.
 
     Some windows are left for training; if that is impossible, there are no blocks. Blocks are long if there is enough
-    video, since each block costs the training windows that overlap its ends. A picture is a block of one frame. The
+    video, since each block costs the training windows that overlap its ends. An image file is a block of one frame. The
     blocks of a file and their priority depend only on the name and timeline of the file, and on the seed.
     """
     num_windows = {name: len(timeline.window_starts(span)) for name, timeline in timelines.items()}
@@ -85,9 +84,9 @@ def too_few_frames(timelines: Mapping[str, Timeline], span: int) -> str:
     num_frames = sum(timeline.num_frames for timeline in timelines.values())
     num_windows = sum(len(timeline.window_starts(span)) for timeline in timelines.values())
     return (
-        f"too few frames to hold any out: found {num_frames} frames in {len(timelines)} files with {num_windows} "
-        f"windows of {span} frames; needs {2 * span + MARGIN} frames without a cut in one file, or {span} in each of "
-        f"two files"
+        f"too few frames for a held-out set: found {num_frames} frames in {len(timelines)} files with {num_windows} "
+        f"windows of {span} frames; at least {2 * span + MARGIN} frames without a cut in one file, or {span} in each "
+        "of two files, are required"
     )
 
 

@@ -11,9 +11,9 @@ def independent_codes(
     wanted: Int[Tensor, " b"],
     generator: torch.Generator,
 ) -> Int[Tensor, "b t h w"]:
-    """Draw each code independently, from the frequencies of codes at its place in the clips of the wanted label.
+    """Draw each code independently, from the frequencies of codes at its position in the clips of the wanted label.
 
-    Such codes have the right colours in the right places, but not the dependence between codes that a model learns.
+    Such codes have the right colours at the right positions, but not the dependence between codes that a model learns.
 
     Raises:
         ValueError: if there are no codes of a wanted label.

@@ -1,4 +1,4 @@
-"""Comparison of generated videos with a baseline without a model and with reconstructions, and its bounds."""
+"""Comparison of generated videos with a model-free baseline and reconstructions, and bounds on the metrics."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -58,9 +58,9 @@ def compare_pixels(sets: Sets) -> Iterator[Row]:
         reconstructions=diversity_within_labels(sets.reconstructions, sets.labels),
     )
     yield motion
-    yield motion.over(motion.reconstructions, "over reconstructions'", low=0.7, high=1.35)
+    yield motion.over(motion.reconstructions, "relative to reconstructions", low=0.7, high=1.35)
     yield diversity
-    yield diversity.over(diversity.reconstructions, "over reconstructions'", low=0.6)
+    yield diversity.over(diversity.reconstructions, "relative to reconstructions", low=0.6)
 
 
 @torch.inference_mode()
@@ -82,7 +82,7 @@ def compare_features(
             name=f"energy distance, {name}", samples=samples, baseline=baseline, reconstructions=reconstructions
         )
         yield distance
-        yield distance.over(distance.baseline, "over the baseline's", high=largest_ratio)
+        yield distance.over(distance.baseline, "relative to the baseline", high=largest_ratio)
 
 
 def compare_nearest(sets: Sets, chunks: Iterable[Float[Tensor, "_ 3 T H W"]]) -> Iterator[Row]:
@@ -96,4 +96,4 @@ def compare_nearest(sets: Sets, chunks: Iterable[Float[Tensor, "_ 3 T H W"]]) ->
     samples, baseline, heldout = (part.median().item() for part in distances)
     nearest = Row(name="nearest training clip", samples=samples, baseline=baseline, reconstructions=heldout)
     yield nearest
-    yield nearest.over(heldout, "over held-out reconstructions'", low=0.9)
+    yield nearest.over(heldout, "relative to held-out reconstructions", low=0.9)

@@ -23,7 +23,7 @@ def hidden_psnr(
 
 
 def repeat_last(videos: Float[Tensor, "b c T H W"], num_known: int) -> Float[Tensor, "b c T H W"]:
-    """Replace all frames after the first `num_known` by the last of these."""
+    """Repeat the last of the first `num_known` frames in all later frames."""
     frames = torch.arange(videos.shape[2], device=videos.device).clamp(max=num_known - 1)
     return videos[:, :, frames]
 
@@ -42,6 +42,7 @@ def fill_with_mean(videos: Float[Tensor, "b c T H W"], known: Bool[Tensor, "b T 
     """
     num_known = reduce(known, "b T H W -> b 1 1 1 1", "sum")
     if not num_known.all():
-        raise ValueError("known must contain known pixels (True) of every video")
+        count = int((num_known == 0).sum())
+        raise ValueError(f"known must contain True in every video, got only False in {count} of {len(videos)} videos")
     of_known = reduce(videos.double() * known[:, None], "b c T H W -> b c 1 1 1", "sum")
     return torch.where(known[:, None], videos, (of_known / num_known).to(videos.dtype))

@@ -1,4 +1,4 @@
-"""Recognition of the motion of a single shape by its place and size, without a learned model."""
+"""Recognition of the motion of a single shape by its position and size, without a learned model."""
 
 import math
 

@@ -39,7 +39,7 @@ def evaluate_tokenizer(
 def psnr(reference: Float[Tensor, "*shape"], video: Float[Tensor, "*shape"]) -> float:
     """Return the peak signal-to-noise ratio in dB of pixels in [0, 1].
 
-    It is that of the mean squared error over all values; the mean of the PSNR of single clips would be higher.
+    It is computed from the mean squared error over all values; the mean of the PSNRs of the clips would be higher.
     """
     error = SquaredError()
     error.add(reference, video)

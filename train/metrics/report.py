@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A metric of each set of videos. That of the samples must be within the bounds, if there are any."""
+    """A metric of each set of videos. Its value for the samples must be within the bounds, if there are bounds."""
 
     name: str
     samples: float
@@ -17,7 +17,7 @@ class Row:
     high: float = math.inf
 
     def over(self, unit: float, words: str, *, low: float = -math.inf, high: float = math.inf) -> "Row":
-        """Return the metric divided by `unit`, which `words` name; NaN if `unit` is not positive."""
+        """Return the row divided by `unit`, with `words` appended to its name. NaN if `unit` is not positive."""
         samples, baseline, reconstructions = (
             figure / unit if unit > 0 else math.nan for figure in (self.samples, self.baseline, self.reconstructions)
         )

@@ -74,7 +74,9 @@ def nearest_clip_distances(
     queries = videos.flatten(1)
     smallest = torch.full((len(queries),), torch.inf)
     nearest = torch.zeros_like(queries)
+    num_clips = 0
     for clips in chunks:
+        num_clips += len(clips)
         candidates = clips.flatten(1)
         # |x - y|^2 without |x|^2, which is the same for all clips; a matrix product is fast but not exact
         distances = candidates.square().sum(dim=1) - 2 * (queries @ candidates.T)
@@ -83,7 +85,7 @@ def nearest_clip_distances(
         smallest = torch.where(is_nearer, closest, smallest)
         nearest[is_nearer] = candidates[indexes[is_nearer]]
     if not smallest.isfinite().all():
-        raise ValueError("videos and clips must be finite, and there must be at least one clip")
+        raise ValueError(f"there must be at least one clip, and all pixels must be finite, got {num_clips} clips")
     return (queries - nearest).square().mean(dim=1).sqrt()
 
 

@@ -43,7 +43,7 @@ def compare_seams(
     """Compare a metric of frames at the seams of all videos with that of all other frames.
 
     Args:
-        seams: the first frames of all windows except the first window, or other frames.
+        seams: frames to compare, usually the first frame of each window except the first window.
         left_out: frames that belong to neither group.
 
     Raises:
@@ -98,8 +98,8 @@ def extrapolation_errors_of(video: Float[Tensor, "c T H W"]) -> Float[Tensor, " 
 def extrapolate(earlier: Float[Tensor, "b c H W"], later: Float[Tensor, "b c H W"]) -> Float[Tensor, "b c H W"]:
     """Return the frame after `later`, with the motion from `earlier` to `later` continued.
 
-    The motion of a pixel is the one by whole pixels, up to `REACH`, with the smallest error in the block around it. Of
-    equally good motions, the shortest is used, so that flat and still areas do not move.
+    The motion of a pixel is the shift by whole pixels, at most `REACH` along each axis, with the smallest error in the
+    block around it. If several errors are equal, the shortest shift is used, so that flat and still areas do not move.
     """
     axis = range(-REACH, REACH + 1)
     motions = sorted(((down, right) for down in axis for right in axis), key=lambda motion: math.hypot(*motion))

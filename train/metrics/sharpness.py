@@ -16,7 +16,7 @@ def sharpness_ratio(reference: Float[Tensor, "b c T H W"], reconstruction: Float
     """Return the sharpness of a reconstruction divided by that of the original: below 1 for blur, above 1 for noise.
 
     The sharpness is averaged over all frames before the division, so that flat frames have no influence. It does not
-    depend on the place of the detail: only together with PSNR does it distinguish kept texture from invented texture.
+    depend on where the detail is: only together with PSNR does it distinguish kept texture from invented texture.
 
     Args:
         reference: has 1, 3 or 4 channels (the fourth is ignored), and at least 3 x 3 pixels.
@@ -25,7 +25,7 @@ def sharpness_ratio(reference: Float[Tensor, "b c T H W"], reconstruction: Float
         At least 0; NaN if all originals are flat.
 
     Raises:
-        ValueError: if the number of channels is another one, or if the frames are too small.
+        ValueError: if the number of channels is not 1, 3 or 4, or if the frames are too small.
     """
     original = sharpness(reference)
     return sharpness(reconstruction) / original if original > 0 else math.nan

@@ -26,7 +26,7 @@ def test_a_setting_that_cannot_be_is_refused_by_name(name: str, value: Any) -> N
 
 
 def test_images_are_not_mixed_into_images() -> None:
-    with pytest.raises(ValueError, match=r"image_ratio must be 0 if num_frames is 1, .* got 0\.5"):
+    with pytest.raises(ValueError, match=r"image_ratio must be 0 if num_frames is 1 .* got 0\.5"):
         DataConfig(num_frames=1, image_ratio=0.5)
 
 

@@ -56,9 +56,9 @@ def test_all_other_files_are_listed_but_contexts(tmp_path: Path) -> None:
 def test_many_endings_are_counted_in_few_words() -> None:
     endings = by_ending([Path(f"{number}.{'a' * (number % 20)}") for number in range(400)])
 
-    assert counted(endings).startswith("20 without an ending, 20 .a, ")
+    assert counted(endings).startswith("20 without an extension, 20 .a, ")
     assert counted(endings).endswith(", 160 more")
-    assert counted(by_ending([Path("a.t\nt"), Path("b")])) == r"1 .t\nt, 1 without an ending"
+    assert counted(by_ending([Path("a.t\nt"), Path("b")])) == r"1 .t\nt, 1 without an extension"
 
 
 def test_hidden_files_and_folders_are_skipped(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_no_clip_spans_a_cut(shipped_config: DataConfig, shipped: VideoData, num
 
 
 def test_clips_that_fit_nowhere_are_refused(shipped_config: DataConfig) -> None:
-    with pytest.raises(ValueError, match="no training window of 300 frames fits"):
+    with pytest.raises(ValueError, match="no training window of 300 frames without a cut"):
         load_data(replace(shipped_config, num_frames=300), progress=False)
 
 
@@ -161,8 +161,8 @@ def test_every_file_is_used_or_counted_in_one_line(folder_config: DataConfig, wr
 
     assert data.labels == ("walk",)
     assert caplog.messages[-1] == (
-        f"8 of 9 files in {root} are left out: 3 .txt, 1 .json, 1 without an ending, 1 unreadable, 1 too short, "
-        "1 pictures (used if num_frames is 1 or image_ratio is above 0); "
+        f"8 of 9 files in {root} are left out: 3 .txt, 1 .json, 1 without an extension, 1 unreadable, 1 too short, "
+        "1 image files (used if num_frames is 1 or image_ratio is above 0); "
         "labels without a usable file: notes, photo, run"
     )
     caplog.clear()
@@ -237,7 +237,7 @@ def test_a_folder_without_a_usable_video_is_refused(folder_config: DataConfig, w
 def test_a_folder_too_small_to_hold_anything_out_is_refused(folder_config: DataConfig, write_video, noise) -> None:
     write_video(Path(folder_config.path, "small.mkv"), noise(7))
 
-    with pytest.raises(ValueError, match=r"found 7 frames .* needs 8 frames"):
+    with pytest.raises(ValueError, match=r"found 7 frames .* at least 8 frames"):
         load_data(folder_config, progress=False)
 
 
@@ -298,7 +298,7 @@ def test_few_pictures_are_held_out_all_the_same_and_one_is_too_few(folder_config
     config, root = replace(folder_config, num_frames=1), Path(folder_config.path)
     write_pictures(root, noise, "0.png")
     with pytest.raises(
-        ValueError, match=r"too few frames to hold any out: found 1 frames in 1 files .* in each of two files"
+        ValueError, match=r"too few frames for a held-out set: found 1 frames in 1 files .* in each of two files"
     ):
         load_data(config, progress=False)
 
@@ -373,12 +373,12 @@ def test_clips_of_several_frames_take_no_pictures(folder_config: DataConfig, wri
     data = load_data(folder_config, progress=False)
 
     assert "2 of 3 files" in caplog.text
-    assert "2 pictures (used if num_frames is 1 or image_ratio is above 0); labels without a usable" in caplog.text
+    assert "2 image files (used if num_frames is 1 or image_ratio is above 0); labels without a usable" in caplog.text
     assert (data.labels, data.fingerprint) == (("film",), alone.fingerprint)
     assert windows(data.train) == windows(alone.train)
     assert data.images is None
     (root / "film/a.mkv").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no videos in .*, but 2 pictures, which make clips of 1 frame"):
+    with pytest.raises(FileNotFoundError, match=r"no videos in .*, only 2 images; set num_frames to 1"):
         load_data(folder_config, progress=False)
 
 
@@ -439,7 +439,7 @@ def test_held_out_clips_are_videos_where_images_stand_beside_them(
     write_video(Path(folder_config.path, "small.mkv"), noise(7))
     write_pictures(Path(folder_config.path), noise, "0.png", "1.png")
 
-    with pytest.raises(ValueError, match=r"found 7 frames in 1 files.* needs 8 frames"):
+    with pytest.raises(ValueError, match=r"found 7 frames in 1 files.* at least 8 frames"):
         load_data(replace(folder_config, image_ratio=0.5), progress=False)
 
 

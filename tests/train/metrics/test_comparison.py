@@ -74,21 +74,21 @@ def test_videos_of_the_right_distribution_keep_every_bound(sets: Sets, trained_o
 
 def test_the_baseline_in_place_of_samples_is_found_out(sets: Sets, trained_on: Int[Tensor, "b t h w"]) -> None:
     assert missed(replace(sets, samples=sets.baseline), trained_on) == [
-        "mean frame difference, over reconstructions'",
-        "energy distance, brightness, over the baseline's",
+        "mean frame difference, relative to reconstructions",
+        "energy distance, brightness, relative to the baseline",
     ]
 
 
 def test_copies_of_training_clips_are_found_out(sets: Sets, trained_on: Int[Tensor, "b t h w"]) -> None:
     copies = replace(sets, samples=draw(trained_on))
 
-    assert missed(copies, trained_on) == ["nearest training clip, over held-out reconstructions'"]
+    assert missed(copies, trained_on) == ["nearest training clip, relative to held-out reconstructions"]
 
 
 def test_one_video_for_each_label_is_found_out(sets: Sets, trained_on: Int[Tensor, "b t h w"]) -> None:
     collapsed = replace(sets, samples=sets.samples[[0, 24]].repeat_interleave(24, dim=0))
 
-    assert "diversity within labels, over reconstructions'" in missed(collapsed, trained_on)
+    assert "diversity within labels, relative to reconstructions" in missed(collapsed, trained_on)
 
 
 def test_videos_of_the_wrong_label_are_found_out(sets: Sets, trained_on: Int[Tensor, "b t h w"]) -> None:
@@ -96,11 +96,11 @@ def test_videos_of_the_wrong_label_are_found_out(sets: Sets, trained_on: Int[Ten
 
     assert missed(mixed_up, trained_on) == [
         "label accuracy, brightness",
-        "energy distance, brightness, over the baseline's",
+        "energy distance, brightness, relative to the baseline",
     ]
 
 
 def test_still_videos_are_found_out(sets: Sets, trained_on: Int[Tensor, "b t h w"]) -> None:
     still = replace(sets, samples=sets.samples[:, :, :1].expand_as(sets.samples))
 
-    assert "mean frame difference, over reconstructions'" in missed(still, trained_on)
+    assert "mean frame difference, relative to reconstructions" in missed(still, trained_on)

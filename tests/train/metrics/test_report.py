@@ -22,11 +22,11 @@ def test_a_figure_without_bounds_is_never_missed() -> None:
 
 
 def test_multiples_are_of_one_unit_and_without_sense_where_it_is_not_positive() -> None:
-    multiple = row(3.0).over(4.0, "over reconstructions'", high=0.5)
+    multiple = row(3.0).over(4.0, "relative to reconstructions", high=0.5)
 
     assert (multiple.samples, multiple.baseline, multiple.reconstructions) == (0.75, 0.5, 1)
     assert multiple.is_missed
-    assert row(-3.0).over(-1.0, "over the baseline's", high=5).is_missed
+    assert row(-3.0).over(-1.0, "relative to the baseline", high=5).is_missed
 
 
 def test_the_table_says_what_was_missed() -> None:
