@@ -86,7 +86,7 @@ def test_too_little_video_has_nothing_to_hold_out_and_is_counted(num_frames: int
     assert choose_heldout(timelines, SPAN, 0.05, seed=0) == {"a": []}
     words = too_few_frames(timelines, SPAN)
     assert f"found {num_frames} frames in 1 files with {num_frames - SPAN + 1} windows" in words
-    assert f"needs {2 * SPAN + 2} frames" in words
+    assert f"at least {2 * SPAN + 2} frames" in words
 
 
 def test_two_short_videos_suffice() -> None:
