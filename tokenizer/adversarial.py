@@ -46,7 +46,7 @@ def hinge_generator_loss(fake_logits: Logits) -> Float[Tensor, ""]:
 
 
 def hinge_discriminator_loss(real_logits: Logits, fake_logits: Logits) -> Float[Tensor, ""]:
-    """Return how far logits of real clips are below 1 and those of reconstructions above -1: 2 for logits of zero."""
+    """Return the hinge loss mean(relu(1 - real)) + mean(relu(1 + fake)): 2 for logits of zero."""
     return F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()
 
 
@@ -88,9 +88,10 @@ def lecam_penalty(
 def adaptive_adversarial_weight(
     pixels_gradient: Float[Tensor, "*shape"], adversarial_gradient: Float[Tensor, "*shape"]
 ) -> Float[Tensor, ""]:
-    """Return the ratio of the gradient norms of the other losses and of the adversarial losses (VQGAN, equation 7).
+    """Return the gradient norm of the reconstruction and perceptual losses, divided by that of the adversarial losses
+    (VQGAN, equation 7).
 
-    Gradients are averaged over processes first, so the ratio is that of the joint batch.
+    Gradients are averaged over processes first, so the ratio is that of the global batch.
     """
     pixels, adversarial = mean_over_processes(torch.stack([pixels_gradient, adversarial_gradient])).unbind()
     return (pixels.norm() / (adversarial.norm() + TINY_GRADIENT)).clamp(max=LARGEST_ADAPTIVE_WEIGHT)
@@ -99,8 +100,8 @@ def adaptive_adversarial_weight(
 class DiscriminatorObjective(nn.Module):
     """Computes the unweighted losses of the discriminators from real clips and reconstructions.
 
-    It is prepared for data-parallel training with an optimizer of its own. `TokenizerObjective` takes it unwrapped and
-    calls `generator_losses`. It is training state and never saved with a tokenizer.
+    It has its own optimizer and data-parallel wrapper (`Accelerator.prepare`). `TokenizerObjective` takes the unwrapped
+    module and calls `generator_losses`. It is training state and never saved with a tokenizer.
 
     Discriminator i has the losses `discriminator_i`, `lecam_i` and, on demand, `r1_i`.
     """
@@ -165,7 +166,7 @@ class DiscriminatorObjective(nn.Module):
         return losses
 
     def generator_losses(self, fake: Float[Tensor, "b c T H W"], phase: int = 0) -> Iterator[Float[Tensor, ""]]:
-        """Yields the adversarial loss of the tokenizer for each discriminator."""
+        """Yield the adversarial loss of the tokenizer for each discriminator."""
         for discriminator in self.discriminators:
             yield self.two_sides.generator(at_least_float32(discriminator(fake, phase)))
 

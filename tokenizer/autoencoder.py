@@ -1,4 +1,4 @@
-"""Encoder, quantizer and decoder as one model: what streams, tiles and inflation work on."""
+"""Encoder, quantizer and decoder as one model: the base of streaming, tiling and inflation."""
 
 import logging
 from typing import NamedTuple
@@ -23,7 +23,7 @@ class Autoencoding(NamedTuple):
     """Result of one pass through encoder, quantizer and decoder."""
 
     reconstruction: Float[Tensor, "b c T H W"]
-    """Of the shape of the input video, nominally in [-1, 1], not clipped."""
+    """Same shape as the input video, nominally in [-1, 1], not clipped."""
     latents: Float[Tensor, "b k t h w"]
     quantized: Float[Tensor, "b k t h w"]
     codes: Int[Tensor, "b t h w"]
@@ -77,12 +77,12 @@ class Autoencoder(Pretrained):
 
         Args:
             codes: integers of shape `b t h w` in [0, codebook_size).
-            num_frames, height, width: size of the encoded video, which may have been padded. None: the full grid.
+            num_frames, height, width: size of the encoded video, to remove its padding. None: keep the padding.
             cond: as in `encode`.
 
         Raises:
-            ValueError: if a shape, a data type or a code is wrong, or if a grid of this shape does not belong to
-                videos of the given size.
+            ValueError: if a shape, a data type or a code is wrong, or if the shape of the codes does not match the
+                given size.
         """
         quantized = self.codes_to_quantized(codes)
         b, t, h, w = codes.shape

@@ -14,7 +14,7 @@ from .norms import NORMS, ConditionedNorm
 
 KERNEL_FRAMES = 3  # temporal size of a kernel, in a video tokenizer
 MAX_CODEBOOK_SIZE = 2**20  # the codebook entropy and the metrics hold a number for each code
-MAX_FSQ_LEVELS = 12  # of at least 3 levels each, more would exceed MAX_CODEBOOK_SIZE
+MAX_FSQ_LEVELS = 12  # an entry is at least 3, so more entries would exceed MAX_CODEBOOK_SIZE
 LARGEST_PATCH, LARGEST_STRIDE = 64, 256  # along each axis
 LARGEST_IMAGE = 8192
 
@@ -23,14 +23,14 @@ QuantizerName = Literal["lfq", "bsq", "fsq"]
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerArchitecture:
-    """What the weights of a `VideoTokenizer` are bound to.
+    """Architecture of a `VideoTokenizer`: the settings that determine its parameters and their meaning.
 
     All sizes are bounded, so that checking a config and building its modules on the meta device are quick.
     """
 
     image_only: bool = False
-    """An image tokenizer, which encodes each frame independently: temporal kernels and windows of 1 and no temporal
-    compression. `inflate` makes a video tokenizer of it."""
+    """Build an image tokenizer, which encodes each frame independently: temporal kernels and attention windows have
+    size 1, and time is not compressed. `inflate` converts it to a video tokenizer."""
     init_dim: int = 64
     """Channels of the first layer."""
     layers: tuple[LayerSpec, ...] = (
@@ -59,8 +59,8 @@ class TokenizerArchitecture:
     dim_cond: int | None = None
     """Size of the condition vector of `cond_...` layers."""
     norm: Literal["group", "channel"] = "group"
-    """`group`: normalize groups of channels over each frame. `channel`: normalize all channels at each position, which
-    keeps the receptive field finite, as exact tiling needs."""
+    """`group`: normalize groups of channels over each frame. `channel`: normalize all channels at each position. The
+    receptive field stays finite, which exact tiling requires."""
     antialiased_downsample: bool = False
     """Blur before each strided convolution."""
 
@@ -73,7 +73,7 @@ class TokenizerArchitecture:
         if len(self.patch_size) != 3:
             raise ValueError(f"patch_size must be three integers (t, h, w), got {self.patch_size!r}")
         for size in self.patch_size:
-            whole_number("patch_size", size, 1, LARGEST_PATCH)
+            whole_number("each entry of patch_size", size, 1, LARGEST_PATCH)
         if (folded := self.channels * math.prod(self.patch_size)) > LARGEST_WIDTH:
             raise ValueError(f"patch_size folds the video into {folded} channels, at most {LARGEST_WIDTH} are allowed")
         chosen(NORMS, self.norm, "norm")
@@ -84,11 +84,10 @@ class TokenizerArchitecture:
         kinds, levels = get_args(QuantizerName), self.fsq_levels
         if self.quantizer not in kinds:
             raise ValueError(f"unknown quantizer {printable(self.quantizer)!r}: {allowed_names(self.quantizer, kinds)}")
-        if (levels is not None) != (self.quantizer == "fsq"):
-            raise ValueError(
-                f"fsq_levels must be given with quantizer='fsq' and only then, "
-                f"got {levels!r} and quantizer={self.quantizer!r}"
-            )
+        if self.quantizer == "fsq" and levels is None:
+            raise ValueError("fsq_levels must be given with quantizer='fsq', got None")
+        if self.quantizer != "fsq" and levels is not None:
+            raise ValueError(f"fsq_levels must be None with quantizer={self.quantizer!r}, got {levels!r}")
         size = whole_number("codebook_size", self.codebook_size, 2, MAX_CODEBOOK_SIZE)
         if levels is None:
             if size & (size - 1):
@@ -97,7 +96,7 @@ class TokenizerArchitecture:
         if not 1 <= len(levels) <= MAX_FSQ_LEVELS:
             raise ValueError(f"fsq_levels must have 1 to {MAX_FSQ_LEVELS} entries, got {len(levels)}")
         for level in levels:
-            whole_number("each of fsq_levels", level, 3, MAX_CODEBOOK_SIZE)
+            whole_number("each entry of fsq_levels", level, 3, MAX_CODEBOOK_SIZE)
         if size != math.prod(levels):
             raise ValueError(f"codebook_size must be {math.prod(levels)}, the product of fsq_levels, got {size}")
 
@@ -106,8 +105,8 @@ class TokenizerArchitecture:
         strides = [product_of_factors(layers) for layers in (encoder, decoder)]
         if strides[0] != strides[1]:
             raise ValueError(
-                f"layers divide (frames, height, width) by {printable(strides[0])}, "
-                f"but decoder_layers by {printable(strides[1])}"
+                f"decoder_layers must divide (frames, height, width) by {printable(strides[0])}, the factors of "
+                f"layers, got {printable(strides[1])}"
             )
         total = tuple(stride * size for stride, size in zip(strides[0], self.patch_size, strict=True))
         if max(total) > LARGEST_STRIDE:
@@ -180,7 +179,7 @@ class TokenizerArchitecture:
         return self.folding[1] * rows, self.folding[2] * columns
 
     def code_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
-        """Return the shape (t, h, w) of the codes of a clip. Sizes that are no multiple of the strides are rounded up.
+        """Return the shape (t, h, w) of the codes of a clip. Sizes that are not multiples of the strides are padded.
 
         Raises:
             ValueError: if a size is not positive.
@@ -191,7 +190,7 @@ class TokenizerArchitecture:
         return 1 + -(-(num_frames - 1) // self.temporal_stride), -(-height // rows), -(-width // columns)
 
     def clip_shape(self, t: int, h: int, w: int) -> tuple[int, int, int]:
-        """Return frames, height and width of the clip that a full grid of codes decodes to."""
+        """Return frames, height and width of the clip that codes of this shape decode to, with its padding."""
         rows, columns = self.spatial_stride
         return 1 + (t - 1) * self.temporal_stride, h * rows, w * columns
 
@@ -208,7 +207,7 @@ class TokenizerConfig(TokenizerArchitecture):
     """Squared or absolute error of the pixels."""
     loss_weights: TokenizerLossWeights = TokenizerLossWeights()
     gradient_checkpointing: bool | Literal["auto"] = "auto"
-    """Recompute activations in the backward pass to save memory. auto: if they may not fit into memory."""
+    """Recompute activations in the backward pass to save memory. auto: if they are estimated to exceed half of it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -216,7 +215,7 @@ class TokenizerConfig(TokenizerArchitecture):
         if len(sizes) not in (1, 2):
             raise ValueError(f"image_size must be an integer or (height, width), got {self.image_size!r}")
         for size in sizes:
-            whole_number("image_size", size, 1, LARGEST_IMAGE)
+            whole_number("image_size" if len(sizes) == 1 else "each entry of image_size", size, 1, LARGEST_IMAGE)
         if not 0 < self.inverse_temperature < math.inf:
             raise ValueError(f"inverse_temperature must be positive and finite, got {self.inverse_temperature}")
         if self.gradient_checkpointing not in (True, False, "auto"):

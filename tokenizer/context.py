@@ -1,4 +1,4 @@
-"""What a layer may know in addition to its input."""
+"""Additional inputs of the layers: condition, quantized latents, and the state of a stream."""
 
 from typing import Any, NamedTuple
 
@@ -6,16 +6,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 Past = dict[nn.Module, Any]
-"""By layer, what it keeps of the earlier pieces of a stream."""
+"""State of each layer: what it keeps of the earlier pieces of a stream."""
 
 
 class Context(NamedTuple):
-    """Passed to every layer of the encoder and the decoder, and by them to their parts."""
+    """Additional inputs, passed to every layer of the encoder and the decoder and to their sub-layers."""
 
     condition: Float[Tensor, "b dim_cond"] | None = None
     """Condition of `cond_...` layers."""
     quantized: Float[Tensor, "b k t h w"] | None = None
-    """In the decoder, its input: `adaptive_norm` computes its scale and shift from it."""
+    """Input of the decoder, from which `adaptive_norm` computes its scale and shift. None in the encoder."""
     begins: bool = True
     """Whether the input starts with the first frame of the video. False for every later piece of a stream."""
     past: Past | None = None

@@ -125,7 +125,7 @@ def after_past(
     *,
     repeat_first: bool = False,
 ) -> Float[Tensor, "b c T h w"]:
-    """Prepend the earlier frames that `layer` needs: in a stream those of the last piece, otherwise padding.
+    """Prepend the earlier frames that `layer` needs: in a stream those of the previous piece, otherwise padding.
 
     Args:
         num_frames: number of frames of padding: zeros, or the first frame if `repeat_first`.
@@ -150,7 +150,7 @@ def after_past(
 def in_rows(videos: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t n"]:
     """Flatten the positions of each frame, without a copy."""
     if is_channels_last(videos):
-        # `flatten` gives a batch of one a stride that convolutions take for another memory format.
+        # For a batch of one, `flatten` returns strides that convolutions interpret as another memory format.
         return videos.movedim(1, -1).flatten(2, 3).movedim(-1, 1)
     return videos.flatten(3)
 

@@ -1,6 +1,6 @@
 """Discriminators: convolutional networks that classify clips as real or reconstructed.
 
-`VideoDiscriminator` is that of the paper. `DetailDiscriminator` is cheaper and learns within a hundred steps.
+`VideoDiscriminator` is the network of the paper. `DetailDiscriminator` is cheaper and learns within a hundred steps.
 """
 
 import math
@@ -39,10 +39,10 @@ class DiscriminatorConfig:
     frame_stride: int = 1
     """The discriminator sees every `frame_stride`-th frame of a clip."""
     patch_size: int = 1
-    """Rows and columns of pixels folded into channels before the first convolution. 1 is the network of the paper, 2
-    costs about a quarter."""
+    """Rows and columns of pixels folded into channels before the first convolution. 1: the network of the paper. 2:
+    about a quarter of its cost."""
     weight: float = 1.0
-    """Factor of its adversarial loss in the total loss of the tokenizer, in addition to the common weight."""
+    """Factor of its adversarial loss in the total loss, multiplied by `loss_weights.adversarial` of the tokenizer."""
     sees: Sight = "pixels"
     """`pixels`: a `VideoDiscriminator`; `details`: a `DetailDiscriminator`."""
 
@@ -93,10 +93,10 @@ class VideoDiscriminator(nn.Module):
 class DetailDiscriminator(nn.Module):
     """Network on the details of clips: one logit for each position of a coarse grid, high for real clips.
 
-    Its input is the high-frequency part of the frames at half the resolution. The network of the paper must find
-    missing detail among colors and light that real clips and reconstructions share, and has one logit for each clip: it
-    learns almost nothing in the first hundred steps. Half the resolution removes the finest grain, which a decoder
-    would otherwise imitate by the same pattern in all patches.
+    Its input is the high-frequency part of the frames at half the resolution. `VideoDiscriminator` has one logit for
+    each clip and sees mainly colors and light, which reconstructions get right, so it learns almost nothing in the
+    first hundred steps. Half the resolution removes the finest grain; otherwise a decoder would imitate the grain by
+    the same pattern in all patches.
     """
 
     def __init__(self, config: DiscriminatorConfig, channels: int = 3) -> None:

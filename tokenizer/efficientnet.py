@@ -81,7 +81,7 @@ class EfficientNetLite0(nn.Module):
                 network = cls()
             network.load_state_dict(folded, assign=True)
         except KeyError as error:
-            raise ValueError(f"these are not the weights of an EfficientNet-Lite0: there is no {error}") from error
+            raise ValueError(f"these are not the weights of an EfficientNet-Lite0: no tensor {error}") from error
         except RuntimeError as error:
             raise ValueError(f"these are not the weights of an EfficientNet-Lite0: {error}") from error
         return network.requires_grad_(False).eval()

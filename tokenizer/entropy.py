@@ -45,7 +45,7 @@ def mean_assignment(logits: Float[Tensor, "n k"]) -> Float[Tensor, "first second
 
 
 class MeanAssignment(torch.autograd.Function):
-    """A^T B / N, where rows of A and B are the probabilities of all words of one half of the bits."""
+    """A^T B / N. Row n of A (B) holds the probability of each word, a value of the first (second) half of the bits."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class MeanAssignment(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
         (logits,) = ctx.saved_tensors
         with torch.autocast(logits.device.type, enabled=False):  # a backward pass may run under it, too
-            # The probabilities sum to one, so a constant has no gradient; without it float32 keeps more digits.
+            # Probabilities sum to one, so a constant in `grad` has no effect; subtracting it reduces rounding errors.
             grad = (grad - grad.mean()) / len(logits)
             first_bits, second_bits = (int(size).bit_length() - 1 for size in grad.shape)
             tables = bits_of_words(first_bits, grad), bits_of_words(second_bits, grad)
@@ -102,7 +102,7 @@ def bit_gradient(
 ) -> Float[Tensor, "n k"]:
     """Return the gradient of the logits, given the gradients of the words times their probabilities.
 
-    d log p(word) / d logit is 1 - p(bit) where the word has the bit, and -p(bit) where it has not.
+    d log p(word) / d logit is 1 - p(bit) where the word has the bit, and -p(bit) where it does not.
     """
     is_set, is_not = (weighted @ bits).chunk(2, dim=1)
     return is_set * (-logits).sigmoid() - is_not * logits.sigmoid()
@@ -118,8 +118,8 @@ class MeanOverProcesses(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
-        # Every process holds the loss of the same mean, and data-parallel training averages their gradients:
-        # the gradient of their sum, over their number, cancels against the mean's own 1 / number.
+        # The gradient is the same in every process. Data-parallel training averages the gradients of parameters over
+        # processes, which supplies the factor 1 / (number of processes) of the mean.
         return reduced_mean(grad)
 
 

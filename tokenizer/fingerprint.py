@@ -12,10 +12,10 @@ from .config import TokenizerArchitecture
 
 
 def fingerprint(tokenizer: Autoencoder) -> str:
-    """Return a digest of the architecture and the weights. Tokenizers with the same one share their codes.
+    """Return a digest of the architecture and the weights. Tokenizers with the same digest have interchangeable codes.
 
     Weights are rounded to bfloat16 first, so the digest is the same in float32 and in bfloat16 (but not in float16).
-    Fields of the architecture count only if they differ from their default, so that new fields change nothing.
+    Fields of the architecture count only if they differ from their default, so a new field does not change digests.
     """
     default, config = config_to_dict(TokenizerArchitecture()), config_to_dict(tokenizer.config)
     names = [field.name for field in fields(TokenizerArchitecture) if config[field.name] != default[field.name]]

@@ -27,15 +27,15 @@ def inflate(
     layers: Sequence[LayerSpec | Sequence[Any]] | None = None,
     decoder_layers: Sequence[LayerSpec | Sequence[Any]] | None = None,
 ) -> Tokenizer:
-    """Return a video tokenizer that starts from this image tokenizer (`image_only`) and gives the same on images.
+    """Return a video tokenizer with the weights of an image tokenizer (`image_only`), and the same results on images.
 
     Args:
-        layers: layers of the video tokenizer: those of the image tokenizer, where `compress` factors may include time,
-            and new layers over time that keep the width may be added. None: the same layers.
+        layers: layers of the video tokenizer. None: those of the image tokenizer. Otherwise the same, except that
+            `compress` may also compress time, and new layers over time that keep the width may be inserted.
         decoder_layers: the same for `decoder_layers` of the config.
 
     Raises:
-        ValueError: if this is not an image tokenizer, or if the layers differ otherwise.
+        ValueError: if this is not an image tokenizer, or if the layers differ in another way.
     """
     before = image_tokenizer.config
     if not before.image_only:
@@ -71,7 +71,7 @@ def align(video_layers: Sequence[Layer], image_layers: Sequence[Layer]) -> list[
     """Return for each layer of a video tokenizer the index of its counterpart for images; None if it is new.
 
     Raises:
-        ValueError: if a new layer is not over time only or changes the width, or if a layer is missing.
+        ValueError: if a new layer changes the width or is not a layer over time, or if a layer is missing.
     """
     partners: list[int | None] = []
     next_one = 0
@@ -113,8 +113,8 @@ def take_over(video_module: nn.Module, image_module: nn.Module, pixels_of_block:
 def inflated(value: Tensor, like: Tensor, pixels: int) -> Tensor:
     """Return a parameter of an image layer in the shape of its counterpart `like` for video.
 
-    Channels may contain frames and pixels, `(d frames pixels)`. As output channels, every frame gets the parameters of
-    the image; as input channels, only the last frame does, and the others get zeros.
+    Channels may contain frames and pixels, `(d frames pixels)`. In output channels, the parameters of the image
+    are copied to every frame; in input channels, to the last frame only, and the others are zero.
 
     Args:
         pixels: number of pixels of a frame in such channels.

@@ -85,10 +85,10 @@ def decoded_sizes(
     height: int | None,
     width: int | None,
 ) -> tuple[int, int, int]:
-    """Return frames, height and width to decode a grid of codes to. A size that is None is that of the full grid.
+    """Return frames, height and width of the decoded video, with the padding where the given size is None.
 
     Raises:
-        ValueError: if the grid does not belong to a clip of this size.
+        ValueError: if the shape of the codes, `grid`, does not match the given size.
     """
     whole = config.clip_shape(*grid)
     frames, rows, columns = (
@@ -96,8 +96,8 @@ def decoded_sizes(
     )
     if config.code_shape(frames, rows, columns) != grid:
         raise ValueError(
-            f"a grid of {grid} codes does not belong to a clip of {(frames, rows, columns)} (frames, height, width); "
-            f"the full grid is {whole}"
+            f"a clip of {(frames, rows, columns)} (frames, height, width) has codes of shape "
+            f"{config.code_shape(frames, rows, columns)}, got {grid}, which decode to at most {whole}"
         )
     return frames, rows, columns
 

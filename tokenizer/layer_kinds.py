@@ -74,8 +74,8 @@ class LayerKind(NamedTuple):
     """Factors by which it divides frames, rows and columns, if they are not an argument."""
     default_window: int = 0
     reach: tuple[int, int] | None = (0, 0)
-    """Reach in space of a block of the encoder and of the decoder, in positions in each direction, without its window.
-    None: the whole frame."""
+    """Number of neighbors in each spatial direction that a block depends on, in the encoder and in the decoder, without
+    the attention window. None: the whole frame."""
     is_temporal: bool = False
     """Whether it mixes frames but not positions."""
 
@@ -99,7 +99,7 @@ Triple = tuple[int, int, int]
 
 
 def _resample(down: Triple, up: Triple, **options: Any) -> LayerKind:
-    """Make a kind that changes the resolution, with the kernel sizes of its two layers."""
+    """Return a kind that changes the resolution, with kernel size `down` in the encoder and `up` in the decoder."""
 
     def sizes(kernel: Triple, layer: Layer, parts: Parts) -> tuple[Triple, Triple]:
         t, h, w = layer.factors
@@ -130,7 +130,7 @@ def _attend_time(layer: Layer, parts: Parts) -> nn.Module:
 
 
 def _same(make: Callable[[Layer, Parts], nn.Module], **options: Any) -> LayerKind:
-    """Make a kind whose layers in encoder and decoder are the same."""
+    """Return a kind whose layers in encoder and decoder are the same."""
     return LayerKind(make, make, **options)
 
 
@@ -186,7 +186,7 @@ def resolve_layers(init_dim: int, layers: Iterable[LayerSpec]) -> list[Layer]:
         given = _arguments(spec, name, kind, arguments)
         num_blocks += given.get("number", 1)
         if num_blocks > MAX_BLOCKS:
-            raise ValueError(f"the layers hold more than {MAX_BLOCKS} blocks")
+            raise ValueError(f"layers must have at most {MAX_BLOCKS} blocks, got at least {num_blocks}")
         layer = Layer(
             name,
             kind,
@@ -214,12 +214,12 @@ def _arguments(spec: Any, name: str, kind: LayerKind, given: Sequence[Any]) -> d
             raise ValueError(f"{where} must be three integers (t, h, w), got {value!r}")
         else:
             for factor in value:
-                whole_number(where, factor, 1, LARGEST_FACTOR)
+                whole_number(f"each of {where}", factor, 1, LARGEST_FACTOR)
     return dict(zip(kind.arguments, given, strict=False))
 
 
 def _signature(kind: LayerKind) -> str:
-    """Return the arguments of a kind in words.
+    """Return the arguments of a kind as text.
 
     >>> _signature(LAYER_KINDS["compress"])
     'factors and optionally width'

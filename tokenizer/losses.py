@@ -48,8 +48,8 @@ def weighted_sum(
         adversarial_factors: factors of the adversarial weight for `adversarial_0`, `adversarial_1` and so on.
 
     Raises:
-        ValueError: if a loss has no weight or a weight has no loss. Losses of other networks, and all losses of the
-            quantizer together, may be missing.
+        ValueError: if a loss has no weight, or a weight has no loss. `perceptual`, `adversarial` and the three losses
+            of the quantizer together (FSQ) may be missing.
     """
     weight_of: dict[str, float | Tensor] = asdict(weights)
     weight_of |= {

@@ -19,5 +19,5 @@ def in_fastest_format(video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t
 
 
 def is_channels_last(video: Float[Tensor, "b c t h w"]) -> bool:
-    """Return whether the video is in the channels last format and not contiguous as well."""
+    """Return whether the video is in the channels last format and not also contiguous (some shapes are both)."""
     return video.is_contiguous(memory_format=CHANNELS_LAST) and not video.is_contiguous()

@@ -100,7 +100,7 @@ class VideoTokenizer(Autoencoder):
         return cls(**{field: getattr(preset, field) for field in known} | changes)
 
     def card_facts(self) -> dict[str, str]:
-        """Return what the model card states."""
+        """Return the properties that the model card lists, by name."""
         height, width = self.config.height_width
         frames = 1 + 4 * self.temporal_stride
         strides = (self.temporal_stride, *self.spatial_stride)
@@ -159,7 +159,7 @@ class VideoTokenizer(Autoencoder):
     def forward(
         self, video: Video, return_loss: bool = False, return_codes: bool = False, cond: Condition | None = None
     ) -> Video | Int[Tensor, "b t h w"] | tuple[Float[Tensor, ""], Losses]:
-        """Return the reconstruction of a video, in its shape.
+        """Return the reconstruction of a video, with the same shape.
 
         Args:
             video: as in `encode`.
@@ -191,7 +191,7 @@ class VideoTokenizer(Autoencoder):
         Args:
             video: the target of the reconstruction.
             output: result of `autoencode`.
-            inverse_temperature: of the entropies. None: that of the config.
+            inverse_temperature: sharpness of the entropies. None: that of the config.
         """
         sharpness = self.config.inverse_temperature if inverse_temperature is None else inverse_temperature
         pixel_loss = PIXEL_LOSSES[self.config.reconstruction_loss]

@@ -33,7 +33,7 @@ class FrameGroupNorm(nn.GroupNorm):
 
 
 class ChannelNorm(nn.Module):
-    """RMS normalization over the channels of each position, without other positions."""
+    """RMS normalization over the channels, independently at each position."""
 
     def __init__(self, width: int, *, affine: bool = True) -> None:
         super().__init__()

@@ -31,11 +31,11 @@ class TokenizerLosses(NamedTuple):
 class TokenizerObjective(nn.Module):
     """Computes the unweighted losses of a video.
 
-    Losses must be computed in the `forward` of the module that is prepared for data-parallel training, otherwise their
-    gradients are not synchronized between processes. They are weighted outside.
+    Losses must be computed in the `forward` of the module that is wrapped for data-parallel training, otherwise their
+    gradients are not synchronized between processes. The caller weights them.
 
-    The frozen perceptual network is a part of this module. The discriminators have an objective, a prepared module and
-    an optimizer of their own. They are passed to each call unwrapped and receive no gradients.
+    The frozen perceptual network is a part of this module. The discriminators have their own objective, data-parallel
+    wrapper and optimizer. Their objective is passed to each call without the wrapper and receives no gradients.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class TokenizerObjective(nn.Module):
 
         Args:
             cond: as in `VideoTokenizer.encode`.
-            inverse_temperature: of the entropies. None: that of the config.
+            inverse_temperature: sharpness of the entropies. None: that of the config.
             phase: as in `VideoDiscriminator.forward`.
         """
         output = self.tokenizer.autoencode(video, cond)
@@ -86,7 +86,7 @@ class TokenizerObjective(nn.Module):
     def _adaptive_weight(
         self, reconstruction_loss: Float[Tensor, ""], judged: "Judged", weights: list[float]
     ) -> Float[Tensor, ""]:
-        """Return the ratio of the gradients of the other losses and of the adversarial losses, all as weighted."""
+        """Return the adaptive weight, from the gradients of the weighted losses at the last layer of the decoder."""
         of_losses = self.tokenizer.config.loss_weights
         (gradient,) = torch.autograd.grad(reconstruction_loss, judged.reconstruction, retain_graph=True)
         pixels = of_losses.reconstruction * gradient
@@ -104,7 +104,7 @@ class TokenizerObjective(nn.Module):
 
 
 class Judged:
-    """A reconstruction as the input of networks that are not trained with it.
+    """A reconstruction as the input of networks that are not trained together with the tokenizer.
 
     The gradient of each loss with respect to the pixels is computed immediately and kept. So the activations of a
     network are freed before the next one and before the backward pass of the tokenizer, its parameters receive no

@@ -29,9 +29,9 @@ HOW_TO_GET_ONE = (
 class PerceptualNetwork(nn.Module):
     """Perceptual loss of videos, from a distance between frames.
 
-    The distance is frozen and not registered as a sub-module: it is not trained, switched to training mode (dropout
-    would make equal frames differ), synchronized or saved in a checkpoint. It only moves to another device together
-    with this module. Gradients flow only into the reconstruction.
+    The distance is frozen and not registered as a sub-module, so it is never trained, synchronized or saved in a
+    checkpoint, and never in training mode (dropout would make equal frames differ). It only moves to another device
+    together with this module. Gradients flow only into the reconstruction.
     """
 
     distance: nn.Module
@@ -46,7 +46,7 @@ class PerceptualNetwork(nn.Module):
         object.__setattr__(self, "distance", distance.requires_grad_(False).eval())  # not registered by nn.Module
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # A probe shows the device that `fn` moves parameters to. Types do not change, and `to_empty` clears nothing.
+        # Apply only the device of `fn`, found with an empty tensor: not the data type, and no erasing by `to_empty`.
         here = next(self.distance.parameters(), torch.empty(0)).device
         self.distance.to(fn(torch.empty(0, device=here)).device)
         return super()._apply(fn, recurse)
@@ -68,8 +68,8 @@ class FeatureDistance(nn.Module):
     """Mean squared distance of the features of EfficientNet-Lite0, in [0, 4].
 
     As in LPIPS (Zhang et al. 2018), features of several depths are used, scaled to length 1 at each position so that no
-    depth or channel dominates. There are no learned weights. The papers compare only the logits of a classifier, which
-    depend neither on positions nor on fine texture.
+    depth or channel dominates. There are no learned weights. The code of MAGVIT compares only the logits of a
+    classifier, which depend neither on positions nor on fine texture.
     """
 
     def __init__(self, network: EfficientNetLite0) -> None:

@@ -87,7 +87,7 @@ TINY = TokenizerConfig(
 )
 """The tokenizer of the demo: 1.57 M parameters. 17 x 64 x 64 pixels are encoded as 5 x 4 x 4 codes.
 
-Hardware: two CPU cores. The 2,400 steps of 4 clips of the demo take three to seven minutes.
+Hardware: two CPU cores. The demo (2,400 steps with batches of 4 clips) takes three to seven minutes.
 Memory for each clip: 0.009 GiB.
 Expected result: 21.20 dB on the held-out windows of the shipped clips at 0.018 bits per pixel (`make demo`).
 """

@@ -3,7 +3,7 @@
 Lookup-free quantization (LFQ) takes the sign of each latent channel as one bit. Binary spherical quantization (BSQ)
 does the same on the unit sphere. Finite scalar quantization (FSQ) rounds each channel to one of its levels.
 
-No quantizer has parameters or constants that are not saved, so it can be built on the meta device and loaded.
+All state of a quantizer is saved with the model, so it can be built on the meta device and loaded.
 """
 
 import math
@@ -27,7 +27,7 @@ Codes = Int[Tensor, "b t h w"]
 
 class Quantization(NamedTuple):
     quantized: Latents
-    """Input of the decoder, exactly what `dequantize` returns for the codes. Gradients pass on to the latents."""
+    """Input of the decoder, exactly what `dequantize` returns for the codes. Gradients pass straight through."""
     codes: Codes
     """In [0, codebook_size)."""
 
@@ -36,7 +36,7 @@ class LookupFreeQuantizer(nn.Module):
     """Sign quantizer whose codebook is the set of corners of {-1, +1}^k (MAGVIT-v2, section 3.1).
 
     A code is the integer whose binary digits are the k bits, with channel 0 as the highest. Zero is quantized to -1.
-    The library quantizes; the losses are computed by `entropy.py`.
+    vector-quantize-pytorch quantizes; the losses are computed by `entropy.py`.
     """
 
     def __init__(self, codebook_size: int) -> None:
@@ -45,7 +45,7 @@ class LookupFreeQuantizer(nn.Module):
         self.code_bits = codebook_size.bit_length() - 1
         with torch.device("meta"):  # the library builds a table of all codes
             self.lfq = LFQ(dim=self.code_bits, codebook_size=codebook_size)
-        # Only the library's own losses, which are never computed, use its buffers that are not saved.
+        # Remove the buffers that are not saved. Only the library's own losses use them, which are never computed.
         del self.lfq.codebook, self.lfq.zero
         self.lfq.zero = 0.0  # type: ignore[assignment]
         self.lfq.mask = 2 ** torch.arange(self.code_bits - 1, -1, -1)
@@ -132,7 +132,7 @@ class FiniteScalarQuantizer(nn.Module):
         return {}
 
     def _digits(self, device: torch.device) -> tuple[Int[Tensor, "k 1 1 1"], Int[Tensor, "k 1 1 1"]]:
-        """Return the number of levels of each channel, and the value of one level in a code."""
+        """Return the number of levels of each channel, and the place value of its digit in a code."""
         place_values = [math.prod(self.levels[:channel]) for channel in range(len(self.levels))]
         levels, values = torch.tensor([self.levels, place_values], device=device).view(2, -1, 1, 1, 1)
         return levels, values

@@ -19,7 +19,7 @@ from .pixels import check_pixels
 def encode_stream(
     tokenizer: Autoencoder, chunks: Iterable[Float[Tensor, "b c _ H W"]], cond: Condition | None = None
 ) -> Iterator[Int[Tensor, "b _ h w"]]:
-    """Encode a video of any length that arrives in pieces of any length. Yields codes as soon as they are known.
+    """Encode a video of any length that arrives in pieces of any length. Yield codes as soon as they are known.
 
     Concatenated along time, they are the codes of the whole video. No gradients are kept. Memory does not grow with the
     length of the video, except for the keys and values of full `attend_time` layers.
@@ -75,18 +75,18 @@ def decode_stream(
     *,
     cond: Condition | None = None,
 ) -> Iterator[Float[Tensor, "b c _ H W"]]:
-    """Decode codes that arrive in pieces of any number of latent frames. Yields the frames of each piece.
+    """Decode codes that arrive in pieces of any number of latent frames. Yield the frames of each piece.
 
     Concatenated along time, they are the video of all codes. No gradients are kept.
 
     Args:
         code_chunks: pieces of the codes of one video, in order, all of the same batch size, height and width.
-        num_frames, height, width: size of the encoded video, which may have been padded. None: the full grid.
+        num_frames, height, width: size of the encoded video, to remove its padding. None: keep the padding.
         cond: as in `encode`.
 
     Raises:
-        ValueError: if codes have a wrong shape, data type or value, or do not belong to a video of the given size.
-            Too many or too few codes for `num_frames` are found only when they arrive or end.
+        ValueError: if codes have a wrong shape, data type or value, or do not match the given size. Too many codes
+            for `num_frames` raise it when the surplus piece arrives, too few when the input ends.
     """
     config = tokenizer.config
     past: Past = {}

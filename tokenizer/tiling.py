@@ -25,7 +25,7 @@ class Tile(NamedTuple):
     stop: int
     first_kept: int
     last_kept: int  # exclusive
-    margin: int  # between the part that is kept and a cut
+    margin: int  # codes between the kept part and an edge of the tile inside the frame
 
 
 def exact_overlap(config: TokenizerArchitecture) -> int | None:
@@ -140,7 +140,7 @@ def _tiles(size: int, tile_size: int, overlap: int | None, stride: int, config: 
 
 
 def _shares(tile: Tile, size: int, stride: int, reach: int | None, like: Tensor) -> Float[Tensor, " pixels"]:
-    """Return the weight of each pixel of a tile: from 0 to 1 across the overlap, and 0 next to a cut."""
+    """Return the weight of each pixel of a tile: from 0 to 1 across the overlap, 0 at edges inside the frame."""
     margin = tile.margin * stride
     halo = min(reach or 0, margin)
 
@@ -173,7 +173,7 @@ def _reach_of_codes(config: TokenizerArchitecture, axis: int) -> int | None:
 
 
 def _reach_of_pixels(config: TokenizerArchitecture, axis: int) -> int | None:
-    """Return how far away, in pixels along `axis` of (t, h, w), a code can be that a decoded pixel depends on."""
+    """Return the largest distance, in pixels along `axis` of (t, h, w), from a pixel to a code it depends on."""
     reach = outer_kernel(config)[axis] // 2
     for layer in config.decoder_layers_resolved:
         own = _reach_of_layer(layer, 1)

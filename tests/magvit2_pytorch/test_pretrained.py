@@ -161,7 +161,7 @@ def edit(path: Path, **changes: Any) -> None:
     ("part", "changes", "said"),
     [
         ("tokenizer", {"init_dim": 8000}, "size mismatch for"),
-        ("tokenizer", {"layers": ["cond_residual"] * 900}, "hold more than 256 blocks"),
+        ("tokenizer", {"layers": ["cond_residual"] * 900}, "at most 256 blocks"),
         ("tokenizer", {"layers": ["compress_space"] * 100_000}, "bytes, at most 262,144 are allowed"),
         ("tokenizer", {"layers": [["consecutive_residual", 10**6]]}, "consecutive_residual"),
         ("maskgit", {"depth": 1_000_000}, "describes 1000000 layers, but there are"),

@@ -240,7 +240,7 @@ def test_other_layers_are_refused_in_words(name: str, layers: tuple[LayerSpec, .
 
 
 def test_a_decoder_that_does_not_undo_the_encoder_is_refused() -> None:
-    with pytest.raises(ValueError, match="but decoder_layers by"):
+    with pytest.raises(ValueError, match="decoder_layers must divide"):
         image_tokenizer("other decoder").inflate((("compress", (2, 2, 2)), "residual"))
 
 

@@ -132,7 +132,7 @@ def test_the_config_of_a_preset_survives_its_file(name: str, tmp_path: Path) -> 
         ("", {}, "unknown preset ''"),
         ("tiny", {"width": 8}, "unknown option 'width': .*Allowed: image_only, init_dim, layers"),
         ("tiny", {"layers": ("residul",)}, "did you mean 'residual'"),
-        ("magvit2", {"layers": ("residual",)}, r"layers divide .* by \(1, 1, 1\), but decoder_layers by \(4, 8, 8\)"),
+        ("magvit2", {"layers": ("residual",)}, r"must divide .* by \(1, 1, 1\), .* got \(4, 8, 8\)"),
     ],
 )
 def test_an_unknown_preset_or_option_is_refused_in_words(name: str, changes: dict[str, Any], said: str) -> None:
