@@ -328,7 +328,7 @@ WRONG_VIDEOS: list[tuple[list[tuple[int, ...]], float, str]] = [
     ([(1, 3, 1, 8, 8), (2, 3, 4, 8, 8)], 0.0, r"\(1, 3, 8, 8\) in the first piece, got \(2, 3, 8, 8\)"),
     ([(1, 3, 1, 8, 8), (1, 4, 4, 8, 8)], 0.0, r"\(batch, 3, frames, height, width\).*\(1, 4, 4, 8, 8\)"),
     ([(1, 3, 1, 8, 8), (1, 3, 0, 8, 8)], 0.0, r"\(batch, 3, frames, height, width\).*\(1, 3, 0, 8, 8\)"),
-    ([(1, 3, 1, 8, 8), (1, 3, 4, 8, 8)], 255.0, "divided by 127.5.*255"),
+    ([(1, 3, 1, 8, 8), (1, 3, 4, 8, 8)], 255.0, "127.5.*to 255"),
     ([(1, 3, 1, 8, 8), (1, 3, 4, 8, 8)], float("nan"), "finite.*nan"),
 ]
 
@@ -349,7 +349,7 @@ def test_a_piece_that_does_not_fit_is_refused_in_words(shapes: list[tuple[int, .
     [
         ([(1, 1, 2, 2), (1, 1, 3, 2)], 0, (), r"\(1, 2, 2\) in the first piece, got \(1, 3, 2\)"),
         ([(1, 1, 2, 2), (2, 1, 2, 2)], 0, (), r"\(1, 2, 2\) in the first piece, got \(2, 2, 2\)"),
-        ([(1, 1, 2, 2), (1, 0, 2, 2)], 0, (), "at least one code"),
+        ([(1, 1, 2, 2), (1, 0, 2, 2)], 0, (), "must not be empty"),
         ([(1, 1, 2, 2), (1, 1, 2, 2)], 64, (), r"\[0, 64\), got 0 to 64"),
         ([(1, 1, 2, 2), (1, 1, 2, 2)], -1, (), r"\[0, 64\), got -1 to 0"),
         ([(1, 1, 2, 2), (1, 1, 2, 2)], 0, (6,), "stand for 5 frames, but num_frames is 6"),
@@ -357,8 +357,8 @@ def test_a_piece_that_does_not_fit_is_refused_in_words(shapes: list[tuple[int, .
         ([(1, 1, 2, 2)], 0, (0,), "at least one frame"),
         ([(1, 1, 2, 2)], 0, (-3,), "at least one frame"),
         ([], 0, (6,), "stand for 0 frames, but num_frames is 6"),
-        ([(1, 1, 2, 2)], 0, (None, 12), r"cannot stand for \(1, 12, 8\)"),
-        ([(1, 1, 2, 2)], 0, (None, 8, 4), r"cannot stand for \(1, 8, 4\)"),
+        ([(1, 1, 2, 2)], 0, (None, 12), r"a clip of \(1, 12, 8\)"),
+        ([(1, 1, 2, 2)], 0, (None, 8, 4), r"a clip of \(1, 8, 4\)"),
     ],
 )
 def test_codes_that_do_not_fit_are_refused_in_words(
