@@ -211,11 +211,10 @@ class TokenizerConfig(TokenizerArchitecture):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes = self.image_size if isinstance(self.image_size, tuple) else (self.image_size,)
-        if len(sizes) not in (1, 2):
+        if isinstance(self.image_size, tuple) and len(self.image_size) != 2:
             raise ValueError(f"image_size must be an integer or (height, width), got {self.image_size!r}")
-        for size in sizes:
-            whole_number("image_size" if len(sizes) == 1 else "each entry of image_size", size, 1, LARGEST_IMAGE)
+        for size in self.height_width:
+            whole_number("image_size", size, 1, LARGEST_IMAGE)
         if not 0 < self.inverse_temperature < math.inf:
             raise ValueError(f"inverse_temperature must be positive and finite, got {self.inverse_temperature}")
         if self.gradient_checkpointing not in (True, False, "auto"):

@@ -257,6 +257,7 @@ def test_what_are_no_codes_is_refused_in_words(
         ({"loss_weights": {"commitment": 1.0}}, "loss_weights must be a TokenizerLossWeights"),
         ({"image_size": (1, 2, 3)}, "image_size"),
         ({"image_size": 10**9}, "image_size must be a whole number from 1 to 8192"),
+        ({"image_size": (64,)}, r"image_size must be an integer or \(height, width\), got \(64,\)"),
         ({"init_dim": True}, "init_dim.*True"),
         ({"init_dim": 64.0}, r"init_dim.*64\.0"),
         ({"init_dim": 10**9}, "init_dim must be a whole number from 1 to 65536, got 1000000000"),
