@@ -1,4 +1,4 @@
-"""A video tokenizer, a masked transformer on its codes, and the pipeline of the two."""
+"""MAGVIT-v2 video tokenizer, masked transformer (MaskGIT), and the pipeline that combines them."""
 
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +13,8 @@ __all__ = ["MaskGit", "VideoGenerationPipeline", "VideoTokenizer"]
 
 _HOMES = {"MaskGit": "maskgit", "VideoGenerationPipeline": "pipelines", "VideoTokenizer": "tokenizer"}
 
-# In a clone the sub-packages lie beside this folder. A Python started there finds this folder first, installed or not.
+# In a clone, the sub-packages are next to this folder. Python that is started in the clone imports this folder, even if
+# the package is installed.
 _ROOT = Path(__file__).resolve().parent.parent
 _FOLDERS = ("tokenizer", "maskgit", "pipelines", "train")
 if (_ROOT / "pyproject.toml").is_file() and all((_ROOT / folder).is_dir() for folder in _FOLDERS):
@@ -21,7 +22,7 @@ if (_ROOT / "pyproject.toml").is_file() and all((_ROOT / folder).is_dir() for fo
 
 
 def __getattr__(name: str) -> object:
-    """The public classes, each loaded when it is first asked for: `magvit2 --help` needs none of them."""
+    """Import a public class on first access, so that `magvit2 --help` imports none of them."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 def chosen(options: Mapping[str, T], name: str, what: str) -> T:
-    """Return the option of a name.
+    """Return the option called `name`.
 
     Args:
-        what: kind of option, for the message.
+        what: kind of option for the error message, for example `preset`.
 
     Raises:
         ValueError: if there is no such option.
@@ -32,18 +32,18 @@ def whole_number(name: str, value: object, least: int, most: int | None = None) 
     try:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise ValueError(f"{name} must be a whole number, got {printable(repr(value))}") from None
+        raise ValueError(f"{name} must be an integer, got {printable(repr(value))}") from None
     if isinstance(value, bool) or number < least or (most is not None and number > most):
-        allowed = f"of at least {least}" if most is None else f"from {least} to {most}"
-        raise ValueError(f"{name} must be a whole number {allowed}, got {printable(repr(value))}")
+        allowed = f">= {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name} must be an integer {allowed}, got {printable(repr(value))}")
     return number
 
 
 def is_several(value: object) -> bool:
-    """Return whether a value is a collection. A string or an array without axes is a single value."""
+    """Return whether a value is a collection. Strings and arrays without dimensions are single values."""
     return isinstance(value, Iterable) and not isinstance(value, str) and getattr(value, "ndim", 1) > 0
 
 
 def as_list(value: Any) -> list[Any]:
-    """Return a single value or a collection as a list."""
+    """Return a collection as a list, and a single value as a list of one element."""
     return list(value) if is_several(value) else [value]

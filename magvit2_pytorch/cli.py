@@ -25,7 +25,7 @@ def demo(
 
     Args:
         output_dir: Output folder.
-        seed: The same seed gives the same result.
+        seed: Random seed. The same seed gives the same result.
         tokenizer_steps: Optimizer steps of stage one. Few steps are enough for a test run.
         maskgit_steps: Optimizer steps of stage two.
     """

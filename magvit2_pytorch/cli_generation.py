@@ -38,7 +38,7 @@ def generate(
 
     Args:
         pipeline: Folder or Hub name of a pipeline.
-        output: Output file: .mp4, .gif, or .png with the frames in rows.
+        output: Output file: .mp4, .gif, or .png (one row of frames per video).
         num_frames: Number of frames, 1 for an image; by default the length of the training clips.
         device: Device such as cpu or cuda:1, by default the accelerator if there is one.
     """
@@ -64,8 +64,8 @@ def predict(
 
     Args:
         video: Video to continue, or an image, which is a video of one frame.
-        output: Output file: .mp4, .gif, or .png with the frames in rows.
-        given: Number of last frames to continue.
+        output: Output file: .mp4, .gif, or .png (one row of frames per video).
+        given: Number of frames at the end of the video to condition on.
         frames: Number of new frames; by default the output has the length of the training clips.
     """
     from .pipelines.media.file_clips import last_frames
@@ -91,13 +91,13 @@ def interpolate(
 ) -> None:
     """Generate the frames between two images or videos: `magvit2 interpolate first.png last.png --output between.gif`.
 
-    The output starts with the end of the first file and ends with the start of the second.
+    The output starts with the last frames of FIRST and ends with the first frames of LAST.
 
     Args:
-        first: Image or video whose last frames come first.
-        last: Image or video whose first frames come last.
-        output: Output file: .mp4, .gif, or .png with the frames in rows.
-        given: Number of frames to use of each file.
+        first: Image or video before the gap. Its last frames are used.
+        last: Image or video after the gap. Its first frames are used.
+        output: Output file: .mp4, .gif, or .png (one row of frames per video).
+        given: Number of frames to use from each file.
         frames: Number of new frames; by default the output has the length of the training clips.
     """
     from .pipelines.media.file_clips import first_frames, last_frames
@@ -129,7 +129,7 @@ def inpaint(
         video: Video to change.
         mask: Image or video of the same size as the video, white where pixels are generated.
         box: Instead of a mask: top, left, height and width of the generated part, in pixels of the video.
-        output: Output file: .mp4, .gif, or .png with the frames in rows.
+        output: Output file: .mp4, .gif, or .png (one row of frames per video).
         side_by_side: Show the given pixels and the result side by side.
     """
     from .pipelines.media.file_clips import check_one, masked_frames
@@ -160,10 +160,10 @@ def outpaint(
     Args:
         video: Video to extend.
         margins: Rows to add above and below, columns to add left and right, in pixels of the video. Without
-            --own-size, more are added if the result would not have the aspect ratio of the training clips.
+            --own-size, they are enlarged if needed to reach the aspect ratio of the training clips.
         box: Instead of margins: top, left, height and width of the part to keep. Everything around it is generated.
         mask: Instead of margins: image or video of the same size, white where pixels are generated.
-        output: Output file: .mp4, .gif, or .png with the frames in rows.
+        output: Output file: .mp4, .gif, or .png (one row of frames per video).
         side_by_side: Show the given pixels and the result side by side.
     """
     from .pipelines.media.file_clips import check_one, masked_frames
@@ -183,7 +183,7 @@ def loaded(model: ModelOptions, output: Path, picture: PictureOptions, *read: Pa
 
     Raises:
         FileNotFoundError: if there is no such folder or repository.
-        ValueError: if an output file cannot be written or is another file of the call, if the folder contains no
+        ValueError: if an output file cannot be written or is an input or another output, if the folder contains no
             pipeline, or if there is no such device.
     """
     from .devices import chosen_device
@@ -198,7 +198,7 @@ def loaded(model: ModelOptions, output: Path, picture: PictureOptions, *read: Pa
 
 
 def size(pipeline: "VideoGenerationPipeline", reading: ReadingOptions) -> tuple[int, int] | None:
-    """Return the height and width that frames are cropped and resized to, None to keep theirs."""
+    """Return the height and width that frames are cropped and resized to. None: frames keep their size."""
     return None if reading.own_size else pipeline.tokenizer.config.height_width
 
 
@@ -206,11 +206,14 @@ def length(pipeline: "VideoGenerationPipeline", num_given: int, num_new: int | N
     """Return the number of frames of the result.
 
     Raises:
-        ValueError: if no frame is new.
+        ValueError: if the number of new frames is less than 1.
     """
     num_new = pipeline.num_frames - num_given if num_new is None else num_new
     if num_new < 1:
-        raise ValueError(f"frames must be at least 1, got {num_new} ({num_given} frames are given)")
+        raise ValueError(
+            f"the number of new frames must be at least 1, got {num_new} ({num_given} frames are given, training clips "
+            f"have {pipeline.num_frames}): set --frames"
+        )
     return num_given + num_new
 
 
@@ -231,7 +234,7 @@ def make(
         original: video to show next to each result.
 
     Raises:
-        ValueError: if a file cannot be written, or as in `generate`.
+        ValueError: if a file cannot be written, or as in `VideoGenerationPipeline.generate`.
     """
     from .pipelines.media.pictures import save_videos
     from .pipelines.media.video_files import DEFAULT_FPS, check_rate

@@ -41,11 +41,11 @@ class SamplingOptions:
     """Arguments of `VideoGenerationPipeline.generate` with the same names and defaults."""
 
     labels: tuple[str, ...] = ()
-    """Names or indices. Each gives a video."""
+    """Labels to generate, as names or indices."""
     num_videos_per_label: int = 1
     """Videos per label, or per input video."""
     overlap: int = 5
-    """Earlier frames that each window of a long video is conditioned on."""
+    """Number of previous frames that each window of a long video is conditioned on."""
     num_steps: int = 12
     """Decoding steps per window: passes through the transformer."""
     guidance_scale: float = 1.0
@@ -53,7 +53,7 @@ class SamplingOptions:
     guidance_schedule: str = "constant"
     """constant, or increasing with each step: linear, cosine."""
     temperature: float = 1.0
-    """Sampling temperature. Lower values give safer samples, higher ones more varied samples."""
+    """Sampling temperature. Lower values give more likely samples, higher values more varied ones."""
     top_k: int | None = None
     """Sample each sub-code from its k most likely values only."""
     top_p: float | None = None
@@ -71,11 +71,11 @@ class SamplingOptions:
 @dataclass(frozen=True, kw_only=True)
 class PictureOptions:
     fps: float | None = None
-    """Frames per second of the output, by default those of the input video, or 12."""
+    """Frame rate of the output in frames per second; by default that of the input video, else 12."""
     min_width: int = 512
-    """Enlarge the picture by an integer factor to at least this width in pixels; 0 = keep its size."""
+    """Enlarge the output by an integer factor to at least this width in pixels; 0 = keep its size."""
     decoding: Path | None = None
-    """Second output file that shows the decoding steps: .gif, .mp4, or .png with the frames in rows."""
+    """Second output file that shows the decoding steps: .gif, .mp4, or .png (one row of steps per video)."""
 
 
 Model = Annotated[ModelOptions, tyro.conf.arg(name="")]

@@ -29,7 +29,7 @@ def reconstruct(
         output: Output file: .mp4 or .gif, for a single frame also .png or .jpg.
         side_by_side: Show original and reconstruction side by side.
         fps: Frames per second of the output, by default those of the video.
-        min_width: Enlarge the picture by an integer factor to at least this width in pixels.
+        min_width: Enlarge the output by an integer factor to at least this width in pixels.
     """
     from .pipelines.media.video_files import check_ending
 
@@ -86,13 +86,13 @@ def detokenize(
         codes: File of codes of the same tokenizer.
         output: Output file: .mp4 or .gif, for a single frame also .png or .jpg.
         fps: Frames per second of the output, by default those of the tokenized video.
-        min_width: Enlarge the picture by an integer factor to at least this width in pixels.
+        min_width: Enlarge the output by an integer factor to at least this width in pixels.
     """
     from .pipelines.media.video_files import check_ending
 
     check_ending(output, codes)
     written = loaded(model).detokenize(codes, output=output, fps=fps, min_width=min_width)
-    print(f"{printable(output)}: {written.num_frames} frames at {written.fps:g} a second")
+    print(f"{printable(output)}: {written.num_frames} frames, {written.fps:g} per second")
 
 
 def info(path: Positional[Path] = ModelOptions.model, /) -> None:

@@ -20,7 +20,7 @@ def config_to_dict(config: Any) -> dict[str, Any]:
 
 
 def config_from_dict(config_class: type[T], values: dict[str, Any], *, where: str = "config") -> T:
-    """Return the config that `config_to_dict` gave `values` for. Missing fields take their default.
+    """Return the config that `values` describes; the inverse of `config_to_dict`. Missing fields take their default.
 
     Raises:
         ValueError: if a field is unknown or required and missing, or if a value has a wrong type or is out of range.
@@ -45,7 +45,7 @@ def config_from_dict(config_class: type[T], values: dict[str, Any], *, where: st
 
 def _typed(hint: Any, value: Any, where: str) -> Any:
     """Return `value` as the type `hint`: lists become tuples and objects become dataclasses."""
-    if type(value) is hint and hint is not float:  # first, since a hostile list may be long
+    if type(value) is hint and hint is not float:  # first, since the other checks may visit a long list
         return value
     origin, arguments = get_origin(hint), get_args(hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
@@ -60,9 +60,10 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         return value
     elif origin is tuple and isinstance(value, list | tuple):
         if len(arguments) == 2 and arguments[1] is ...:
-            return tuple(_typed(arguments[0], item, where) for item in value)
+            return tuple(_typed(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value))
         if len(arguments) == len(value):
-            return tuple(_typed(option, item, where) for option, item in zip(arguments, value, strict=True))
+            pairs = enumerate(zip(arguments, value, strict=True))
+            return tuple(_typed(option, item, f"{where}[{index}]") for index, (option, item) in pairs)
     elif hint is float:
         if type(value) in (int, float) and abs(value) <= sys.float_info.max:  # neither NaN nor infinite
             return float(value)
@@ -70,5 +71,7 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         return Path(value)
     elif hint is type(None) and value is None:
         return None
-    expected = hint.__name__ if isinstance(hint, type) else str(hint)
+    expected = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+    if origin is Literal:
+        expected = f"one of {', '.join(map(repr, arguments))}"
     raise ValueError(f"{where} must be {expected}, got {reprlib.repr(value)}")

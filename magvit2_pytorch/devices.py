@@ -4,13 +4,13 @@ import torch
 
 
 def chosen_device(name: str | None) -> torch.device:
-    """Return the device of a name, by default the accelerator if there is one, else the CPU.
+    """Return the device called `name`; by default the accelerator if there is one, else the CPU.
 
     Raises:
         ValueError: if there is no such device.
     """
     if name is None:
-        # A CUDA build names its accelerator on machines without one, too.
+        # In CUDA builds, `current_accelerator` returns a device even on machines without a GPU.
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         return accelerator or torch.device("cpu")
     try:

@@ -12,7 +12,7 @@ from .messages import printable
 
 MAX_JSON_BYTES = 2**24
 MAX_HEADER_BYTES = 2**24
-MAX_ENDING = 16  # characters of a file name's ending that a temporary file keeps
+MAX_EXTENSION = 16  # characters; temporary files do not keep longer extensions
 
 
 def as_path(path: str | os.PathLike[str]) -> Path:
@@ -33,14 +33,14 @@ def as_path(path: str | os.PathLike[str]) -> Path:
 def written_whole(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path that is renamed to `path` at the end of the block, and removed after an error.
 
-    A crash leaves the old file or none, never a part of one. The temporary file has the same ending, because some
-    writers choose their format by it.
+    A crash leaves the old file or none, never a part of one. The temporary file has the same extension, because some
+    writers choose the format by it.
     """
     path = as_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    ending = path.suffix if len(path.suffix) <= MAX_ENDING else ""
+    extension = path.suffix if len(path.suffix) <= MAX_EXTENSION else ""
     try:
-        handle, name = tempfile.mkstemp(prefix=".unfinished-", suffix=ending, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=".unfinished-", suffix=extension, dir=path.parent)
     except OSError as error:
         error.filename = str(path)  # instead of the temporary name
         raise
@@ -58,7 +58,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def utf8_name(path: Path) -> Iterator[str]:
-    """Yield a name of an existing file for libraries that accept UTF-8 only: its descriptor if its own is not UTF-8."""
+    """Yield a path of an existing file in valid UTF-8: `path` itself, or `/dev/fd/N` if `path` is not valid UTF-8."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -79,8 +79,8 @@ def read_json(path: str | Path, *, max_bytes: int = MAX_JSON_BYTES) -> dict[str,
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is too large, is not valid JSON, has NaN, infinity or a key twice, or does not contain
-            an object.
+        ValueError: if the file is too large, is not valid JSON, contains NaN, infinity or a duplicate key, or does not
+            contain an object.
     """
     path = as_path(path)
     if (size := path.stat().st_size) > max_bytes:
@@ -89,7 +89,7 @@ def read_json(path: str | Path, *, max_bytes: int = MAX_JSON_BYTES) -> dict[str,
         text = path.read_text(encoding="utf-8")
         content = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_as_object)
     except RecursionError as error:
-        raise ValueError(f"{path} is not JSON that can be read: it is nested too deeply") from error
+        raise ValueError(f"{path} cannot be read as JSON: it is nested too deeply") from error
     except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, an integer with too many digits
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
@@ -110,20 +110,20 @@ def check_tensor_file(path: Path) -> None:
 
 
 def check_result_file(path: str | Path, *others: object) -> Path:
-    """Return the path of an output file, checked before the work whose result it will hold.
+    """Check, before any work starts, that an output file can be written, and return its path.
 
     Args:
-        others: the other arguments of the call. Those that are paths must be other files.
+        others: inputs and other outputs. Those that are paths must be different files.
 
     Raises:
-        ValueError: if it is a folder, one of the others, or in a place that cannot be written to.
+        ValueError: if it is a folder, is one of the others, or cannot be written.
     """
     path = as_path(path)
     if path.is_dir():
         raise ValueError(f"the output must be a file, but {path} is a folder")
     paths = [as_path(other) for other in others if isinstance(other, str | Path)]
     if any(os.path.realpath(other) == os.path.realpath(path) for other in paths):
-        raise ValueError(f"the output {path} is also another file of this call; choose a new name")
+        raise ValueError(f"the output {path} must differ from the inputs and the other outputs")
     nearest = next((folder for folder in path.absolute().parents if folder.exists()), Path.cwd())
     if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
         raise ValueError(f"the output {path} cannot be written: {nearest} is not a writable folder")
@@ -137,7 +137,7 @@ def _refuse_constant(name: str) -> NoReturn:
 def _as_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
-        raise ValueError("an object has the same key twice")
+        raise ValueError("an object has a duplicate key")
     return content
 
 

@@ -50,7 +50,9 @@ def fetch(name_or_folder: str | Path, **hub: Unpack[HubOptions]) -> Path:
         raise FileNotFoundError(f"{folder} is a file; pass the folder that contains it")
     name = str(name_or_folder)
     if folder.is_absolute() or name.count("/") != 1 or name.startswith((".", "~")):
-        raise FileNotFoundError(f"there is no folder {printable(name_or_folder)}")
+        raise FileNotFoundError(
+            f"there is no folder {printable(name_or_folder)}; pass a folder or a Hub repository (owner/name)"
+        )
     if (cache_dir := hub.get("cache_dir")) is not None:
         hub["cache_dir"] = as_path(cache_dir)
     try:
@@ -63,7 +65,7 @@ def fetch(name_or_folder: str | Path, **hub: Unpack[HubOptions]) -> Path:
 
 
 @contextmanager
-def hub_errors_in_words(repo_id: str) -> Iterator[None]:
+def readable_hub_errors(repo_id: str) -> Iterator[None]:
     """Raise errors of an upload to `repo_id` with messages that say what to do."""
     try:
         yield

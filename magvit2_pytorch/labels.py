@@ -1,4 +1,4 @@
-"""Names of labels: one spelling, natural order, lookup by name or index."""
+"""Label names: Unicode normalization, natural sort order, lookup by name or index."""
 
 import logging
 import operator
@@ -39,7 +39,7 @@ def natural_order(label: str) -> tuple[list[str | int], str]:
 def label_index(label: Label, names: Sequence[str]) -> int:
     """Return the index of a label.
 
-    A string is a name; if it is a number and no name is one, it is an index. An integer is an index.
+    An integer is an index. A string is a name, but a string of digits is an index if no name consists of digits.
 
     Raises:
         ValueError: if there is no such label.
@@ -49,7 +49,7 @@ def label_index(label: Label, names: Sequence[str]) -> int:
         raise ValueError(f"unknown label {printable(repr(label))}: {allowed_names(label, names)}")
     name = names[index]
     if not isinstance(label, str) and name != str(index) and (name.isdecimal() or str(index) in names):
-        logger.warning("label %d is an index: it stands for %r. Pass names as strings: %r", index, name, str(index))
+        logger.warning("label %d is an index and selects %r; to select by name, pass a string", index, name)
     return index
 
 

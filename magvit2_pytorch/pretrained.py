@@ -13,17 +13,17 @@ from torch import Tensor, nn
 
 from .configs import config_from_dict, config_to_dict
 from .files import MAX_JSON_BYTES, as_path, check_tensor_file, read_json, utf8_name, write_json, written_whole
-from .hub import HubOptions, fetch, hub_errors_in_words
+from .hub import HubOptions, fetch, readable_hub_errors
 from .messages import printable
 from .model_card import CARD_NAME, is_card_of_ours, model_card, write_card
 
 FORMAT_VERSION = 3
-"""Version of the format that is written. Older ones can be read: 1 lacks fields of `TokenizerConfig` whose defaults are
-what it did, and `MaskGit.upgrade_config` says what 1 and 2 lack of `MaskGitConfig`."""
+"""Version of the saved format. Older formats can be read: fields of `TokenizerConfig` that format 1 lacks take their
+defaults, and `MaskGit.upgrade_config` adds the fields of `MaskGitConfig` that formats 1 and 2 lack."""
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 MAX_CONFIG_BYTES = 2**18
-MAX_LAYERS = 256  # of a model that is loaded; they are built before the file's tensors are compared with theirs
+MAX_LAYERS = 256  # of a loaded model: layers are built before their tensors are compared with those of the file
 FEW_DETAILS, LONGEST_DETAIL = 3, 200  # lines and characters per line of PyTorch's report on wrong weights
 INTEGER_BUFFER = "quantizer.lfq.mask"  # the only saved tensor of integers
 FLOATING_POINT = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -70,9 +70,9 @@ class Shareable:
         commit_message: str | None = None,
         branch: str | None = None,
     ) -> str:
-        """Upload what `save_pretrained` writes to a Hub repository, which is created if it does not exist.
+        """Upload the files of `save_pretrained` to a Hub repository, which is created if it does not exist.
 
-        A model card that somebody has edited there is kept.
+        An edited model card in the repository is kept.
 
         Args:
             repo_id: `owner/name`, or `name` for the owner of the token.
@@ -87,11 +87,11 @@ class Shareable:
 
         Raises:
             ValueError: if `repo_id` is not a valid name.
-            PermissionError: if there is no token, or if it must not write to the repository.
+            PermissionError: if there is no token, or if it has no write access to the repository.
             ConnectionError: if the Hub cannot be reached or refuses the upload for another reason.
         """
         api = HfApi(token=token)
-        with hub_errors_in_words(repo_id), tempfile.TemporaryDirectory() as temporary:
+        with readable_hub_errors(repo_id), tempfile.TemporaryDirectory() as temporary:
             address = api.create_repo(repo_id, private=private, exist_ok=True)
             repo_id = address.repo_id
             if branch is not None:
@@ -141,7 +141,7 @@ class Pretrained(nn.Module, Shareable):
     def save_pretrained(self, folder: str | Path, *, license: str | None = None) -> None:
         """Write `config.json`, `model.safetensors` and a model card into `folder`, each file atomically.
 
-        An existing `README.md` is kept, unless it is a model card that was written here and that nobody has edited.
+        An existing `README.md` is kept unless it is an unedited, generated model card.
 
         Args:
             license: the Hub's identifier of the license of the weights, for the model card; by default none.
@@ -177,8 +177,8 @@ class Pretrained(nn.Module, Shareable):
 
         Args:
             name_or_folder: a folder that `save_pretrained` wrote, or the name of a Hub repository (`owner/name`). The
-                folder of a pipeline or of a training run will do as well: its model of this class is loaded.
-            subfolder: path of the model in it.
+                folder of a pipeline or of a training run is also accepted; its model of this class is loaded.
+            subfolder: sub-folder of `name_or_folder` that contains the model.
             dtype: floating point type of the weights; by default torch's default type.
             device: by default the CPU.
             hub: for Hub repositories, `revision`, `token`, `cache_dir` and `local_files_only` (see `HubOptions`).
@@ -209,7 +209,7 @@ class Pretrained(nn.Module, Shareable):
             if values.is_floating_point() and not values.isfinite().all():
                 raise ValueError(f"{weights}: {name} contains NaN or infinity")
             if is_constant(values) and not torch.equal(values, constants[name]):
-                raise ValueError(f"{weights}: {name} is a constant and must not have other values")
+                raise ValueError(f"{weights}: {name} is a constant and must have the values of a new model")
         return model.to(device=device, dtype=dtype).eval()
 
     @classmethod
@@ -220,14 +220,13 @@ class Pretrained(nn.Module, Shareable):
             tensors: on the meta device, by name.
 
         Raises:
-            ValueError: if the config describes more layers than there are tensors.
+            ValueError: if the config describes more than `MAX_LAYERS` layers, or more layers than there are tensors.
             RuntimeError: if names or shapes differ.
         """
-        if (num_layers := cls.num_layers(config)) > min(MAX_LAYERS, len(tensors)):
-            raise ValueError(
-                f"{CONFIG_NAME} describes {num_layers} layers, but there are {len(tensors)} tensors; at most "
-                f"{MAX_LAYERS} layers can be loaded"
-            )
+        if (num_layers := cls.num_layers(config)) > MAX_LAYERS:
+            raise ValueError(f"{CONFIG_NAME} describes {num_layers} layers, at most {MAX_LAYERS} can be loaded")
+        if num_layers > len(tensors):
+            raise ValueError(f"{CONFIG_NAME} describes {num_layers} layers, but there are only {len(tensors)} tensors")
         with torch.device("meta"):  # allocates nothing
             model = cls.from_config(config)
         model.load_state_dict(tensors, strict=True)
@@ -243,7 +242,7 @@ class Pretrained(nn.Module, Shareable):
 
     @classmethod
     def upgrade_config(cls, values: dict[str, Any], version: int) -> dict[str, Any]:
-        """Return the fields of a config of format `version` under today's names, with those that it lacks."""
+        """Return the fields of a config of format `version` under their current names, with missing fields added."""
         return values
 
 
@@ -294,10 +293,9 @@ def read_versioned(path: Path, class_name: str, max_bytes: int = MAX_JSON_BYTES)
     values = read_json(path, max_bytes=max_bytes)
     found, version = values.pop("_class", None), values.pop("_format", None)
     if found != class_name:
-        raise ValueError(f"{path} describes a {printable(found)}, not a {class_name}")
+        raise ValueError(f"{path} must describe a {class_name}, got _class = {printable(repr(found))}")
     if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
-        raise ValueError(
-            f"{path} has format version {printable(version)}, this release reads 1 to {FORMAT_VERSION}; "
-            "upgrade to load it"
-        )
+        newer = "; upgrade magvit2-pytorch to load it" if type(version) is int and version > FORMAT_VERSION else ""
+        got = f"got _format = {printable(repr(version))}{newer}"
+        raise ValueError(f"{path} must have a format version from 1 to {FORMAT_VERSION}, {got}")
     return values, version

@@ -51,7 +51,7 @@ class Attention(nn.Module):
 
         Args:
             context_mask: True for the vectors of `context` to attend to.
-            rotary_pos_emb: rotations of queries and keys at each place (`rotary_turns`).
+            rotary_pos_emb: rotations of queries and keys at each position (`rotary_turns`).
             others: other arguments of the library's layers; must be None.
 
         Returns:
@@ -67,7 +67,7 @@ class Attention(nn.Module):
         else:
             of_x, of_context = self.to_qkv.weight.tensor_split([x.shape[-1]])
             q, (k, v) = F.linear(x, of_x), F.linear(context, of_context).chunk(2, dim=-1)
-        # Without einops, which would take 2 % of the time of a pass over 320 places.
+        # Without einops, which would take 2 % of the time of a pass over 320 positions.
         q, k, v = (part.unflatten(-1, (self.num_heads, -1)) for part in (q, k, v))
         q, k = self.q_norm(q), self.k_norm(k)
         if rotary_pos_emb is not None:
@@ -102,7 +102,7 @@ def turn(x: Float[Tensor, "b n heads d"], turns: Complex[Tensor, "n d/2"]) -> Fl
 def make_encoder(config: MaskGitConfig) -> Encoder:
     """Build the library's encoder with `Attention` layers, each followed by cross-attention if there is a context.
 
-    Parts of the encoder are replaced by index, which depends on the library's version. A test names each of them.
+    Parts of the encoder are replaced by index, and the indices depend on the library's version. A test checks them.
     """
     encoder = Encoder(
         dim=config.width,

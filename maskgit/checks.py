@@ -8,8 +8,8 @@ def check_integers(name: str, values: Tensor, largest: int, *, check_range: bool
     """Check that a tensor holds integers in [0, largest].
 
     Args:
-        check_range: whether to read the values, which waits for the device. They are never read while compiling or on
-            the meta device.
+        check_range: whether to check the values, which synchronizes with the device. They are never checked while
+            compiling or on the meta device.
 
     Raises:
         ValueError: if the values are floating point, complex or boolean, or if one is out of range.

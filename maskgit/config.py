@@ -19,7 +19,7 @@ class MaskGitConfig:
     codebook_size: int
     """Number of codes of the tokenizer, a power of two."""
     grid: tuple[int, int, int]
-    """Size (t, h, w) of the code grids of the training clips. The default size for generation; the model takes any."""
+    """Size (t, h, w) of the code grids of the training clips, the default for generation. The model accepts any."""
     num_labels: int = 0
     """Number of class labels, without the null label."""
     width: int = 256
@@ -29,8 +29,8 @@ class MaskGitConfig:
     num_heads: int = 8
     """Number of attention heads, each with `width / num_heads` channels."""
     split: int | tuple[int, ...] = 2
-    """Number of sub-codes of each code, with bits divided evenly, or the bits of each sub-code, the highest first.
-    1 predicts whole codes."""
+    """Sub-codes of each code: their number, to divide the bits evenly, or a tuple with the number of bits of each, the
+    highest first. 1: no factorization."""
     mlp_ratio: float = 4.0
     """Hidden channels of the MLPs as a multiple of `width`."""
     dropout: float = 0.0
@@ -57,10 +57,10 @@ class MaskGitConfig:
             )
         if len(self.grid) != 3:
             raise ValueError(f"grid must be three integers (t, h, w), got {reprlib.repr(self.grid)}")
-        object.__setattr__(self, "grid", tuple(whole_number("grid", size, 1) for size in self.grid))
+        object.__setattr__(self, "grid", tuple(whole_number("each entry of grid", size, 1) for size in self.grid))
         if isinstance(self.split, tuple):
             too_many = len(self.split) > self.code_bits
-            if too_many or sum(whole_number("split", bits, 1) for bits in self.split) != self.code_bits:
+            if too_many or sum(whole_number("each entry of split", bits, 1) for bits in self.split) != self.code_bits:
                 raise ValueError(
                     f"split must have a sum of {self.code_bits}, the bits of a code, got {reprlib.repr(self.split)}"
                 )
@@ -78,7 +78,7 @@ class MaskGitConfig:
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         if len(set(self.tasks)) < len(self.tasks):
-            raise ValueError(f"tasks must be different from each other, got {reprlib.repr(self.tasks)}")
+            raise ValueError(f"tasks must not contain duplicates, got {reprlib.repr(self.tasks)}")
         for name in self.tasks:
             task_named(name)
 

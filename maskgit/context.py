@@ -1,4 +1,4 @@
-"""Context of cross-attention: a sequence of embeddings, such as a text's, or a learned null embedding."""
+"""Context of cross-attention: a sequence of embeddings, for example of a text, or a learned null embedding."""
 
 import torch
 from jaxtyping import Bool, Float

@@ -1,4 +1,4 @@
-"""Losses of the transformer: unweighted means over the places of the global batch, and their weighted sum."""
+"""Losses of the transformer: unweighted means over the positions of the global batch, and their weighted sum."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -28,7 +28,7 @@ class MaskGitLossWeights:
     """Cross-entropy of codes that are replaced by the code of the condition clip."""
     reconstructed_code: float = 0.1
     """Cross-entropy of codes that are visible. The weight is small, since decoding does not use these predictions, and
-    since copying visible codes is wrong for those of the condition clip, which look the same."""
+    since a model that copies visible codes also copies condition codes, which it cannot tell apart from them."""
     critic: float = 1.0
     """Binary cross-entropy of the self-critic's logits in nats, if the model has a critic."""
 
@@ -70,23 +70,23 @@ def are_right(logits: Logits, targets: Int[Tensor, "b n g"]) -> Bool[Tensor, "b 
 
 
 def criticisms(verdicts: Float[Tensor, "b n"], *, is_real: Bool[Tensor, "b n"]) -> Float[Tensor, "b n"]:
-    """Return the binary cross-entropy in nats of each logit of the critic, that the code is one of the data."""
+    """Return the binary cross-entropy of each critic logit in nats. The target is 1 if the code is from the data."""
     return F.binary_cross_entropy_with_logits(verdicts.float(), is_real.float(), reduction="none")
 
 
-def means_over_places(values: Mapping[str, Float[Tensor, "b n"]], places: Mapping[str, Bool[Tensor, "b n"]]) -> Losses:
-    """Return the mean of each kind of values over its places; 0, with a gradient of 0, if there are none.
+def masked_means(values: Mapping[str, Float[Tensor, "b n"]], masks: Mapping[str, Bool[Tensor, "b n"]]) -> Losses:
+    """Return the mean of each entry of `values` where the mask of the same name is True; 0 if it is nowhere True.
 
-    The mean of the results of all processes is the mean over all places of the global batch, however the places are
+    The mean of the results of all processes is the mean over the global batch, however the positions with True are
     distributed over the processes.
     """
-    counts = torch.stack([places[name].sum() for name in values]).double()
+    counts = torch.stack([masks[name].sum() for name in values]).double()
     num_processes = 1
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(counts)
         num_processes = torch.distributed.get_world_size()
     divisors = counts.clamp(min=1) / num_processes
     return {
-        name: value.masked_fill(~places[name], 0).sum() / divisor.to(value.dtype)
+        name: value.masked_fill(~masks[name], 0).sum() / divisor.to(value.dtype)
         for (name, value), divisor in zip(values.items(), divisors, strict=True)
     }

@@ -77,12 +77,12 @@ def num_hidden_after_each_pass(
 def random_mask(
     mask_ratio: Float[Tensor, " b"], num_codes: int, generator: torch.Generator | None = None
 ) -> Bool[Tensor, "b n"]:
-    """Hide exactly ceil(ratio * n) codes of each row, at least one, at random places.
+    """Hide exactly ceil(ratio * n) codes of each row, at least one, at random positions.
 
     Args:
         mask_ratio: in [0, 1].
         num_codes: n, the number of codes of a row.
-        generator: on the CPU for any device of `mask_ratio`, so that masks do not depend on the device.
+        generator: CPU generator, also if `mask_ratio` is on another device: masks do not depend on the device.
     """
     return mask_where_lowest(
         torch.rand(len(mask_ratio), num_codes, generator=generator, dtype=torch.float32), mask_ratio
@@ -123,8 +123,8 @@ def lowest(
     """Return True at the `num_lowest` lowest values of each row. Of equal values, the first are chosen.
 
     Args:
-        num_lowest: at most the number of places in `among`.
-        among: True at the places to choose from.
+        num_lowest: at most the number of positions in `among`.
+        among: True at the positions to choose from.
     """
     last = values.shape[-1]
     return rank(rank(values).masked_fill(~among, last)) < num_lowest[:, None]

@@ -32,8 +32,8 @@ class MaskGit(Pretrained):
 
     Each code is split into sub-codes of `config.group_bits` bits. The input embedding of a code is the sum of the
     embeddings of its sub-codes. Each sub-code has an output head, whose weights are tied to its embedding. The
-    embeddings of the label and of the task are added to every place of the grid. Positions are computed, not learned
-    per place, so the model takes grids of any size.
+    embeddings of the label and of the task are added at every position of the grid. Position encodings are functions of
+    the coordinates, not learned tables, so the model accepts grids of any size.
     """
 
     config_class = MaskGitConfig
@@ -67,7 +67,7 @@ class MaskGit(Pretrained):
         """Build a new transformer from a preset: `tiny`, `small`, `base` or `magvit2` (see `maskgit/presets.py`).
 
         Args:
-            codebook_size: of the tokenizer.
+            codebook_size: codebook size of the tokenizer.
             grid: size (t, h, w) of the code grids of the training clips.
             changes: other fields of `MaskGitConfig` to change.
 
@@ -87,7 +87,7 @@ class MaskGit(Pretrained):
 
     @classmethod
     def upgrade_config(cls, values: dict[str, Any], version: int) -> dict[str, Any]:
-        """Formats 1 and 2 call `split` `num_groups`, and have neither registers nor `qk_norm`."""
+        """Rename `num_groups` of formats 1 and 2 to `split`, and add `num_registers=0` and `qk_norm=False`."""
         if version >= 3:
             return values
         renamed = {"split" if name == "num_groups" else name: value for name, value in values.items()}
@@ -102,13 +102,13 @@ class MaskGit(Pretrained):
         context: Float[Tensor, "b m e"] | None = None,
         context_padding: Bool[Tensor, "b m"] | None = None,
     ) -> tuple[Float[Tensor, "b t*h*w _"], ...]:
-        """Return the logits of each sub-code at every place of the grid, in row-major order.
+        """Return the logits of each sub-code at every position of the grid, in row-major order.
 
         The values of codes, labels and tasks are checked in evaluation mode only; `MaskGitObjective` checks those of
         training.
 
         Args:
-            tasks: by default the null task for all samples.
+            tasks: task of each sample; by default the null task.
             context: embeddings for cross-attention. Requires `dim_context` in the config.
             context_padding: True where `context` holds no embedding. Samples without any embedding, and all samples
                 if `context` is None, attend to a learned null embedding.
@@ -124,7 +124,7 @@ class MaskGit(Pretrained):
     def criticize(
         self, codes: Int[Tensor, "b t h w"], labels: Int[Tensor, " b"], **conditions: Any
     ) -> Float[Tensor, "b t*h*w"]:
-        """Return the critic's logit at every place: that the code there is one of the data, not a generated one.
+        """Return the critic's logit at every position: high if the code is likely from the data, not generated.
 
         Args:
             conditions: `tasks`, `context` and `context_padding`, as in `forward`.
@@ -151,7 +151,7 @@ class MaskGit(Pretrained):
         context: Float[Tensor, "b m e"] | None = None,
         context_padding: Bool[Tensor, "b m"] | None = None,
     ) -> Float[Tensor, "b t*h*w c"]:
-        """Return the features of each place, the input of the heads.
+        """Return the features of each position, the input of the heads.
 
         Args:
             tables: embedding table of each group of sub-codes.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .checks import check_integers
 from .factorization import split_codes
-from .losses import Losses, are_right, criticisms, cross_entropies, means_over_places
+from .losses import Losses, are_right, criticisms, cross_entropies, masked_means
 from .masking import MaskSchedule, cosine_schedule, training_mask
 from .model import MaskGit
 from .sampling import DRAW_BITS, sample_codes
@@ -22,7 +22,7 @@ class MaskGitObjective(nn.Module):
 
     The losses are computed in the `forward` of one module, since data-parallel training synchronizes gradients only for
     the `forward` of the module that is prepared. Processes with equal generators get the same result as one process
-    with the global batch: each uses its rows of the masks, and the losses are means over all places.
+    with the global batch: each uses its rows of the masks, and the losses are means over all positions.
     """
 
     def __init__(
@@ -72,9 +72,9 @@ class MaskGitObjective(nn.Module):
         """Return the losses that `MaskGitLossWeights` weights, and `accuracy`.
 
         Hidden codes are replaced by the codes of the condition clip where there are some (COMMIT in MAGVIT), otherwise
-        by `mask_id`. The cross-entropy is averaged separately over three kinds of places: `masked_code` (hidden),
+        by `mask_id`. The cross-entropy is averaged separately over three kinds of positions: `masked_code` (hidden),
         `refined_code` (replaced by condition codes) and `reconstructed_code` (visible). `accuracy`, without gradient,
-        is the share of `masked_code` places whose most likely sub-codes are all correct.
+        is the share of `masked_code` positions whose most likely sub-codes are all correct.
 
         If the config has a critic, hidden codes are sampled from the predictions, and `critic` is the binary
         cross-entropy of its logits on the complete grids. The gradient reaches the shared layers through this second
@@ -83,11 +83,11 @@ class MaskGitObjective(nn.Module):
 
         Args:
             codes: in [0, codebook_size), without masks. Masks are drawn here.
-            labels: the null label for clips without a label. Tasks that do not use labels see the null label.
+            labels: label of each clip, or the null label. Replaced by the null label for tasks that do not use labels.
             generator: on the CPU, for masks and dropped conditions. It must be equal in all processes. (The model's
                 dropout uses torch's global generator.)
             tasks: indices into the config's `tasks`; by default the null task, which is plain generation.
-            condition_codes: `mask_id` where there are none; by default everywhere.
+            condition_codes: codes of the condition clip, `mask_id` where there are none; by default there are none.
             context, context_padding: as in `MaskGit.forward`.
 
         Raises:
@@ -127,13 +127,13 @@ class MaskGitObjective(nn.Module):
 
         targets = split_codes(real, config.group_bits)
         has_condition = condition != config.mask_id
-        places = {
+        masks = {
             "masked_code": is_hidden & ~has_condition,
             "refined_code": is_hidden & has_condition,
             "reconstructed_code": ~is_hidden,
             "accuracy": is_hidden & ~has_condition,
         }
-        values = dict.fromkeys(places, cross_entropies(logits, targets, self.label_smoothing))
+        values = dict.fromkeys(masks, cross_entropies(logits, targets, self.label_smoothing))
         values["accuracy"] = are_right(logits, targets).float()
         if config.critic:
             drawn, _ = sample_codes(tuple(group.detach() for group in logits), config.group_bits, chance.draws(targets))
@@ -142,8 +142,8 @@ class MaskGitObjective(nn.Module):
             conditions = {name: None if value is None else value[rows] for name, value in given.items()}
             verdicts = self.maskgit.criticize(completed.view_as(codes)[rows], labels[rows], **conditions)
             values["critic"] = criticisms(verdicts, is_real=completed[rows] == real[rows])
-            places["critic"] = is_counted[:, None].expand_as(verdicts)
-        return means_over_places(values, places)
+            masks["critic"] = is_counted[:, None].expand_as(verdicts)
+        return masked_means(values, masks)
 
     def _dropped(self, chance: "Chance", probability: float) -> Bool[Tensor, " b"]:
         """Return True for samples that lose a condition. Evaluation mode draws the same numbers, but drops nothing."""
@@ -167,7 +167,7 @@ class Chance:
         return mask.to(self.device)
 
     def one_in(self, number: int) -> tuple[Int[Tensor, " rows"], Bool[Tensor, " rows"]]:
-        """Return the rows of this process that are a multiple of `number` in the global batch, and True for each.
+        """Return the rows of this process whose index in the global batch is a multiple of `number`, and True for each.
 
         If there are none, the first row is returned, with False.
         """

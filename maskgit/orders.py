@@ -14,19 +14,19 @@ from torch import Tensor
 class Proposal(NamedTuple):
     """Codes proposed by a pass of the decoding."""
 
-    codes: Int[Tensor, "b t h w"]  # proposed codes at hidden places; kept and given codes elsewhere
+    codes: Int[Tensor, "b t h w"]  # proposed codes at hidden positions; kept and given codes elsewhere
     log_prob: Float[Tensor, "b n"]  # log-probabilities of the proposed codes; 0 at kept and given ones
     is_masked: Bool[Tensor, "b n"]  # True where a code is proposed
-    chance: Float[Tensor, "b n"]  # uniform in [0, 1), new for every place and pass
+    chance: Float[Tensor, "b n"]  # uniform in [0, 1), new for every position and pass
     progress: float  # of this pass, in (0, 1]; 1 is the last pass
 
 
 @runtime_checkable
 class Order(Protocol):
-    """Function from a proposal to a score of each place. The lowest-scored places are hidden again."""
+    """Function from a proposal to a score of each position. The lowest-scored positions are hidden again."""
 
     revises: ClassVar[bool]
-    """Whether codes that earlier passes kept may be hidden again. Given codes are never hidden."""
+    """Whether codes kept in earlier passes may be hidden again. Given codes are never hidden."""
 
     def __call__(self, proposal: Proposal, /) -> Float[Tensor, "b n"]: ...
 
@@ -59,7 +59,7 @@ class RandomOrder:
 
 @dataclass(frozen=True)
 class HaltonOrder:
-    """Order of a Halton sequence: the places of a pass are far apart in time and space.
+    """Order of a Halton sequence: the positions of a pass are far apart in time and space.
 
     The order is the same for every sample and does not depend on the predictions (for images: Besnier et al. 2025,
     "Halton Scheduler for Masked Generative Image Transformer").
@@ -75,15 +75,15 @@ class HaltonOrder:
 
 @dataclass(frozen=True)
 class CriticOrder:
-    """Most plausible codes first, by a critic of all codes that are not given, kept ones included.
+    """Most plausible codes first, as scored by a critic (Token-Critic, Lezama et al. 2022).
 
-    Token-Critic (Lezama et al. 2022).
+    Codes kept in earlier passes are scored again and may be hidden again. Given codes are not.
     """
 
     revises: ClassVar[bool] = True
 
     criticize: Callable[[Int[Tensor, "b t h w"]], Float[Tensor, "b n"]]
-    """Function from a complete grid to the logit of each place, that its code is one of the data."""
+    """Function from a complete grid to a logit for each position: high if the code is likely from the data."""
     choice_temperature: float = 1.0
     """Scale of the Gumbel noise on the logits, which decreases to 0 in the last pass; 0 for none."""
 
@@ -107,7 +107,7 @@ def gumbel(uniform: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
 
 @lru_cache(maxsize=32)
 def halton_visits(grid: tuple[int, int, int]) -> tuple[int, ...]:
-    """Return the rank of each place of the grid, in row-major order, by its first point of a Halton sequence.
+    """Return the order in which a Halton sequence visits the cells of the grid: the rank of each, in row-major order.
 
     The bases for t, h and w are 5, 2 and 3: the smaller bases, which cover an axis more evenly, are for space. The
     sequence starts in the middle of the grid instead of in a corner.
@@ -124,10 +124,10 @@ def halton_visits(grid: tuple[int, int, int]) -> tuple[int, ...]:
 
 
 def _halton_cells(num_points: int, base: int, size: int) -> Int[Tensor, " p"]:
-    """Return which of `size` equal parts of [0, 1) holds each of the first points of a van der Corput sequence.
+    """Divide [0, 1) into `size` cells and return the cell of each of the first points of a van der Corput sequence.
 
     A point is its number with the digits mirrored at the radix point, plus 1 / 2, modulo 1. Points are fractions of
-    integers, so that no rounding moves one to another part.
+    integers, so that no rounding moves one to another cell.
     """
     number = torch.arange(num_points)
     numerator, denominator = torch.zeros_like(number), 1

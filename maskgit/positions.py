@@ -10,9 +10,9 @@ NUM_POSITION_FEATURES = 3 * 2 * RATES_PER_AXIS
 
 
 def position_features(grid: tuple[int, int, int], device: torch.device) -> Float[Tensor, "n f"]:
-    """Return sines and cosines of the t, h and w of each place, at several frequencies.
+    """Return sines and cosines of the t, h and w of each position, at several frequencies.
 
-    They are needed in addition to rotary positions: in a grid of hidden codes only, all places have the same vector,
+    They are needed in addition to rotary positions: in a grid of hidden codes only, all positions have the same vector,
     and attention to equal vectors gives the same result for all rotations of queries and keys.
     """
     angles = _angles(grid, (RATES_PER_AXIS, RATES_PER_AXIS, RATES_PER_AXIS), device)
@@ -31,7 +31,7 @@ def rotary_turns(grid: tuple[int, int, int], head_size: int, device: torch.devic
 
 
 def _angles(grid: tuple[int, int, int], num_rates: tuple[int, int, int], device: torch.device) -> Float[Tensor, "n r"]:
-    """Return the t, h and w of each place, times frequencies from 1 to 1 / 100 radian per place, in float32."""
+    """Return t, h and w of each position, times frequencies from 1 to 1 / 100 radian per position, in float32."""
     axes = torch.meshgrid(*(torch.arange(size, device=device) for size in grid), indexing="ij")
     rates = [torch.logspace(0, -2, count, device=device, dtype=torch.float32) for count in num_rates]
     return torch.cat([axis.reshape(-1, 1) * rate for axis, rate in zip(axes, rates, strict=True)], dim=-1)

@@ -30,7 +30,7 @@ Expected result: not trained here, and not in the paper.
 SMALL = MaskGitConfig(codebook_size=2**18, grid=(5, 8, 8), width=384, depth=8, num_heads=12)
 """14.62 M parameters, for clips of 17 x 64 x 64 pixels.
 
-Hardware: a small GPU, or a CPU for long trainings. Weights, gradients, optimizer state and averaged weights take
+Hardware: a small GPU, or a CPU with long training times. Weights, gradients, optimizer state and averaged weights take
 0.27 GiB.
 Memory per clip: 0.11 GiB.
 Expected result: not trained here.

@@ -17,7 +17,7 @@ from .orders import ConfidenceOrder, Order, Proposal
 from .seeds import sample_generators
 
 Logits = tuple[Float[Tensor, "b n _"], ...]
-"""One tensor for each sub-code, with the places of the grid in row-major order."""
+"""One tensor for each sub-code, with the positions of the grid in row-major order."""
 PredictLogits = Callable[[Int[Tensor, "b t h w"], float], Logits]
 """Function from codes, some of them hidden, and the progress of the pass, in (0, 1], to logits."""
 
@@ -45,8 +45,9 @@ def iterative_decode(
 ) -> Int[Tensor, "b t h w"]:
     """Generate all hidden codes in at most `num_steps` passes.
 
-    Each pass proposes a code for every hidden place, then hides the places with the lowest scores of the order again.
-    The schedule gives the number of hidden codes; it decreases by at least one in each pass. Given codes never change.
+    Each pass proposes a code for every hidden position and then hides the positions with the lowest scores (`order`)
+    again. The schedule gives the number of hidden codes; it decreases by at least one in each pass. Given codes never
+    change.
 
     Args:
         predict_logits: the model with its conditions and guidance, or any function of the codes and the progress.
@@ -54,17 +55,17 @@ def iterative_decode(
         group_bits: number of bits of each sub-code of the logits.
         generators: on the CPU; one for each sample, or one that draws a seed for each sample. The noise of a sample
             depends on its generator only, not on the device or on the other samples.
-        condition_codes: approximate codes, which `predict_logits` gets in place of hidden codes; `mask_id` where there
+        condition_codes: approximate codes, which `predict_logits` gets instead of hidden codes; `mask_id` where there
             are none (MAGVIT, COMMIT).
         temperature: divides the logits.
-        top_k: sample each sub-code from this number of its most likely values only.
+        top_k: sample each sub-code only from its `top_k` most likely values.
         top_p: sample each sub-code from the smallest set of most likely values with at least this probability. It is
             applied after `top_k`.
         callback: called after each pass with its index and the codes, some of them hidden.
 
     Raises:
         ValueError: if codes are not integers, if an argument is out of range, if logits do not fit `group_bits`, or if
-            logits or the scores of the order are NaN.
+            logits are invalid (see `sample_codes`) or scores are NaN.
     """
     _check_settings(num_steps, temperature, top_k, top_p)
     _check_codes(codes, condition_codes, mask_id, group_bits)
@@ -105,16 +106,17 @@ def sample_codes(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> tuple[Int[Tensor, "b n"], Float[Tensor, "b n"]]:
-    """Sample a code for each place, each sub-code independently, and return the codes and their log-probabilities.
+    """Sample a code for each position, each sub-code independently, and return the codes and their log-probabilities.
 
     The log-probability is computed from the logits without temperature, `top_k` and `top_p`: with them, all proposals
     would have almost the same confidence at low temperatures or for few values.
 
     Args:
-        draws: uniform in [0, 2**DRAW_BITS). A sub-code is the value at which the cumulative probability exceeds it.
+        draws: random integers, uniform in [0, 2**DRAW_BITS). A sub-code is the first value whose cumulative
+            probability, times 2**DRAW_BITS, exceeds its integer.
 
     Raises:
-        ValueError: if logits do not fit `group_bits`, or if they are NaN, infinite or all -inf.
+        ValueError: if logits do not fit `group_bits`, if they contain NaN or +inf, or if all are -inf at a position.
     """
     sizes = [group.shape[-1] for group in logits]
     if sizes != [2**bits for bits in group_bits]:
@@ -126,11 +128,11 @@ def sample_codes(
         group = group.float()
         largest = group.amax(dim=-1, keepdim=True)
         if not largest.isfinite().all():
-            raise ValueError("logits must be finite, got NaN or infinity, or only -inf at a place")
+            raise ValueError("logits must not be NaN or +inf, and not all -inf at a position")
         coldest = torch.finfo(group.dtype).tiny
         probability = (group - largest).div_(max(temperature, coldest)).softmax(dim=-1)
         # Sums of integers are exact. Sums of floating point numbers depend on the order of addition, and so on the
-        # device and the batch: their rounding would decide more often which value is drawn.
+        # device and the batch: their rounding could change which value is drawn.
         weights = probability.mul_(2**DRAW_BITS).round_().long()
         if top_k is not None or top_p is not None:
             weights = keep_likeliest(weights, top_k, top_p)
@@ -143,7 +145,7 @@ def sample_codes(
 
 
 def keep_likeliest(weights: Int[Tensor, "b n v"], top_k: int | None, top_p: float | None) -> Int[Tensor, "b n v"]:
-    """Set all weights to 0 but the `top_k` largest and, of these, the fewest that sum to `top_p` of their total.
+    """Keep the `top_k` largest weights and, of these, the fewest with at least `top_p` of their sum. Others become 0.
 
     Of equal weights, the first are kept.
     """
@@ -159,12 +161,12 @@ def keep_likeliest(weights: Int[Tensor, "b n v"], top_k: int | None, top_p: floa
 def draw_noise(
     generators: torch.Generator | Sequence[torch.Generator], num_samples: int, size: tuple[int, int, int]
 ) -> tuple[Int[Tensor, "b s n g"], Float[Tensor, "b s n"]]:
-    """Draw the random numbers of a decoding on the CPU: integers for each sub-code and uniform noise for each place.
+    """Draw the random numbers of a decoding on the CPU: integers for each sub-code and uniform noise for each position.
 
     Each sample draws from its own generator, always the same amount, independent of the other samples.
 
     Args:
-        size: numbers of passes, places and sub-codes.
+        size: numbers of passes, positions and sub-codes.
 
     Raises:
         ValueError: if a generator is on another device, or if there is not one for each sample.

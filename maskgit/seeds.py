@@ -28,13 +28,13 @@ def sample_generators(
     """Return one generator for each sample, independent of the other samples of the batch.
 
     Args:
-        seed: an integer, with which sample i draws from (seed, i); or one integer for each sample, which then draws
-            as the only sample of a call with that integer. None: torch's global generator draws the seed.
-        generators: CPU generators in place of a seed: one for each sample, or one that draws a seed for each sample.
+        seed: an integer, sample i uses the generator of (seed, i); or one integer per sample, each sample gets the
+            result of a call for it alone with that seed. None: torch's global generator draws the seed.
+        generators: CPU generators instead of a seed: one for each sample, or one that draws a seed for each sample.
 
     Raises:
-        ValueError: if both are given, if their number is neither 1 nor `num_samples`, if a seed is negative, or if a
-            generator is not on the CPU.
+        ValueError: if both are given, if a sequence does not have one element per sample, if a seed is negative, or if
+            a generator is not on the CPU.
     """
     if generators is None:
         seed = int(torch.randint(2**31, ())) if seed is None else seed
@@ -59,4 +59,4 @@ def sample_generators(
 
 def _check_number(name: str, number: int, num_samples: int) -> None:
     if number != num_samples:
-        raise ValueError(f"{name} must be one, or one for each of {num_samples} samples; got {number}")
+        raise ValueError(f"{name} must be one value or one for each of {num_samples} samples, got a list of {number}")

@@ -213,7 +213,7 @@ class TokenizerConfig(TokenizerArchitecture):
         super().__post_init__()
         if isinstance(self.image_size, tuple) and len(self.image_size) != 2:
             raise ValueError(f"image_size must be an integer or (height, width), got {self.image_size!r}")
-        for size in self.height_width:
+        for size in self.image_size if isinstance(self.image_size, tuple) else (self.image_size,):
             whole_number("image_size", size, 1, LARGEST_IMAGE)
         if not 0 < self.inverse_temperature < math.inf:
             raise ValueError(f"inverse_temperature must be positive and finite, got {self.inverse_temperature}")

@@ -12,7 +12,7 @@ def test_a_whole_number_of_any_library_is_taken(value: object) -> None:
 
 @pytest.mark.parametrize("value", [2.5, 3.0, "3", None, True, 0, -1, torch.tensor(3.0), [3]])
 def test_anything_else_is_refused_by_name(value: object) -> None:
-    with pytest.raises(ValueError, match="num_steps must be a whole number"):
+    with pytest.raises(ValueError, match="num_steps must be an integer"):
         whole_number("num_steps", value, 1)
 
 

@@ -194,7 +194,7 @@ def test_a_film_goes_through_codes_and_back(
     assert tokenized == "film.safetensors: 9 frames of 16 x 16 pixels as 5 x 4 x 4 codes, 0.2431 bits per pixel\n"
     assert re.search(r"^codes +5 x 4 x 4$", described, re.MULTILINE)
     assert re.search(r"^frames per second +25$", described, re.MULTILINE)
-    assert decoded == "back.gif: 9 frames at 25 a second\n"
+    assert decoded == "back.gif: 9 frames, 25 per second\n"
     assert re.fullmatch(r"both\.gif: 9 frames, PSNR \d+\.\d\d dB\n", beside)
     codes = pipeline.tokenization.tokenize(film, progress=False).codes
     assert torch.equal(VideoCodes.load("film.safetensors").codes, codes)
@@ -246,7 +246,7 @@ def test_without_a_model_the_demo_is_named(magvit2: Magvit2, film: torch.Tensor,
         ("generate --decoding a.txt", "a.txt must end in one of"),
         (
             "generate --decoding same.gif --output same.gif",
-            "same.gif is also another file of this call",
+            "same.gif must differ from the inputs",
         ),
         ("generate --output text.mp4/a.gif", "text.mp4/a.gif cannot be written: "),
         ("generate --fps 0", "fps must be from 0.01 to 1000, got 0"),
@@ -255,13 +255,13 @@ def test_without_a_model_the_demo_is_named(magvit2: Magvit2, film: torch.Tensor,
         ("generate --device toaster", "device 'toaster' is not available"),
         ("predict missing.mp4", "there is no file missing.mp4"),
         ("predict text.mp4", "text.mp4 cannot be read as a video or an image"),
-        ("predict small.png --output ./small.png", "small.png is also another file"),
-        ("interpolate film.mkv small.png --output small.png", "small.png is also another file"),
-        ("inpaint film.mkv --mask black.png --output black.png", "black.png is also another file"),
-        ("reconstruct small.png --output small.png", "small.png is also another file"),
+        ("predict small.png --output ./small.png", "small.png must differ from the inputs"),
+        ("interpolate film.mkv small.png --output small.png", "small.png must differ from the inputs"),
+        ("inpaint film.mkv --mask black.png --output black.png", "black.png must differ from the inputs"),
+        ("reconstruct small.png --output small.png", "small.png must differ from the inputs"),
         ("tokenize empty", "empty is a folder"),
         ("reconstruct film.mkv --fps 0", "fps must be from 0.01 to 1000, got 0"),
-        ("predict film.mkv --given 5", "frames must be at least 1, got 0 (5 frames are given)"),
+        ("predict film.mkv --given 5", "the number of new frames must be at least 1, got 0 (5 frames are given"),
         ("predict film.mkv --given 0", "the number of frames must be at least 1, got 0"),
         ("predict film.mkv --given 1 --output a.gif --fps 60 --num-steps 0", "fps must be at most 50 for .gif, got 60"),
         ("interpolate film.mkv missing.png", "there is no file missing.png"),

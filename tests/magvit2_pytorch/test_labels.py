@@ -44,7 +44,7 @@ def test_a_label_is_found_by_name_and_by_index(index, caplog) -> None:
 
 @pytest.mark.parametrize("label", ["jog", 2, -1, True, "2", "-1"])
 def test_an_unknown_label_is_refused(label) -> None:
-    with pytest.raises(ValueError, match=r"unknown label .* Allowed: run, walk"):
+    with pytest.raises(ValueError, match=r"unknown label .* must be one of run, walk"):
         label_index(label, ["run", "walk"])
 
 
@@ -57,7 +57,7 @@ def test_a_string_of_digits_is_a_name_where_names_are_numbers() -> None:
 def test_an_index_that_could_be_taken_for_a_name_is_told(caplog) -> None:
     with caplog.at_level(logging.WARNING):
         assert label_index(2, ["0", "1", "10", "2"]) == 2
-    assert caplog.messages == ["label 2 is an index: it stands for '10'. Pass names as strings: '2'"]
+    assert caplog.messages == ["label 2 is an index and selects '10'; to select by name, pass a string"]
 
     caplog.clear()
     assert label_index(1, ["0", "1", "2"]) == 1

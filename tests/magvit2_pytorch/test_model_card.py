@@ -58,6 +58,11 @@ def test_a_model_card_is_written_anew_until_somebody_edits_it(maskgit: MaskGit, 
     maskgit.save_pretrained(tmp_path, license="apache-2.0")
     assert "apache-2.0" in card.read_text()
 
+    earlier = re.sub(rb"<!-- .* \(digest", b"<!-- Written by magvit2-pytorch (digest", card.read_bytes())
+    card.write_bytes(earlier)
+    maskgit.save_pretrained(tmp_path, license="apache-2.0")
+    assert card.read_bytes() != earlier
+
     for edit in (
         card.read_bytes().replace(b"# MaskGit", b"# My MaskGit"),
         card.read_bytes() + b"More.\n",

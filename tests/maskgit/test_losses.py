@@ -7,7 +7,7 @@ from magvit2_pytorch.maskgit.losses import (
     are_right,
     criticisms,
     cross_entropies,
-    means_over_places,
+    masked_means,
     weighted_sum,
 )
 
@@ -52,17 +52,17 @@ def test_each_loss_is_the_mean_over_its_own_places() -> None:
     places = {"a": torch.rand(3, 7) < 0.5, "b": torch.rand(3, 7) < 0.3}
     others = torch.where(places["a"], values, torch.inf)
 
-    means = means_over_places({"a": values, "b": -values}, places)
+    means = masked_means({"a": values, "b": -values}, places)
 
     torch.testing.assert_close(means["a"], values[places["a"]].mean())
     torch.testing.assert_close(means["b"], -values[places["b"]].mean())
-    assert torch.equal(means_over_places({"a": others}, places)["a"], means["a"])
+    assert torch.equal(masked_means({"a": others}, places)["a"], means["a"])
 
 
 def test_without_a_place_a_loss_is_zero_and_its_gradient_too() -> None:
     values = torch.randn(2, 3, requires_grad=True)
 
-    loss = means_over_places({"a": values}, {"a": torch.zeros(2, 3, dtype=torch.bool)})["a"]
+    loss = masked_means({"a": values}, {"a": torch.zeros(2, 3, dtype=torch.bool)})["a"]
     loss.backward()
 
     assert loss == 0

@@ -57,7 +57,7 @@ def test_a_preset_takes_the_tokenizers_codes_and_other_changes() -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "said"),
     [
-        ("large", {}, "unknown preset 'large': Allowed: magvit2, base, small, tiny"),
+        ("large", {}, "unknown preset 'large': must be one of magvit2, base, small, tiny"),
         (
             "tiny",
             {"heads": 4},

@@ -598,11 +598,11 @@ def test_the_choice_temperature_brings_chance_into_the_order() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_steps": 0}, "num_steps must be a whole number of at least 1, got 0"),
-        ({"num_steps": True}, "num_steps must be a whole number of at least 1, got True"),
+        ({"num_steps": 0}, "num_steps must be an integer >= 1, got 0"),
+        ({"num_steps": True}, "num_steps must be an integer >= 1, got True"),
         ({"temperature": 0.0}, "temperature must be positive and finite, got 0.0"),
         ({"temperature": math.inf}, "temperature must be positive and finite, got inf"),
-        ({"top_k": 0}, "top_k must be a whole number of at least 1, got 0"),
+        ({"top_k": 0}, "top_k must be an integer >= 1, got 0"),
         ({"top_p": 0.0}, r"top_p must be in \(0, 1\], got 0.0"),
         ({"top_p": 1.5}, r"top_p must be in \(0, 1\], got 1.5"),
         ({"mask_id": 31}, "codes must be in"),
@@ -610,7 +610,7 @@ def test_the_choice_temperature_brings_chance_into_the_order() -> None:
         ({"group_bits": (3, 3)}, "mask_id must be at least 64, as codes have 6 bits, got 32"),
         ({"group_bits": (2, 3)}, r"require \[4, 8\] logits, got \[8, 4\]"),
         ({"group_bits": (5,)}, r"require \[32\] logits, got \[8, 4\]"),
-        ({"generators": seeded(1)}, "one for each of 2 samples; got 1"),
+        ({"generators": seeded(1)}, "one for each of 2 samples, got a list of 1"),
     ],
 )
 def test_what_cannot_be_is_refused_in_words(settings: dict[str, Any], message: str) -> None:
@@ -634,7 +634,7 @@ def test_a_model_that_has_diverged_is_named(value: float) -> None:
             second[:, -1, 2] = value
         return first, second
 
-    with pytest.raises(ValueError, match="logits must be finite, got NaN or infinity, or only -inf"):
+    with pytest.raises(ValueError, match="logits must not be NaN or \\+inf, and not all -inf"):
         decode(diverged, torch.full((1, 1, 2, 2), MASK))
 
 

@@ -30,7 +30,7 @@ def test_seeds_of_other_libraries_are_taken_alike() -> None:
     for seeds in (np.array([5, 9]), torch.tensor([5, 9]), (np.int64(5), torch.tensor(9))):
         assert numbers(sample_generators(2, seeds)) == numbers(sample_generators(2, [5, 9]))
     assert numbers(sample_generators(2, np.int64(5))) == numbers(sample_generators(2, 5))
-    with pytest.raises(ValueError, match="one for each of 2 samples; got 3"):
+    with pytest.raises(ValueError, match="one for each of 2 samples, got a list of 3"):
         sample_generators(2, np.array([5, 9, 1]))
 
 
@@ -58,10 +58,13 @@ def test_without_a_seed_torchs_own_decides() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
-        ({"seed": [1, -4, 2]}, "seed must be a whole number of at least 0, got -4"),
-        ({"seed": [1, 2]}, "seed must be one, or one for each of 3 samples; got 2"),
-        ({"generators": [torch.Generator()]}, "generators must be one, or one for each of 3 samples; got 1"),
+        ({"seed": -1}, "seed must be an integer >= 0, got -1"),
+        ({"seed": [1, -4, 2]}, "seed must be an integer >= 0, got -4"),
+        ({"seed": [1, 2]}, "seed must be one value or one for each of 3 samples, got a list of 2"),
+        (
+            {"generators": [torch.Generator()]},
+            "generators must be one value or one for each of 3 samples, got a list of 1",
+        ),
         ({"seed": 1, "generators": torch.Generator()}, "not both"),
     ],
 )

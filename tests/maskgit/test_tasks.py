@@ -14,7 +14,9 @@ def test_there_are_ten_tasks_two_of_them_with_labels_and_one_without_a_region() 
 def test_an_unknown_task_is_refused_with_the_nearest_and_all_that_there_are() -> None:
     with pytest.raises(ValueError, match="unknown task 'frame_predicton': did you mean 'frame_prediction'"):
         task_named("frame_predicton")
-    with pytest.raises(ValueError, match=r"unknown task 'xyz': Allowed: frame_prediction, .*class_frame_prediction"):
+    with pytest.raises(
+        ValueError, match=r"unknown task 'xyz': must be one of frame_prediction, .*class_frame_prediction"
+    ):
         task_named("xyz")
 
 

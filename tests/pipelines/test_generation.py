@@ -148,24 +148,24 @@ def test_the_callback_is_called_for_all_passes_of_all_windows(pipeline: VideoGen
         ({"labels": 3}, "label.* 3"),
         ({"labels": -1}, "label.* -1"),
         ({"labels": []}, "at least one"),
-        ({"num_frames": 0}, "num_frames must be a whole number of at least 1, got 0"),
-        ({"num_frames": True}, "num_frames must be a whole number of at least 1, got True"),
-        ({"num_frames": 5.0}, "num_frames must be a whole number, got 5.0"),
+        ({"num_frames": 0}, "num_frames must be an integer >= 1, got 0"),
+        ({"num_frames": True}, "num_frames must be an integer >= 1, got True"),
+        ({"num_frames": 5.0}, "num_frames must be an integer, got 5.0"),
         ({"num_steps": 0}, "num_steps.*got 0"),
         ({"temperature": 0.0}, "temperature.*got 0"),
         ({"choice_temperature": -1.0}, "choice_temperature.*got -1"),
         ({"guidance_scale": -1.0}, "guidance_scale.*got -1"),
-        ({"top_k": 0}, "top_k must be a whole number of at least 1, got 0"),
+        ({"top_k": 0}, "top_k must be an integer >= 1, got 0"),
         ({"top_p": 1.5}, r"top_p must be in \(0, 1\], got 1.5"),
         ({"seed": -1}, "seed.*got -1"),
-        ({"seed": [1, 2]}, "one for each of 1 samples; got 2"),
+        ({"seed": [1, 2]}, "one for each of 1 samples, got a list of 2"),
         ({"seed": 1, "generators": torch.Generator()}, "not both"),
-        ({"num_videos_per_label": 0}, "num_videos_per_label must be a whole number of at least 1, got 0"),
-        ({"overlap": 0}, "overlap must be a whole number of at least 1, got 0"),
+        ({"num_videos_per_label": 0}, "num_videos_per_label must be an integer >= 1, got 0"),
+        ({"overlap": 0}, "overlap must be an integer >= 1, got 0"),
         ({"order": "confidense"}, "unknown order 'confidense': did you mean 'confidence'"),
         ({"schedule": "sine"}, "unknown schedule 'sine': did you mean 'cosine'"),
-        ({"guidance_schedule": "x"}, "unknown guidance_schedule 'x': Allowed: constant, linear, cosine"),
-        ({"output_type": "numpy"}, "unknown output_type 'numpy': Allowed: pt, np, pil"),
+        ({"guidance_schedule": "x"}, "unknown guidance_schedule 'x': must be one of constant, linear, cosine"),
+        ({"output_type": "numpy"}, "unknown output_type 'numpy': must be one of pt, np, pil"),
         ({"order": "critic"}, "requires a model that was trained with a critic"),
         ({"task": "frame_predicton"}, "did you mean 'frame_prediction'"),
         ({"task": "frame_prediction"}, r"task must be one that .* trained on \(none\), got 'frame_prediction'"),
@@ -246,7 +246,7 @@ def test_other_folders_are_refused(pipeline: VideoGenerationPipeline, tmp_path: 
 
     pipeline.save_pretrained(tmp_path)
     write_json(tmp_path / "model_index.json", {**read_json(tmp_path / "model_index.json"), "_format": 99})
-    with pytest.raises(ValueError, match="format version 99"):
+    with pytest.raises(ValueError, match="format version from 1 to 3, got _format = 99; upgrade"):
         VideoGenerationPipeline.from_pretrained(tmp_path)
 
 

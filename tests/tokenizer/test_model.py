@@ -246,7 +246,7 @@ def test_what_are_no_codes_is_refused_in_words(
         ({"layers": (("residual", 64),)}, "'residual' takes no argument, got"),
         (
             {"layers": (("compress_space", 0),)},
-            "the width of layer 'compress_space' must be a whole number from 1 to 65536, got 0",
+            "the width of layer 'compress_space' must be an integer from 1 to 65536, got 0",
         ),
         ({"codebook_size": 1000}, "power of two.*1000"),
         ({"patch_size": (4, 4)}, r"patch_size.*\(4, 4\)"),
@@ -256,11 +256,11 @@ def test_what_are_no_codes_is_refused_in_words(
         ({"image_size": 16.0}, r"image_size.*16\.0"),
         ({"loss_weights": {"commitment": 1.0}}, "loss_weights must be a TokenizerLossWeights"),
         ({"image_size": (1, 2, 3)}, "image_size"),
-        ({"image_size": 10**9}, "image_size must be a whole number from 1 to 8192"),
+        ({"image_size": 10**9}, "image_size must be an integer from 1 to 8192"),
         ({"image_size": (64,)}, r"image_size must be an integer or \(height, width\), got \(64,\)"),
         ({"init_dim": True}, "init_dim.*True"),
         ({"init_dim": 64.0}, r"init_dim.*64\.0"),
-        ({"init_dim": 10**9}, "init_dim must be a whole number from 1 to 65536, got 1000000000"),
+        ({"init_dim": 10**9}, "init_dim must be an integer from 1 to 65536, got 1000000000"),
         ({"channels": -3}, "channels"),
         ({"codebook_size": 2.0**10}, r"codebook_size.*1024\.0"),
         ({"patch_size": (1, True, 1)}, "each entry of patch_size.*True"),
@@ -371,7 +371,7 @@ def test_a_condition_that_no_layer_wants_is_refused(tokenizer: VideoTokenizer) -
     ("options", "said"),
     [
         ({"layers": ("cond_residual",)}, "need dim_cond.*got None"),
-        ({"layers": ("cond_residual",), "dim_cond": 0}, "dim_cond must be a whole number from 1"),
+        ({"layers": ("cond_residual",), "dim_cond": 0}, "dim_cond must be an integer from 1"),
         ({"dim_cond": 5}, "dim_cond is 5, but no layer is conditioned"),
     ],
 )

@@ -130,7 +130,7 @@ def test_the_config_of_a_preset_survives_its_file(name: str, tmp_path: Path) -> 
             "unknown preset 'magvit3': did you mean 'magvit2'. Allowed: magvit2, magvit2-small, seed, tiny",
         ),
         ("", {}, "unknown preset ''"),
-        ("tiny", {"width": 8}, "unknown option 'width': .*Allowed: image_only, init_dim, layers"),
+        ("tiny", {"width": 8}, "unknown option 'width': must be one of image_only, init_dim, layers"),
         ("tiny", {"layers": ("residul",)}, "did you mean 'residual'"),
         ("magvit2", {"layers": ("residual",)}, r"must divide .* by \(1, 1, 1\), .* got \(4, 8, 8\)"),
     ],

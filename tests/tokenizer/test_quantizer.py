@@ -270,11 +270,11 @@ def test_a_config_names_its_quantizer_and_counts_the_latent_channels() -> None:
         ({"quantizer": "fsq", "fsq_levels": (8, 5, 5, 5)}, r"codebook_size must be 1000.*got 262144"),
         (
             {"quantizer": "fsq", "fsq_levels": (2, 4), "codebook_size": 8},
-            "each entry of fsq_levels must be a whole number from 3 to 1048576, got 2",
+            "each entry of fsq_levels must be an integer from 3 to 1048576, got 2",
         ),
         ({"quantizer": "fsq", "fsq_levels": (), "codebook_size": 2}, "fsq_levels must have 1 to 12 entries, got 0"),
         ({"quantizer": "bsq", "codebook_size": 1000}, "power of two.*1000"),
-        ({"codebook_size": 2**21}, "codebook_size must be a whole number from 2 to 1048576, got 2097152"),
+        ({"codebook_size": 2**21}, "codebook_size must be an integer from 2 to 1048576, got 2097152"),
         ({"quantizer": "fsq", "fsq_levels": (8,) * 7, "codebook_size": 2**21}, "1048576, got 2097152"),
     ],
 )

@@ -54,8 +54,8 @@ def test_without_pixels_nothing_is_known() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"num_frames": 0}, "num_frames must be a whole number of at least 1, got 0"),
-        ({"num_frames": True}, "num_frames must be a whole number of at least 1, got True"),
+        ({"num_frames": 0}, "num_frames must be an integer >= 1, got 0"),
+        ({"num_frames": True}, "num_frames must be an integer >= 1, got True"),
         ({"video": VIDEOS}, "video requires mask"),
         ({"mask": torch.ones(5, 6) > 0}, "mask requires video"),
         (
