@@ -83,7 +83,7 @@ def detokenize(
     """Turn a file of codes back into a video: `magvit2 detokenize film.safetensors --output film.mp4`.
 
     Args:
-        codes: File of codes of the same tokenizer.
+        codes: File of codes that were made with this tokenizer (--model).
         output: Output file: .mp4 or .gif, for a single frame also .png or .jpg.
         fps: Frames per second of the output, by default those of the tokenized video.
         min_width: Enlarge the output by an integer factor to at least this width in pixels.

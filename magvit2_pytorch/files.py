@@ -91,7 +91,7 @@ def read_json(path: str | Path, *, max_bytes: int = MAX_JSON_BYTES) -> dict[str,
     except RecursionError as error:
         raise ValueError(f"{path} cannot be read as JSON: it is nested too deeply") from error
     except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, an integer with too many digits
-        raise ValueError(f"{path} is not JSON: {error}") from error
+        raise ValueError(f"{path} is not a valid JSON file: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} must contain a JSON object, got {type(content).__name__}")
     return content
@@ -135,9 +135,11 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _as_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        raise ValueError("an object has a duplicate key")
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in content:
+            raise ValueError(f"the key {printable(key)!r} occurs twice in one object")
+        content[key] = value
     return content
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
 MaskSchedule = Callable[[Float[Tensor, " b"]], Float[Tensor, " b"]]
-"""Function from progress to the share of hidden codes: 1 at 0, 0 at 1, and non-increasing."""
+"""Non-increasing function from progress to the share of hidden codes: 1 at progress 0, 0 at progress 1."""
 
 LOG_SCHEDULE_CODES = 256
 

@@ -145,9 +145,9 @@ def sample_codes(
 
 
 def keep_likeliest(weights: Int[Tensor, "b n v"], top_k: int | None, top_p: float | None) -> Int[Tensor, "b n v"]:
-    """Keep the `top_k` largest weights and, of these, the fewest with at least `top_p` of their sum. Others become 0.
+    """Keep the `top_k` largest weights. Of these, keep only the largest that together reach `top_p` of their total.
 
-    Of equal weights, the first are kept.
+    Set all others to 0. Of equal weights, the first are kept. None: no limit.
     """
     largest_first, values = weights.sort(dim=-1, descending=True, stable=True)
     if top_k is not None:

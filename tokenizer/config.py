@@ -13,7 +13,7 @@ from .losses import PIXEL_LOSSES, TokenizerLossWeights
 from .norms import NORMS, ConditionedNorm
 
 KERNEL_FRAMES = 3  # temporal size of a kernel, in a video tokenizer
-MAX_CODEBOOK_SIZE = 2**20  # the codebook entropy and the metrics hold a number for each code
+MAX_CODEBOOK_SIZE = 2**20  # cost of the codebook entropy and perplexity grows with it
 MAX_FSQ_LEVELS = 12  # an entry is at least 3, so more entries would exceed MAX_CODEBOOK_SIZE
 LARGEST_PATCH, LARGEST_STRIDE = 64, 256  # along each axis
 LARGEST_IMAGE = 8192
@@ -179,7 +179,9 @@ class TokenizerArchitecture:
         return self.folding[1] * rows, self.folding[2] * columns
 
     def code_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
-        """Return the shape (t, h, w) of the codes of a clip. Sizes that are not multiples of the strides are padded.
+        """Return the shape (t, h, w) of the codes of a clip.
+
+        Height and width are padded to a multiple of the stride, frames to 1 + a multiple.
 
         Raises:
             ValueError: if a size is not positive.

@@ -36,7 +36,7 @@ def as_video(video: Video, config: TokenizerArchitecture, dtype: torch.dtype) ->
 def pad(
     video: Float[Tensor, "b c T H W"], config: TokenizerArchitecture
 ) -> Float[Tensor, "b c padded_T padded_H padded_W"]:
-    """Repeat the last frame, row and column until the sizes are multiples of the strides."""
+    """Repeat the last row and column up to a multiple of the stride, the last frame up to 1 + a multiple."""
     sizes = video.shape[2:]
     frames, rows, columns = (
         whole - size for whole, size in zip(config.clip_shape(*config.code_shape(*sizes)), sizes, strict=True)

@@ -27,9 +27,10 @@ class VideoTokenizer(Autoencoder):
     """Causal video autoencoder with lookup-free quantization (MAGVIT-v2, section 3).
 
     Videos are floating point `b c T H W`, nominally in [-1, 1], and are converted to the type of the weights. An image
-    `b c H W` is a video of one frame. Codes are integers `b t h w` in [0, codebook_size). A code depends only on its
-    own and earlier frames. The first latent frame stands for the first frame, each later one for `temporal_stride`
-    frames. Videos whose size is not a multiple of the strides are padded by repeating the last frame, row and column.
+    `b c H W` is a video of one frame. Codes are integers `b t h w` in [0, codebook_size). A code depends only on the
+    frames up to the end of its latent frame. The first latent frame stands for the first frame, each later one for
+    `temporal_stride` frames. By repeating the last frame, row and column, height and width are padded to a multiple of
+    the stride, frames to 1 + a multiple.
 
     The arguments are the fields of `TokenizerConfig`.
     """

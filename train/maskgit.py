@@ -93,11 +93,12 @@ class MaskGitRun(RunConfig):
     loss_weights: MaskGitLossWeights = MaskGitLossWeights(reconstructed_code=0.0)
     """Weights of the losses. Decoding uses only the predictions of hidden codes."""
     label_dropout: float = 0.1
-    """Probability of replacing the label by the null label. Classifier-free guidance needs it."""
+    """Probability of replacing the label by the null label. Classifier-free guidance needs a value above 0."""
     condition_dropout: float = 0.1
     """Probability of replacing the task by plain generation."""
     context_dropout: float = 0.1
-    """Probability of replacing the context embeddings by the null context. Classifier-free guidance needs it."""
+    """Probability of replacing the context embeddings by the null context. Classifier-free guidance needs a
+    value above 0."""
     label_balance: float = 0.0
     """Oversampling of rare labels: 0 = none, 1 = equal frequency."""
     label_smoothing: float = 1e-4

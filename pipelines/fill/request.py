@@ -36,7 +36,7 @@ class Given(NamedTuple):
     known: Bool[Tensor, "b T H W"]
     """True where the pixel is given. These pixels are returned unchanged."""
     num_first: int
-    """Number of whole frames at the start that `frames` gives."""
+    """Number of frames at the start that were passed as `frames` to `generate`."""
 
 
 class ContextRows(NamedTuple):

@@ -64,14 +64,14 @@ def test_a_link_is_replaced_and_what_it_points_to_stays(tmp_path: Path) -> None:
     [
         ("[" * 200_000, "nested too deeply"),
         ('{"a":' * 100_000, "nested too deeply"),
-        ("", "is not JSON"),
+        ("", "is not a valid JSON file"),
         ("[]", "must contain a JSON object, got list"),
         ('{"a": NaN}', "NaN is not allowed"),
         ('{"a": -Infinity}', "-Infinity is not allowed"),
-        ('{"a": 1, "b": {"c": 2, "c": 2}}', "a duplicate key"),
+        ('{"a": 1, "b": {"c": 2, "c": 2}}', "is not a valid JSON file: the key 'c' occurs twice in one object"),
         ('{"a": ' + "9" * 5000 + "}", "digits"),
         ("{" + " " * 2**24 + "}", "at most 16,777,216 are allowed"),
-        (b"\xff\xfe{", "is not JSON"),
+        (b"\xff\xfe{", "is not a valid JSON file"),
     ],
     ids=range(10),
 )
