@@ -209,7 +209,7 @@ class Pretrained(nn.Module, Shareable):
             if values.is_floating_point() and not values.isfinite().all():
                 raise ValueError(f"{weights}: {name} contains NaN or infinity")
             if is_constant(values) and not torch.equal(values, constants[name]):
-                raise ValueError(f"{weights}: {name} is a constant and must have the values of a new model")
+                raise ValueError(f"{weights}: {name} is a constant and must have the values that the config determines")
         return model.to(device=device, dtype=dtype).eval()
 
     @classmethod

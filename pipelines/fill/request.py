@@ -109,8 +109,8 @@ def _between(num_frames: int, ends: dict[str, Float[Tensor, "_ c _ _ _"]], defau
         raise ValueError(f"frames and last_frames must have the same height and width, got {sizes}")
     lengths = {name: video.shape[2] for name, video in ends.items()}
     if sum(lengths.values()) >= num_frames:
-        given = " and ".join(f"{length} {name}" for name, length in lengths.items())
-        raise ValueError(f"num_frames must be greater than the number of given frames, {given}, got {num_frames}")
+        given = " and ".join(f"{length} in {name}" for name, length in lengths.items())
+        raise ValueError(f"num_frames must be greater than the number of given frames ({given}), got {num_frames}")
     height, width = next((video.shape[3:] for video in ends.values()), default_size)
     batch = common_length(**{name: len(video) for name, video in ends.items()})
     pixels = torch.zeros(batch, 3, num_frames, height, width, dtype=torch.float32)

@@ -179,7 +179,7 @@ def test_the_callback_is_called_for_all_passes_of_all_windows(pipeline: VideoGen
             {"labels": [0, 1, 2], "last_frames": torch.rand(2, 3, 1, 16, 16)},
             "last_frames has batch size 2, but labels has batch size 3; pass 1 or 3 clips as last_frames",
         ),
-        ({"frames": torch.rand(3, 5, 16, 16)}, "greater than the number of given frames, 5 frames, got 5"),
+        ({"frames": torch.rand(3, 5, 16, 16)}, r"greater than the number of given frames \(5 in frames\), got 5"),
     ],
 )
 def test_wrong_arguments_are_refused(pipeline: VideoGenerationPipeline, arguments: dict[str, Any], said: str) -> None:

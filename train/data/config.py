@@ -75,7 +75,7 @@ class DataConfig:
 
 @contextmanager
 def naming_the_cache(folder: Path) -> Iterator[None]:
-    """Add the name of the cache folder, and how to choose another one, to file system errors.
+    """Raise file system errors again, with the name of the cache folder and how to choose another one.
 
     Raises:
         OSError: if the cache cannot be read or written.

@@ -73,8 +73,8 @@ def test_without_pixels_nothing_is_known() -> None:
             "video has batch size 2, but mask has batch size 3; pass 1 or 3 videos",
         ),
         ({"video": VIDEOS, "mask": torch.zeros(5, 6) > 0}, "must hide at least one pixel"),
-        ({"frames": VIDEOS, "num_frames": 4}, "greater than the number of given frames, 4 frames, got 4"),
-        ({"frames": VIDEOS, "last_frames": VIDEOS}, "4 frames and 4 last_frames, got 7"),
+        ({"frames": VIDEOS, "num_frames": 4}, r"greater than the number of given frames \(4 in frames\), got 4"),
+        ({"frames": VIDEOS, "last_frames": VIDEOS}, r"\(4 in frames and 4 in last_frames\), got 7"),
         (
             {"frames": VIDEOS, "last_frames": VIDEOS[..., :5], "num_frames": 20},
             "same height and width, got 5 x 6 and 5 x 5",
