@@ -33,7 +33,7 @@ from magvit2_pytorch.train.codes import CodeBatches, encoded, fingerprint
 from magvit2_pytorch.train.command_line import WrittenTasks
 from magvit2_pytorch.train.contexts import find_contexts
 from magvit2_pytorch.train.data import Clips, DataConfig, load_data
-from magvit2_pytorch.train.data.config import MOVING_SHAPES, SHIPPED_CLIPS
+from magvit2_pytorch.train.data.config import RENDERED, SHIPPED_CLIPS
 from magvit2_pytorch.train.optimization import ExponentialMovingAverage, OptimizerConfig, adamw, set_learning_rate
 from magvit2_pytorch.train.process import run_command
 from magvit2_pytorch.train.session import Interruption, RunConfig, Session, all_cores
@@ -207,7 +207,7 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
             f"the tokenizer was trained for {tokenizer.config.height_width} pixels, "
             f"but --data.resolution is {run.data.resolution}"
         )
-    is_folder = run.data.path not in (SHIPPED_CLIPS, MOVING_SHAPES)
+    is_folder = run.data.path not in (SHIPPED_CLIPS, *RENDERED)
     videos = data.train.table["file"][:] if is_folder else []
     contexts = find_contexts(as_path(run.data.path), videos)
     config = MaskGitConfig(

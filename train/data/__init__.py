@@ -1,4 +1,4 @@
-"""Video data: the shipped clips, moving shapes, or a folder of videos and images."""
+"""Video data: the shipped clips, moving shapes, arcade games, or a folder of videos and images."""
 
 from .batches import TrainingBatches
 from .config import DataConfig

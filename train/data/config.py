@@ -11,6 +11,8 @@ from ...messages import printable
 
 SHIPPED_CLIPS = "clips"
 MOVING_SHAPES = "shapes"
+ARCADE = "arcade"
+RENDERED = (MOVING_SHAPES, ARCADE)  # drawn on demand, without files
 CHOOSE_CACHE = "choose another folder with --data.cache-dir or the environment variable MAGVIT2_CACHE"
 
 
@@ -18,14 +20,14 @@ CHOOSE_CACHE = "choose another folder with --data.cache-dir or the environment v
 class DataConfig:
     """Source of the clips, and how they are cut from it."""
 
-    path: str = SHIPPED_CLIPS  # Source: "clips" (the four shipped clips), "shapes" (moving shapes), or a folder.
+    path: str = SHIPPED_CLIPS  # Source: "clips" (the four shipped clips), "shapes", "arcade" (both drawn), or a folder.
     resolution: int = 64  # The short side is resized to it by area averaging; then a square is cropped.
     num_frames: int = 17  # Frames per clip. 1: train on single images: image files and frames of videos.
     frame_stride: int = 1  # Distance between the frames of a clip. 2: every second frame of the video.
     image_ratio: float = 0.0  # Share of training batches with images: image files and frames of videos.
     heldout_fraction: float = 0.05  # Held-out share of a folder's windows and image files; fixed for other sources.
-    seed: int = 0  # Seed of the held-out set of a folder, and of the moving shapes.
-    flip: bool = True  # Training mirrors half of the clips by default, but never "shapes", whose labels are directions.
+    seed: int = 0  # Seed of the held-out set of a folder, and of drawn clips.
+    flip: bool = True  # Training mirrors half of the clips by default, but never "shapes" and "arcade".
     cache_dir: str | None = None  # Cache of decoded frames and codes. None: $MAGVIT2_CACHE or ~/.cache/magvit2-pytorch.
 
     def __post_init__(self) -> None:
@@ -43,7 +45,7 @@ class DataConfig:
                 f"image_ratio must be 0 if num_frames is 1 (training on images only), got {self.image_ratio}"
             )
         if not self.path:
-            raise ValueError(f"path must be {SHIPPED_CLIPS!r}, {MOVING_SHAPES!r} or a folder, got ''")
+            raise ValueError(f"path must be {SHIPPED_CLIPS!r}, {MOVING_SHAPES!r}, {ARCADE!r} or a folder, got ''")
 
     @property
     def span(self) -> int:

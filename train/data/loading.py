@@ -16,17 +16,16 @@ from jaxtyping import Bool, Int
 from ...files import as_path
 from ...labels import natural_order
 from ...messages import printable
-from .config import MOVING_SHAPES, SHIPPED_CLIPS, DataConfig
+from . import arcade, shapes
+from .config import ARCADE, MOVING_SHAPES, RENDERED, SHIPPED_CLIPS, DataConfig
 from .folder import FoundFiles, by_ending, counted, find_files, label_of
 from .frame_cache import FORMAT_VERSION, StoredVideo, VideoFile, store_videos
-from .shapes import MOTIONS, motion_of
-from .shapes import VERSION as SHAPES_VERSION
 from .shipped import HELDOUT_LIST, shipped_heldout, shipped_videos
-from .video_data import Clips, RenderedShapes, StoredFrames, VideoData
+from .video_data import Clips, Render, RenderedClips, StoredFrames, VideoData
 from .windows import FrameRange, choose_heldout, too_few_frames
 
 BLANK = 0.06  # windows whose standard deviation, of pixels in [0, 1], is smaller are blank
-NUM_TRAIN_SHAPES, NUM_HELDOUT_SHAPES = 4096, 256
+NUM_TRAIN_RENDERED, NUM_HELDOUT_RENDERED = 4096, 256
 
 Starts = Mapping[str, Int[np.ndarray, " _"]]  # first frames of windows, by file
 
@@ -49,6 +48,8 @@ def load_data(config: DataConfig, *, progress: bool = True) -> VideoData:
     """
     if config.path == MOVING_SHAPES:
         return shape_data(config)
+    if config.path == ARCADE:
+        return arcade_data(config)
     if config.path == SHIPPED_CLIPS:
         return shipped_data(config, progress=progress)
     return folder_data(config, progress=progress)
@@ -56,25 +57,35 @@ def load_data(config: DataConfig, *, progress: bool = True) -> VideoData:
 
 def shape_data(config: DataConfig) -> VideoData:
     """Return clips of moving shapes. They are never mirrored, since the mirrored motion has another label."""
+    return rendered_data(config, shapes.render_clip, tuple(shapes.MOTIONS), shapes.VERSION)
+
+
+def arcade_data(config: DataConfig) -> VideoData:
+    """Return clips of arcade games. They are never mirrored, since some of them always move in one direction."""
+    return rendered_data(config, arcade.render_clip, tuple(arcade.GAMES), arcade.VERSION)
+
+
+def rendered_data(config: DataConfig, render: Render, labels: tuple[str, ...], version: int) -> VideoData:
+    """Return clips without files. Clip number i has label i modulo the number of labels."""
 
     def clips(split: int, num_clips: int, num_frames: int) -> Clips:
-        source = RenderedShapes((config.seed, split), num_frames, config.frame_stride, config.resolution)
-        labels = np.array([motion_of(index) for index in range(num_clips)])
+        source = RenderedClips(render, (config.seed, split), num_frames, config.frame_stride, config.resolution)
+        numbers = np.arange(num_clips)
         table = window_table(
-            {"file": pa.array([MOVING_SHAPES] * num_clips), "label": labels, "first_frame": np.zeros(num_clips, int)}
-            | {"is_blank": np.zeros(num_clips, dtype=bool), "shape": np.arange(num_clips)},
-            list(MOTIONS),
+            {"file": pa.array([config.path] * num_clips), "label": numbers % len(labels)}
+            | {"first_frame": np.zeros(num_clips, int), "is_blank": np.zeros(num_clips, dtype=bool), "number": numbers},
+            labels,
         )
         return Clips(table, source, config.resolution)
 
     return VideoData(
-        labels=tuple(MOTIONS),
-        train=clips(0, NUM_TRAIN_SHAPES, config.num_frames),
-        heldout=clips(1, NUM_HELDOUT_SHAPES, config.num_frames),
+        labels=labels,
+        train=clips(0, NUM_TRAIN_RENDERED, config.num_frames),
+        heldout=clips(1, NUM_HELDOUT_RENDERED, config.num_frames),
         allows_flip=False,
-        fingerprint=fingerprint(config, [f"version {SHAPES_VERSION}"]),
+        fingerprint=fingerprint(config, [f"version {version}"]),
         image_ratio=config.image_ratio,
-        images=clips(0, NUM_TRAIN_SHAPES, 1) if config.image_ratio > 0 else None,
+        images=clips(0, NUM_TRAIN_RENDERED, 1) if config.image_ratio > 0 else None,
     )
 
 
@@ -242,7 +253,7 @@ def window_table(columns: Mapping[str, object], labels: Sequence[str]) -> datase
         "label": datasets.ClassLabel(names=list(labels)),
         "first_frame": datasets.Value("int64"),
         "is_blank": datasets.Value("bool"),
-        "shape": datasets.Value("int64"),
+        "number": datasets.Value("int64"),
     }
     features = datasets.Features({name: types[name] for name in columns})
     return datasets.Dataset(pa.table(dict(columns)), info=datasets.DatasetInfo(features=features))
@@ -252,7 +263,7 @@ def fingerprint(config: DataConfig, sources: Sequence[str]) -> str:
     """Return a digest of everything that the clips depend on. The location of the cache is not part of it."""
     left_out = {"path", "cache_dir", *([] if config.image_ratio else ["image_ratio"])}  # older runs had no such field
     settings = {name: value for name, value in asdict(config).items() if name not in left_out}
-    kind = config.path if config.path in (MOVING_SHAPES, SHIPPED_CLIPS) else "folder"
+    kind = config.path if config.path in (*RENDERED, SHIPPED_CLIPS) else "folder"
     version = FORMAT_VERSION if kind == "folder" else 1  # the frames of other sources have never changed
     content = json.dumps([version, kind, settings, *sources])
     return hashlib.sha256(content.encode()).hexdigest()

@@ -111,17 +111,12 @@ MOTIONS: dict[str, Callable[[Numbers, int, int], Track]] = {
 }
 
 
-def motion_of(index: int) -> int:
-    """Return the label of a clip. All motions are equally frequent."""
-    return index % len(MOTIONS)
-
-
 def render_clip(
     seed: tuple[int, ...], index: int, *, num_frames: int, stride: int, resolution: int
 ) -> UInt8[np.ndarray, "T H W 3"]:
-    """Return clip number `index`. It does not depend on earlier calls."""
+    """Return clip number `index`, whose label is `index` modulo the number of motions."""
     numbers = np.random.default_rng((*seed, index))
-    track = list(MOTIONS.values())[motion_of(index)](numbers, num_frames, stride)
+    track = list(MOTIONS.values())[index % len(MOTIONS)](numbers, num_frames, stride)
     num_corners = CORNERS[numbers.integers(len(CORNERS))]
     coverage = draw_shape(track, num_corners, resolution)[..., None]
 

@@ -14,7 +14,6 @@ from torch import Tensor
 from ...pipelines.media.resizing import crop_start
 from ...tokenizer.pixels import to_model_range
 from .frame_cache import StoredVideo
-from .shapes import render_clip
 
 MODEL_VALUES = to_model_range(torch.arange(256) / 255).numpy()  # a lookup table is faster than arithmetic
 
@@ -38,18 +37,28 @@ class StoredFrames:
         return self.videos[row["file"]].frames(row["first_frame"], self.num_frames, self.stride)
 
 
-@dataclass(frozen=True)
-class RenderedShapes:
-    """Moving shapes, drawn on access."""
+@runtime_checkable
+class Render(Protocol):
+    """Returns the frames of clip number `index`."""
 
+    def __call__(
+        self, seed: tuple[int, ...], index: int, *, num_frames: int, stride: int, resolution: int
+    ) -> UInt8[np.ndarray, "T H W 3"]: ...
+
+
+@dataclass(frozen=True)
+class RenderedClips:
+    """Clips without files, drawn on access."""
+
+    render: Render
     seed: tuple[int, ...]
     num_frames: int
     stride: int
     resolution: int
 
     def frames(self, row: Mapping[str, Any]) -> UInt8[np.ndarray, "T H W 3"]:
-        return render_clip(
-            self.seed, row["shape"], num_frames=self.num_frames, stride=self.stride, resolution=self.resolution
+        return self.render(
+            self.seed, row["number"], num_frames=self.num_frames, stride=self.stride, resolution=self.resolution
         )
 
 
