@@ -205,7 +205,7 @@ def rules_of_bricks(frames: Frames) -> Rules:
     middles = bricks.CORNERS + np.array(bricks.BRICK_SIZE)[:, None] / 2
     half = bricks.BALL_SIZE / 2
     reach = np.array(bricks.BRICK_SIZE)[:, None] / 2 + half + 1.3
-    is_at = (np.abs(np.stack([ball.x, ball.y])[:, :, None] - middles[:, None]) < reach[:, None]).all(axis=0)
+    is_at = (np.abs(np.stack([ball.x, ball.y])[:, :, None] - middles[:, None]) - reach[:, None]).max(axis=0) < 0
     gone = present[:-1] & ~present[1:]
     is_hit = np.append(False, gone.any(axis=1))
     low = bricks.WALL_WIDTH + half
