@@ -45,6 +45,8 @@ def config_from_dict(config_class: type[T], values: dict[str, Any], *, where: st
 
 def _typed(hint: Any, value: Any, where: str) -> Any:
     """Return `value` as the type `hint`: lists become tuples and objects become dataclasses."""
+    if hint is int and type(value) is int and not -(2**63) <= value < 2**63:
+        raise ValueError(f"{where} must fit into 64 bits, got an integer of {value.bit_length()} bits")
     if type(value) is hint and hint is not float:  # first, since the other checks may visit a long list
         return value
     origin, arguments = get_origin(hint), get_args(hint)

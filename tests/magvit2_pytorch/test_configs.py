@@ -42,6 +42,7 @@ def test_a_config_comes_back_from_json() -> None:
         ({"size": True}, "config.size must be int, got True"),
         ({"size": 1.0}, "config.size must be int, got 1.0"),
         ({"size": "1"}, "config.size must be int, got '1'"),
+        ({"size": 2**63}, "config.size must fit into 64 bits, got an integer of 64 bits"),
         ({"rate": True}, "config.rate must be float, got True"),
         ({"rate": float("nan")}, "config.rate must be float, got nan"),
         ({"rate": float("inf")}, "config.rate must be float, got inf"),
