@@ -25,6 +25,7 @@ from magvit2_pytorch.maskgit.losses import MaskGitLossWeights, weighted_sum
 from magvit2_pytorch.maskgit.presets import BASE, TINY
 from magvit2_pytorch.maskgit.seeds import seeded_generator
 from magvit2_pytorch.maskgit.tasks import TASKS
+from magvit2_pytorch.messages import printable
 from magvit2_pytorch.pipelines import VideoGenerationPipeline
 from magvit2_pytorch.pipelines.saved_pipeline import INDEX_NAME
 from magvit2_pytorch.pretrained import CONFIG_NAME
@@ -109,6 +110,11 @@ class MaskGitRun(RunConfig):
         check_mix(self.tasks)
         if not 0 <= self.label_balance <= 1:
             raise ValueError(f"label_balance must be in [0, 1], got {self.label_balance}")
+        if len(self.data.sources) > 1:
+            raise ValueError(
+                f"data.path must name one source for the transformer, got {printable(' '.join(self.data.sources))}; "
+                "train the tokenizer on several"
+            )
         if self.data.image_ratio > 0:
             raise ValueError(
                 f"data.image_ratio must be 0 for the transformer, whose code grids all have the same size, got "
@@ -207,9 +213,10 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
             f"the tokenizer was trained for {tokenizer.config.height_width} pixels, "
             f"but --data.resolution is {run.data.resolution}"
         )
-    is_folder = run.data.path not in (SHIPPED_CLIPS, *RENDERED)
+    (source,) = run.data.sources
+    is_folder = source not in (SHIPPED_CLIPS, *RENDERED)
     videos = data.train.table["file"][:] if is_folder else []
-    contexts = find_contexts(as_path(run.data.path), videos)
+    contexts = find_contexts(as_path(source), videos)
     config = MaskGitConfig(
         codebook_size=tokenizer.codebook_size,
         grid=grid,

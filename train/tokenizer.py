@@ -12,6 +12,7 @@ if __name__ == "__main__" and not __package__:  # run as a script: its folder is
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
 from magvit2_pytorch.files import write_json
+from magvit2_pytorch.messages import printable
 from magvit2_pytorch.pipelines.media.pictures import save_videos
 from magvit2_pytorch.tokenizer import DiscriminatorConfig, TokenizerConfig, TokenizerObjective, VideoTokenizer
 from magvit2_pytorch.tokenizer.config import TokenizerArchitecture
@@ -29,7 +31,7 @@ from magvit2_pytorch.tokenizer.pixels import to_unit_range
 from magvit2_pytorch.tokenizer.presets import PRESETS as MODEL_PRESETS
 from magvit2_pytorch.train.adversarial import AdversarialConfig, Adversary
 from magvit2_pytorch.train.annealing import AnnealingConfig
-from magvit2_pytorch.train.data import Clips, DataConfig, TrainingBatches, load_data
+from magvit2_pytorch.train.data import Clips, DataConfig, TrainingBatches, load_sources
 from magvit2_pytorch.train.metrics import (
     bit_balance,
     codebook_perplexity,
@@ -157,8 +159,9 @@ def train_in(session: Session, run: TokenizerRun) -> Path | None:
     """Do the work of `train` in a session."""
     accelerator = session.accelerator
     with accelerator.main_process_first():
-        data = load_data(run.data, progress=session.shows_progress)
-    session.begin({"data": data.fingerprint})
+        sources = load_sources(run.data, progress=session.shows_progress)
+    session.begin({"data": " ".join(source.fingerprint for source in sources)})
+    heldout = {name: source.heldout for name, source in zip(run.data.source_names, sources, strict=True)}
 
     objective = TokenizerObjective(
         new_tokenizer(run),
@@ -174,7 +177,8 @@ def train_in(session: Session, run: TokenizerRun) -> Path | None:
     first_step = session.resume(ema.model)
 
     batches = TrainingBatches(
-        data,
+        *sources,
+        shares=run.data.shares,
         batch_size=run.batch_size,
         seed=run.seed,
         start=first_step * run.gradient_accumulation,
@@ -185,8 +189,8 @@ def train_in(session: Session, run: TokenizerRun) -> Path | None:
     logger.info(
         "tokenizer of %.2f M parameters, %d windows of %d labels, steps %d to %d, on %s",
         sum(parameter.numel() for parameter in ema.model.parameters()) / 1e6,
-        len(data.train),
-        len(data.labels),
+        sum(len(source.train) for source in sources),
+        sum(len(source.labels) for source in sources),
         first_step,
         run.num_steps,
         accelerator.device,
@@ -223,13 +227,13 @@ def train_in(session: Session, run: TokenizerRun) -> Path | None:
             done = step + 1
             session.log_losses(bar, losses, done, group="loss")
             if done % run.evaluate_every == 0 and done < run.num_steps:
-                evaluate(accelerator, ema.model, data.heldout, run.output_dir, done)
+                evaluate(accelerator, ema.model, heldout, run.output_dir, done)
             if session.ends_after(done, ema.model):
                 break
     if not session.is_complete:
         return None
 
-    scores = evaluate(accelerator, ema.model, data.heldout, run.output_dir, run.num_steps)
+    scores = evaluate(accelerator, ema.model, heldout, run.output_dir, run.num_steps)
     weights = run.output_dir / WEIGHTS_FOLDER
     if session.is_main:
         ema.model.save_pretrained(weights)
@@ -262,28 +266,42 @@ def new_tokenizer(run: TokenizerRun) -> VideoTokenizer:
 
 
 def evaluate(
-    accelerator: Accelerator, tokenizer: VideoTokenizer, heldout: Clips, output_dir: Path, step: int
+    accelerator: Accelerator, tokenizer: VideoTokenizer, heldout: Mapping[str, Clips], output_dir: Path, step: int
 ) -> dict[str, float]:
-    """Evaluate the averaged weights on the held-out clips, log the scores, and draw reconstructions."""
+    """Evaluate the averaged weights on the held-out clips of each source, log the scores, and draw reconstructions.
+
+    If there are several sources, their names come first in the names of the scores and of the pictures.
+    """
     if not accelerator.is_main_process:
         return {}
-    psnr, codes = evaluate_tokenizer(tokenizer, heldout)
+    scores: dict[str, float] = {}
+    for source, clips in heldout.items():
+        prefix = f"{printable(source)}/" if len(heldout) > 1 else ""
+        of_source = evaluate_source(tokenizer, clips, f"step {step}, held out{' of ' if prefix else ''}{prefix[:-1]}")
+        scores |= {f"{prefix}{name}": value for name, value in of_source.items()}
+        name = f"reconstruction-{prefix.replace('/', '-')}{step:08d}.png"
+        draw(tokenizer, clips, output_dir / "pictures" / name)
+    accelerator.log({f"heldout/{name}": value for name, value in scores.items()}, step=step)
+    return scores
+
+
+def evaluate_source(tokenizer: VideoTokenizer, clips: Clips, what: str) -> dict[str, float]:
+    """Return the scores of held-out clips, and log them."""
+    psnr, codes = evaluate_tokenizer(tokenizer, clips)
     scores = {
         "psnr": psnr,
         "codes_used": num_used_codes(codes),
         "codebook_perplexity": codebook_perplexity(codes, tokenizer.codebook_size),
     }
-    accelerator.log({f"heldout/{name}": value for name, value in scores.items()}, step=step)
-    logger.info("step %d, held out: %s", step, ", ".join(f"{name} {value:.4g}" for name, value in scores.items()))
-    if psnr <= (mean_colour := psnr_mean_colour(heldout)):
+    logger.info("%s: %s", what, ", ".join(f"{name} {value:.4g}" for name, value in scores.items()))
+    if psnr <= (mean_colour := psnr_mean_colour(clips)):
         logger.warning(
-            "step %d: reconstructions (%.2f dB) are no better than each clip's mean colour (%.2f dB)",
-            *(step, psnr, mean_colour),
+            "%s: reconstructions (%.2f dB) are no better than each clip's mean colour (%.2f dB)",
+            *(what, psnr, mean_colour),
         )
     has_bits = tokenizer.config.quantizer != "fsq"
     if has_bits and (dead := dead_bits(bit_balance(codes, tokenizer.codebook_size))):
-        logger.warning("step %d: these bits of the codes never change (0 is the highest): %s", step, dead)
-    draw(tokenizer, heldout, output_dir / "pictures" / f"reconstruction-{step:08d}.png")
+        logger.warning("%s: these bits of the codes never change (0 is the highest): %s", what, dead)
     return scores
 
 

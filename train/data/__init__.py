@@ -1,8 +1,8 @@
-"""Video data: the shipped clips, moving shapes, arcade games, or a folder of videos and images."""
+"""Video data: the shipped clips, moving shapes, arcade games, dead leaves, or folders of videos and images."""
 
 from .batches import TrainingBatches
 from .config import DataConfig
-from .loading import load_data
+from .loading import load_data, load_sources
 from .video_data import Clips, VideoData
 
-__all__ = ["Clips", "DataConfig", "TrainingBatches", "VideoData", "load_data"]
+__all__ = ["Clips", "DataConfig", "TrainingBatches", "VideoData", "load_data", "load_sources"]

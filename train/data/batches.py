@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import count
 
@@ -12,6 +12,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from .mixing import source_at
 from .video_data import VideoData, to_video
 
 BLOCK = 64  # batches per block; each block contains its share of image batches
@@ -69,19 +70,29 @@ class TrainingBatches(NumberedBatches):
     If the data has an `image_ratio`, this share of the batches contains clips of one frame from `data.images`. They
     have their own epochs. Which batches these are depends only on the seed, so it is the same on all processes.
 
+    Several sources are mixed by their shares, and each has its own epochs. Their labels are numbered one source after
+    another.
+
     Yields:
         {"video": `b 3 T H W` in [-1, 1], with T = 1 in an image batch, "label": `b`}
     """
 
-    def __init__(self, data: VideoData, **settings: int) -> None:
+    def __init__(self, *sources: VideoData, shares: Sequence[float] = (1.0,), **settings: int) -> None:
         """
         Args:
+            sources: at least one; all with the same size of clips and the same `image_ratio`.
+            shares: shares of the sources in the samples.
             settings: `batch_size`, `seed`, `start`, `process_index` and `num_processes` of `NumberedBatches`.
         """
         super().__init__(**settings)
-        if data.image_ratio > 0 and data.images is None:
-            raise ValueError(f"image_ratio is {data.image_ratio}, but the data has no images")
-        self.data = data
+        if len(sources) != len(shares):
+            raise ValueError(f"there must be one share for each of {len(sources)} sources, got {len(shares)}")
+        self.image_ratio = sources[0].image_ratio
+        if self.image_ratio > 0 and any(source.images is None for source in sources):
+            raise ValueError(f"image_ratio is {self.image_ratio}, but the data has no images")
+        self.sources = sources
+        self.shares = tuple(shares)
+        self.first_labels = np.cumsum([0, *(len(source.labels) for source in sources)]).tolist()
 
     def batch(self, index: int) -> dict[str, Tensor]:
         """Return batch number `index` of this process. It does not depend on earlier calls."""
@@ -98,23 +109,26 @@ class TrainingBatches(NumberedBatches):
         run.
         """
         block, position = divmod(index, BLOCK)
-        before, then = (math.floor(self.data.image_ratio * BLOCK * number) for number in (block, block + 1))
+        before, then = (math.floor(self.image_ratio * BLOCK * number) for number in (block, block + 1))
         ranks = np.random.default_rng((self.seed, IMAGES, block)).permutation(BLOCK)
         return before + int((ranks[:position] < then - before).sum())
 
     def example(self, position: int, *, is_image: bool = False) -> tuple[UInt8[np.ndarray, "3 T H W"], int]:
         """Return the clip or image at a position in the endless sequence of samples, and its label."""
-        clips, key = (self.data.images, (self.seed, IMAGES)) if is_image else (self.data.train, (self.seed,))
+        number, position = source_at(position, self.shares, self.seed)
+        source = self.sources[number]
+        clips, key = (source.images, (self.seed, IMAGES)) if is_image else (source.train, (self.seed,))
         assert clips is not None
         epoch, position_in_epoch = divmod(position, len(clips))
         window = int(epoch_order(len(clips), *key, epoch)[position_in_epoch])
         numbers = np.random.default_rng((*key, epoch, window))
         offset = (numbers.random(), numbers.random())
-        flip = bool(numbers.random() < 0.5) and self.data.allows_flip
-        return clips.pixels_and_label(window, offset=offset, flip=flip)
+        flip = bool(numbers.random() < 0.5) and source.allows_flip
+        pixels, label = clips.pixels_and_label(window, offset=offset, flip=flip)
+        return pixels, self.first_labels[number] + label
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def epoch_order(num_windows: int, *key: int) -> Int[np.ndarray, " num_windows"]:
     """Return the random order of the windows in an epoch; `key` is (seed, epoch) or (seed, IMAGES, epoch)."""
     return np.random.default_rng(key).permutation(num_windows)

@@ -1,5 +1,6 @@
 """Config of the training data: source, size and length of the clips."""
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,8 @@ from ...messages import printable
 SHIPPED_CLIPS = "clips"
 MOVING_SHAPES = "shapes"
 ARCADE = "arcade"
-RENDERED = (MOVING_SHAPES, ARCADE)  # drawn on demand, without files
+DEAD_LEAVES = "leaves"
+RENDERED = (MOVING_SHAPES, ARCADE, DEAD_LEAVES)  # drawn on demand, without files
 CHOOSE_CACHE = "choose another folder with --data.cache-dir or the environment variable MAGVIT2_CACHE"
 
 
@@ -20,7 +22,11 @@ CHOOSE_CACHE = "choose another folder with --data.cache-dir or the environment v
 class DataConfig:
     """Source of the clips, and how they are cut from it."""
 
-    path: str = SHIPPED_CLIPS  # Source: "clips" (the four shipped clips), "shapes", "arcade" (both drawn), or a folder.
+    path: str | tuple[str, ...] = SHIPPED_CLIPS
+    """Source: `clips` (the four shipped clips), `shapes`, `arcade` or `leaves` (drawn), or a folder. Several sources
+    are mixed."""
+    weights: tuple[float, ...] = ()
+    """Relative frequencies of the sources in training. Without them, all sources are equally frequent."""
     resolution: int = 64  # The short side is resized to it by area averaging; then a square is cropped.
     num_frames: int = 17  # Frames per clip. 1: train on single images: image files and frames of videos.
     frame_stride: int = 1  # Distance between the frames of a clip. 2: every second frame of the video.
@@ -44,8 +50,38 @@ class DataConfig:
             raise ValueError(
                 f"image_ratio must be 0 if num_frames is 1 (training on images only), got {self.image_ratio}"
             )
-        if not self.path:
-            raise ValueError(f"path must be {SHIPPED_CLIPS!r}, {MOVING_SHAPES!r}, {ARCADE!r} or a folder, got ''")
+        if isinstance(self.path, tuple) and len(self.path) == 1:
+            object.__setattr__(self, "path", self.path[0])
+        if not self.path or "" in self.sources:
+            allowed = ", ".join(map(repr, (SHIPPED_CLIPS, *RENDERED)))
+            raise ValueError(f"path must be {allowed}, a folder, or several of these, got {self.path!r}")
+        if len(set(self.sources)) < len(self.sources):
+            raise ValueError(f"path must not name a source twice, got {' '.join(map(printable, self.sources))}")
+        if self.weights and len(self.weights) != len(self.sources):
+            raise ValueError(
+                f"weights must have one number for each of the {len(self.sources)} sources of path, got {self.weights}"
+            )
+        if not all(0 < weight < math.inf for weight in self.weights):
+            raise ValueError(f"weights must be positive and finite, got {self.weights}")
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources, one or several."""
+        return (self.path,) if isinstance(self.path, str) else self.path
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """Short names of the sources: for a folder its own name, or its path if two have the same name."""
+        short = [Path(source).name or source for source in self.sources]
+        return tuple(
+            name if short.count(name) == 1 else source for name, source in zip(short, self.sources, strict=True)
+        )
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Shares of the sources in training, with the sum 1."""
+        weights = self.weights or (1.0,) * len(self.sources)
+        return tuple(weight / sum(weights) for weight in weights)
 
     @property
     def span(self) -> int:

@@ -5,7 +5,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import datasets
@@ -16,8 +16,8 @@ from jaxtyping import Bool, Int
 from ...files import as_path
 from ...labels import natural_order
 from ...messages import printable
-from . import arcade, shapes
-from .config import ARCADE, MOVING_SHAPES, RENDERED, SHIPPED_CLIPS, DataConfig
+from . import arcade, leaves, shapes
+from .config import ARCADE, DEAD_LEAVES, MOVING_SHAPES, RENDERED, SHIPPED_CLIPS, DataConfig
 from .folder import FoundFiles, by_ending, counted, find_files, label_of
 from .frame_cache import FORMAT_VERSION, StoredVideo, VideoFile, store_videos
 from .shipped import HELDOUT_LIST, shipped_heldout, shipped_videos
@@ -32,8 +32,13 @@ Starts = Mapping[str, Int[np.ndarray, " _"]]  # first frames of windows, by file
 logger = logging.getLogger(__name__)
 
 
+def load_sources(config: DataConfig, *, progress: bool = True) -> tuple[VideoData, ...]:
+    """Return the result of `load_data` for each source of the config."""
+    return tuple(load_data(replace(config, path=path, weights=()), progress=progress) for path in config.sources)
+
+
 def load_data(config: DataConfig, *, progress: bool = True) -> VideoData:
-    """Return the clips for training and the held-out clips.
+    """Return the clips for training and the held-out clips of the only source of the config.
 
     The first call decodes the files into the cache; later calls decode only those that have changed. An image file is
     a video of one frame.
@@ -43,9 +48,14 @@ def load_data(config: DataConfig, *, progress: bool = True) -> VideoData:
 
     Raises:
         FileNotFoundError: if there is no such folder, or if it contains no files to cut clips from.
-        ValueError: if no file is usable, or if there are too few frames for a held-out set.
+        ValueError: if there are several sources, if no file is usable, or if there are too few frames for a held-out
+            set.
         OSError: if the cache cannot be written.
     """
+    if not isinstance(config.path, str):
+        raise ValueError(f"only one source is allowed here, got {printable(' '.join(config.path))}")
+    if config.path == DEAD_LEAVES:
+        return rendered_data(config, leaves.render_clip, leaves.LABELS, leaves.VERSION)
     if config.path == MOVING_SHAPES:
         return shape_data(config)
     if config.path == ARCADE:
@@ -261,7 +271,12 @@ def window_table(columns: Mapping[str, object], labels: Sequence[str]) -> datase
 
 def fingerprint(config: DataConfig, sources: Sequence[str]) -> str:
     """Return a digest of everything that the clips depend on. The location of the cache is not part of it."""
-    left_out = {"path", "cache_dir", *([] if config.image_ratio else ["image_ratio"])}  # older runs had no such field
+    left_out = {
+        "path",
+        "weights",
+        "cache_dir",
+        *([] if config.image_ratio else ["image_ratio"]),
+    }  # older runs had no such field
     settings = {name: value for name, value in asdict(config).items() if name not in left_out}
     kind = config.path if config.path in (*RENDERED, SHIPPED_CLIPS) else "folder"
     version = FORMAT_VERSION if kind == "folder" else 1  # the frames of other sources have never changed
