@@ -29,8 +29,7 @@ def test_a_grid_half_as_strong_has_less_energy(smooth: Tensor) -> None:
     assert 0.01 < grid_energy(half, (8, 8)) < 3
 
 
-def test_a_grid_that_is_shifted_or_of_another_period_is_none(smooth: Tensor) -> None:
-    assert grid_energy(blocks_of(smooth, 8), (4, 4)) == pytest.approx(1, rel=0.01)
+def test_a_grid_of_another_period_is_none(smooth: Tensor) -> None:
     assert grid_energy(blocks_of(smooth, 5)[..., :60, :60], (4, 4)) < 0.05
 
 
