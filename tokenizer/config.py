@@ -17,6 +17,7 @@ MAX_CODEBOOK_SIZE = 2**20  # cost of the codebook entropy and perplexity grows w
 MAX_FSQ_LEVELS = 12  # an entry is at least 3, so more entries would exceed MAX_CODEBOOK_SIZE
 LARGEST_PATCH, LARGEST_STRIDE = 64, 256  # along each axis
 LARGEST_IMAGE = 8192
+SEPARATOR = "/"  # between the two digests of `codes_of`
 
 QuantizerName = Literal["lfq", "bsq", "fsq"]
 
@@ -210,6 +211,9 @@ class TokenizerConfig(TokenizerArchitecture):
     loss_weights: TokenizerLossWeights = TokenizerLossWeights()
     gradient_checkpointing: bool | Literal["auto"] = "auto"
     """Recompute activations in the backward pass to save memory. auto: if they are estimated to exceed half of it."""
+    codes_of: str | None = None
+    """Set by training with a frozen encoder: the fingerprint of the tokenizer that training started from, and a digest
+    of the encoder. As long as the encoder has not changed, the tokenizer keeps this fingerprint."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -226,6 +230,8 @@ class TokenizerConfig(TokenizerArchitecture):
         if not isinstance(self.loss_weights, TokenizerLossWeights):
             raise ValueError(f"loss_weights must be a TokenizerLossWeights, got {self.loss_weights!r}")
         chosen(PIXEL_LOSSES, self.reconstruction_loss, "reconstruction_loss")
+        if self.codes_of is not None and self.codes_of.count(SEPARATOR) != 1:
+            raise ValueError(f"codes_of must be two digests separated by a slash, got {printable(self.codes_of)!r}")
 
     @property
     def height_width(self) -> tuple[int, int]:

@@ -58,6 +58,7 @@ class VideoTokenizer(Autoencoder):
         reconstruction_loss: Literal["l2", "l1"] = TokenizerConfig.reconstruction_loss,
         loss_weights: TokenizerLossWeights = TokenizerConfig.loss_weights,
         gradient_checkpointing: bool | Literal["auto"] = TokenizerConfig.gradient_checkpointing,
+        codes_of: str | None = TokenizerConfig.codes_of,
     ) -> None:
         given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         for name in ("layers", "decoder_layers", "patch_size", "fsq_levels"):

@@ -25,6 +25,7 @@ from magvit2_pytorch.messages import printable
 from magvit2_pytorch.pipelines.media.pictures import save_videos
 from magvit2_pytorch.tokenizer import DiscriminatorConfig, TokenizerConfig, TokenizerObjective, VideoTokenizer
 from magvit2_pytorch.tokenizer.config import TokenizerArchitecture
+from magvit2_pytorch.tokenizer.fingerprint import shared_codes
 from magvit2_pytorch.tokenizer.losses import weighted_sum
 from magvit2_pytorch.tokenizer.perceptual import load_perceptual_network
 from magvit2_pytorch.tokenizer.pixels import to_unit_range
@@ -63,6 +64,9 @@ class TokenizerRun(RunConfig):
     init_from: str | None = None
     """Folder or Hub name of a saved tokenizer to start from. It must have the same architecture, except that an image
     tokenizer is inflated to a video tokenizer."""
+    freeze_encoder: bool = False
+    """Train only the decoder of the tokenizer in `init_from`. Its codes do not change, so that code files and
+    transformers remain valid. The decoder may have other `decoder_layers`; it is then trained from the beginning."""
     perceptual: str | None = None
     """Network of the perceptual loss: `efficientnet-lite0`, `lpips`, or a safetensors file with weights of
     EfficientNet-Lite0."""
@@ -77,6 +81,8 @@ class TokenizerRun(RunConfig):
                 f"adversarial.start_step must be less than num_steps, got {self.adversarial.start_step} and "
                 f"{self.num_steps}"
             )
+        if self.freeze_encoder and self.init_from is None:
+            raise ValueError("freeze_encoder requires init_from, the tokenizer whose encoder is kept, got None")
         if self.model.dim_cond is not None:
             raise ValueError(
                 "model.dim_cond must be None: this command trains without a condition. Train a model with `cond_...` "
@@ -248,20 +254,32 @@ def new_tokenizer(run: TokenizerRun) -> VideoTokenizer:
     Raises:
         ValueError: if these weights have another architecture.
     """
-    tokenizer = VideoTokenizer.from_config(run.model)
     if run.init_from is None:
-        return tokenizer
+        return VideoTokenizer.from_config(run.model)
     saved = VideoTokenizer.from_pretrained(run.init_from)
     if saved.config.image_only and not run.model.image_only:
         saved = saved.inflate(run.model.layers, run.model.decoder_layers)
-    for of_weights in fields(TokenizerArchitecture):
-        theirs, ours = getattr(saved.config, of_weights.name), getattr(run.model, of_weights.name)
-        if theirs != ours:
-            raise ValueError(
-                f"the tokenizer in {run.init_from} has another architecture: its {of_weights.name} is {theirs!r}, "
-                f"but model.{of_weights.name} is {ours!r}"
-            )
-    tokenizer.load_state_dict(saved.state_dict())
+    differing = [
+        (of_weights.name, getattr(saved.config, of_weights.name), getattr(run.model, of_weights.name))
+        for of_weights in fields(TokenizerArchitecture)
+        if getattr(saved.config, of_weights.name) != getattr(run.model, of_weights.name)
+    ]
+    has_new_decoder = run.freeze_encoder and [name for name, *_ in differing] == ["decoder_layers"]
+    if differing and not has_new_decoder:
+        name, theirs, ours = differing[0]
+        raise ValueError(
+            f"the tokenizer in {run.init_from} has another architecture: its {name} is {theirs!r}, but model.{name} is "
+            f"{ours!r}"
+        )
+    if not run.freeze_encoder:
+        tokenizer = VideoTokenizer.from_config(run.model)
+        tokenizer.load_state_dict(saved.state_dict())
+        return tokenizer
+    tokenizer = VideoTokenizer.from_config(replace(run.model, codes_of=shared_codes(saved)))
+    tokenizer.encoder.load_state_dict(saved.encoder.state_dict())
+    tokenizer.encoder.requires_grad_(False)
+    if not has_new_decoder:
+        tokenizer.decoder.load_state_dict(saved.decoder.state_dict())
     return tokenizer
 
 

@@ -215,6 +215,65 @@ def test_weights_to_start_from_are_taken_and_must_fit(tokenizer_run: TokenizerRu
         tokenizer.new_tokenizer(replace(again, model=replace(again.model, init_dim=32)))
 
 
+@pytest.mark.parametrize("decoder_layers", [None, ("residual", "residual", "compress_space")])
+def test_with_a_frozen_encoder_only_the_decoder_learns(
+    tokenizer_run: TokenizerRun, decoder_layers: tuple[str, ...] | None
+) -> None:
+    weights = finished(tokenizer.train(tokenizer_run))
+    before = VideoTokenizer.from_pretrained(weights)
+    run = replace(
+        tokenizer_run,
+        output_dir=tokenizer_run.output_dir.with_name("decoder"),
+        init_from=str(weights),
+        freeze_encoder=True,
+        model=replace(tokenizer_run.model, decoder_layers=decoder_layers),
+    )
+
+    after = VideoTokenizer.from_pretrained(finished(tokenizer.train(run)))
+    again = replace(run, output_dir=run.output_dir.with_name("again"), init_from=str(run.output_dir / "tokenizer"))
+    third = VideoTokenizer.from_pretrained(finished(tokenizer.train(again)))
+
+    video = torch.rand(2, 3, 5, 16, 16) * 2 - 1
+    for tuned in (after, third):
+        assert_equal_weights(before.encoder.state_dict(), tuned.encoder.state_dict())
+        assert torch.equal(before.encode(video), tuned.encode(video))
+        assert tuned.fingerprint() == before.fingerprint()
+        assert not torch.equal(before.decode(before.encode(video)), tuned.decode(before.encode(video)))
+    with torch.no_grad():
+        next(after.encoder.parameters()).view(-1)[0] += 0.1
+    assert after.fingerprint() != before.fingerprint()
+
+
+def test_a_frozen_encoder_must_come_from_a_tokenizer_with_the_same_one(tokenizer_run: TokenizerRun) -> None:
+    with pytest.raises(ValueError, match="freeze_encoder requires init_from"):
+        replace(tokenizer_run, freeze_encoder=True)
+    weights = finished(tokenizer.train(tokenizer_run))
+    run = replace(tokenizer_run, init_from=str(weights), freeze_encoder=True)
+    wider = replace(run.model, init_dim=32, decoder_layers=("residual", "residual", "compress_space"))
+    with pytest.raises(ValueError, match=r"another architecture: its init_dim is 16, but model\.init_dim is 32"):
+        tokenizer.new_tokenizer(replace(run, model=wider))
+
+
+def test_several_sources_are_evaluated_one_by_one(tokenizer_run: TokenizerRun) -> None:
+    assert isinstance(tokenizer_run.data.path, str)
+    data = replace(tokenizer_run.data, path=(tokenizer_run.data.path, "leaves"), weights=(3.0, 1.0))
+
+    finished(tokenizer.train(replace(tokenizer_run, data=data)))
+
+    scores = read_json(tokenizer_run.output_dir / "metrics.json")
+    assert scores.keys() == {
+        f"{source}/{name}" for source in ("videos", "leaves") for name in ("psnr", "codes_used", "codebook_perplexity")
+    }
+    assert scores["videos/psnr"] != scores["leaves/psnr"]
+    names = {path.name for path in (tokenizer_run.output_dir / "pictures").iterdir()}
+    assert names >= {"reconstruction-videos-00000006.png", "reconstruction-leaves-00000006.png"}
+
+
+def test_a_transformer_takes_one_source(maskgit_run: MaskGitRun) -> None:
+    with pytest.raises(ValueError, match="must name one source for the transformer, got clips leaves"):
+        replace(maskgit_run, data=replace(maskgit_run.data, path=("clips", "leaves")))
+
+
 def test_an_image_tokenizer_is_inflated_to_start_a_video_tokenizer(tokenizer_run: TokenizerRun) -> None:
     images = replace(
         tokenizer_run,
