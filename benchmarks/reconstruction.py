@@ -28,9 +28,9 @@ from magvit2_pytorch.pipelines.media.pictures import save_videos
 from magvit2_pytorch.tokenizer.efficientnet import EfficientNetLite0
 from magvit2_pytorch.train.data import DataConfig, load_data
 from magvit2_pytorch.train.maskgit import load_tokenizer
-from magvit2_pytorch.train.metrics import bits_per_pixel, decode, encode, fd_lite0, psnr, real_floor, sharpness_ratio
+from magvit2_pytorch.train.metrics import bits_per_pixel, fd_lite0, psnr, real_floor, sharpness_ratio
 from magvit2_pytorch.train.metrics.grid import grid_energy
-from magvit2_pytorch.train.metrics.reconstruction import batches
+from magvit2_pytorch.train.metrics.reconstruction import batches, decode, encode
 
 EVERY = 4  # frames, for the distances that use a network
 
