@@ -127,7 +127,7 @@ def calls_of_ours() -> dict[str, dict[str, Call]]:
             predict_logits,
             codes,
             mask_id=config.mask_id,
-            group_bits=config.group_bits,
+            vocab_sizes=config.vocab_sizes,
             generators=generator,
             num_steps=1,
         )

@@ -1,5 +1,6 @@
 """Config of the masked transformer."""
 
+import itertools
 import math
 import reprlib
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ class MaskGitConfig:
     """Architecture of a `MaskGit`."""
 
     codebook_size: int
-    """Number of codes of the tokenizer, a power of two."""
+    """Number of codes of the tokenizer: a power of two, or the product of `levels`."""
     grid: tuple[int, int, int]
     """Size (t, h, w) of the code grids of the training clips, the default for generation. The model accepts any."""
     num_labels: int = 0
@@ -28,9 +29,11 @@ class MaskGitConfig:
     """Number of layers, each with attention and an MLP."""
     num_heads: int = 8
     """Number of attention heads, each with `width / num_heads` channels."""
+    levels: tuple[int, ...] | None = None
+    """Levels of an FSQ tokenizer, its `fsq_levels`. None: the digits of a code are bits."""
     split: int | tuple[int, ...] = 2
-    """Sub-codes of each code: their number, to divide the bits evenly, or a tuple with the number of bits of each, the
-    highest first. 1: no factorization."""
+    """Sub-codes of each code: their number, to divide the bits (or levels) evenly, or a tuple with the number of bits
+    (or levels) of each, the highest first. 1: no factorization."""
     mlp_ratio: float = 4.0
     """Hidden channels of the MLPs as a multiple of `width`."""
     dropout: float = 0.0
@@ -50,22 +53,32 @@ class MaskGitConfig:
     def __post_init__(self) -> None:
         for name, least in LEAST.items() if self.dim_context is None else (LEAST | {"dim_context": 1}).items():
             object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
-        if self.codebook_size & (self.codebook_size - 1) or self.code_bits > MOST_CODE_BITS:
-            raise ValueError(
-                f"codebook_size must be a power of two from 2 to 2**{MOST_CODE_BITS}, got {self.codebook_size}; for an "
-                "FSQ tokenizer, choose levels whose product is a power of two"
-            )
+        if self.codebook_size > 2**MOST_CODE_BITS:
+            raise ValueError(f"codebook_size must be at most 2**{MOST_CODE_BITS}, got {self.codebook_size}")
+        if self.levels is None:
+            if self.codebook_size & (self.codebook_size - 1):
+                raise ValueError(f"codebook_size must be a power of two without levels, got {self.codebook_size}")
+        else:
+            levels = [whole_number("each entry of levels", size, 2) for size in self.levels[:MOST_CODE_BITS]]
+            if len(self.levels) > MOST_CODE_BITS or math.prod(levels) != self.codebook_size:
+                raise ValueError(
+                    f"codebook_size must be the product of levels, got {self.codebook_size} and "
+                    f"{reprlib.repr(self.levels)}"
+                )
+            object.__setattr__(self, "levels", tuple(levels))
         if len(self.grid) != 3:
             raise ValueError(f"grid must be three integers (t, h, w), got {reprlib.repr(self.grid)}")
         object.__setattr__(self, "grid", tuple(whole_number("each entry of grid", size, 1) for size in self.grid))
+        num_digits = len(self.digits)
+        kind = "bits" if self.levels is None else "levels"
         if isinstance(self.split, tuple):
-            too_many = len(self.split) > self.code_bits
-            if too_many or sum(whole_number("each entry of split", bits, 1) for bits in self.split) != self.code_bits:
+            too_many = len(self.split) > num_digits
+            if too_many or sum(whole_number("each entry of split", size, 1) for size in self.split) != num_digits:
                 raise ValueError(
-                    f"split must have a sum of {self.code_bits}, the bits of a code, got {reprlib.repr(self.split)}"
+                    f"split must have a sum of {num_digits}, the {kind} of a code, got {reprlib.repr(self.split)}"
                 )
-        elif whole_number("split", self.split, 1) > self.code_bits:
-            raise ValueError(f"split must be at most {self.code_bits}, the bits of a code, got {self.split}")
+        elif whole_number("split", self.split, 1) > num_digits:
+            raise ValueError(f"split must be at most {num_digits}, the {kind} of a code, got {self.split}")
         if self.width % self.num_heads:
             raise ValueError(f"width must be a multiple of num_heads, got {self.width} and {self.num_heads}")
         if self.head_size % 2 or self.head_size < MIN_HEAD_SIZE:
@@ -83,22 +96,26 @@ class MaskGitConfig:
             task_named(name)
 
     @property
-    def code_bits(self) -> int:
-        """Number of bits of a code."""
-        return self.codebook_size.bit_length() - 1
+    def digits(self) -> tuple[int, ...]:
+        """Number of values of each digit of a code, the highest first: bits, or the levels in reverse order."""
+        return (2,) * (self.codebook_size.bit_length() - 1) if self.levels is None else self.levels[::-1]
 
     @property
-    def group_bits(self) -> tuple[int, ...]:
-        """Number of bits of each sub-code, the highest first. 17 bits in two sub-codes are 9 + 8."""
+    def group_digits(self) -> tuple[tuple[int, ...], ...]:
+        """Digits of each sub-code, the highest first. 17 bits in two sub-codes are 9 + 8."""
+        digits = self.digits
         if isinstance(self.split, tuple):
-            return self.split
-        bits, longer = divmod(self.code_bits, self.split)
-        return tuple(bits + (group < longer) for group in range(self.split))
+            numbers = list(self.split)
+        else:
+            number, longer = divmod(len(digits), self.split)
+            numbers = [number + (group < longer) for group in range(self.split)]
+        ends = list(itertools.accumulate(numbers))
+        return tuple(digits[end - number : end] for number, end in zip(numbers, ends, strict=True))
 
     @property
     def vocab_sizes(self) -> tuple[int, ...]:
         """Number of classes of each sub-code's softmax."""
-        return tuple(2**bits for bits in self.group_bits)
+        return tuple(math.prod(digits) for digits in self.group_digits)
 
     @property
     def mask_id(self) -> int:
@@ -134,7 +151,7 @@ class MaskGitConfig:
         layer = attention * (1 if context is None else 2) + mlp
         vectors = 1 + self.num_labels + 1 + self.num_registers + (len(self.tasks) + 1 if self.tasks else 0)
         return (
-            sum((size + bits) * width + size for size, bits in zip(self.vocab_sizes, self.group_bits, strict=True))
+            sum((math.prod(digits) + len(digits)) * width + math.prod(digits) for digits in self.group_digits)
             + vectors * width
             + (NUM_POSITION_FEATURES + 1) * width
             + self.depth * layer

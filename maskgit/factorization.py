@@ -5,24 +5,24 @@ from jaxtyping import Int
 from torch import Tensor
 
 
-def split_codes(codes: Int[Tensor, "b n"], group_bits: tuple[int, ...]) -> Int[Tensor, "b n g"]:
-    """Split codes into sub-codes, each in [0, 2**bits); the first holds the highest bits.
+def split_codes(codes: Int[Tensor, "b n"], vocab_sizes: tuple[int, ...]) -> Int[Tensor, "b n g"]:
+    """Split codes into sub-codes, each in [0, size); the first holds the highest digits.
 
     Args:
-        codes: in [0, 2**sum(group_bits)); not checked.
-        group_bits: number of bits of each sub-code.
+        codes: in [0, product of the sizes); not checked.
+        vocab_sizes: number of values of each sub-code.
     """
     sub_codes = []
-    shift = sum(group_bits)
-    for bits in group_bits:
-        shift -= bits
-        sub_codes.append((codes.long() >> shift) & (2**bits - 1))
-    return torch.stack(sub_codes, dim=-1)
+    rest = codes.long()
+    for size in reversed(vocab_sizes):
+        sub_codes.append(rest % size)
+        rest = rest // size
+    return torch.stack(sub_codes[::-1], dim=-1)
 
 
-def join_codes(sub_codes: Int[Tensor, "b n g"], group_bits: tuple[int, ...]) -> Int[Tensor, "b n"]:
+def join_codes(sub_codes: Int[Tensor, "b n g"], vocab_sizes: tuple[int, ...]) -> Int[Tensor, "b n"]:
     """Join sub-codes to codes; the inverse of `split_codes`."""
     codes = torch.zeros_like(sub_codes[..., 0], dtype=torch.long)
-    for sub_code, bits in zip(sub_codes.unbind(dim=-1), group_bits, strict=True):
-        codes = (codes << bits) | sub_code
+    for sub_code, size in zip(sub_codes.unbind(dim=-1), vocab_sizes, strict=True):
+        codes = codes * size + sub_code
     return codes

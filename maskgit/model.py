@@ -30,7 +30,7 @@ class MaskGit(Pretrained):
     integers in [0, num_labels); `config.null_label` (= num_labels) stands for no label. Tasks are indices into
     `config.tasks`; `config.null_task` (= len(tasks)) stands for no task.
 
-    Each code is split into sub-codes of `config.group_bits` bits. The input embedding of a code is the sum of the
+    Each code is split into sub-codes with `config.vocab_sizes` values. The input embedding of a code is the sum of the
     embeddings of its sub-codes. Each sub-code has an output head, whose weights are tied to its embedding. The
     embeddings of the label and of the task are added at every position of the grid. Position encodings are functions of
     the coordinates, not learned tables, so the model accepts grids of any size.
@@ -45,7 +45,7 @@ class MaskGit(Pretrained):
     def __init__(self, config: MaskGitConfig) -> None:
         super().__init__(config)
         width = config.width
-        self.embeddings = nn.ModuleList(SubCodeEmbedding(num_bits, width) for num_bits in config.group_bits)
+        self.embeddings = nn.ModuleList(SubCodeEmbedding(digits, width) for digits in config.group_digits)
         self.mask_vector = nn.Parameter(torch.empty(width))
         self.position = nn.Linear(NUM_POSITION_FEATURES, width)
         self.label = nn.Embedding(config.num_labels + 1, width)
@@ -161,7 +161,7 @@ class MaskGit(Pretrained):
         grid = (codes.shape[1], codes.shape[2], codes.shape[3])
         codes = rearrange(codes, "b t h w -> b (t h w)")
         is_masked = codes == config.mask_id
-        sub_codes = split_codes(codes.masked_fill(is_masked, 0), config.group_bits).unbind(dim=-1)
+        sub_codes = split_codes(codes.masked_fill(is_masked, 0), config.vocab_sizes).unbind(dim=-1)
         embedded = [F.embedding(sub_code, table) for sub_code, table in zip(sub_codes, tables, strict=True)]
         x = torch.where(is_masked[..., None], self.mask_vector, torch.stack(embedded).sum(dim=0))
         features = position_features(grid, codes.device)
@@ -193,7 +193,11 @@ class MaskGit(Pretrained):
             **({"tasks": f"{', '.join(config.tasks)}; {config.null_task} stands for no task"} if config.tasks else {}),
             **({"context": f"embeddings of {config.dim_context} channels"} if config.dim_context else {}),
             "grid of codes trained on": " x ".join(map(str, config.grid)),
-            "bits of each sub-code": ", ".join(map(str, config.group_bits)),
+            **(
+                {"bits of each sub-code": ", ".join(str(len(digits)) for digits in config.group_digits)}
+                if config.levels is None
+                else {"levels of each sub-code": ", ".join(" x ".join(map(str, d)) for d in config.group_digits)}
+            ),
         }
 
     def _check(

@@ -125,7 +125,7 @@ class MaskGitObjective(nn.Module):
         given = {"tasks": tasks, "context": context, "context_padding": context_padding}
         logits = self.maskgit(shown, labels, **given)
 
-        targets = split_codes(real, config.group_bits)
+        targets = split_codes(real, config.vocab_sizes)
         has_condition = condition != config.mask_id
         masks = {
             "masked_code": is_hidden & ~has_condition,
@@ -136,7 +136,9 @@ class MaskGitObjective(nn.Module):
         values = dict.fromkeys(masks, cross_entropies(logits, targets, self.label_smoothing))
         values["accuracy"] = are_right(logits, targets).float()
         if config.critic:
-            drawn, _ = sample_codes(tuple(group.detach() for group in logits), config.group_bits, chance.draws(targets))
+            drawn, _ = sample_codes(
+                tuple(group.detach() for group in logits), config.vocab_sizes, chance.draws(targets)
+            )
             completed = torch.where(is_hidden, drawn, real)
             rows, is_counted = chance.one_in(JUDGED_ONE_IN)
             conditions = {name: None if value is None else value[rows] for name, value in given.items()}

@@ -32,7 +32,7 @@ def iterative_decode(
     codes: Int[Tensor, "b t h w"],
     *,
     mask_id: int,
-    group_bits: tuple[int, ...],
+    vocab_sizes: tuple[int, ...],
     generators: torch.Generator | Sequence[torch.Generator],
     condition_codes: Int[Tensor, "b t h w"] | None = None,
     num_steps: int = 12,
@@ -52,7 +52,7 @@ def iterative_decode(
     Args:
         predict_logits: the model with its conditions and guidance, or any function of the codes and the progress.
         codes: given codes, and `mask_id` where codes are to be generated.
-        group_bits: number of bits of each sub-code of the logits.
+        vocab_sizes: number of values of each sub-code of the logits.
         generators: on the CPU; one for each sample, or one that draws a seed for each sample. The noise of a sample
             depends on its generator only, not on the device or on the other samples.
         condition_codes: approximate codes, which `predict_logits` gets instead of hidden codes; `mask_id` where there
@@ -64,16 +64,16 @@ def iterative_decode(
         callback: called after each pass with its index and the codes, some of them hidden.
 
     Raises:
-        ValueError: if codes are not integers, if an argument is out of range, if logits do not fit `group_bits`, or if
+        ValueError: if codes are not integers, if an argument is out of range, if logits do not fit `vocab_sizes`, or if
             logits are invalid (see `sample_codes`) or scores are NaN.
     """
     _check_settings(num_steps, temperature, top_k, top_p)
-    _check_codes(codes, condition_codes, mask_id, group_bits)
+    _check_codes(codes, condition_codes, mask_id, vocab_sizes)
     _, t, h, w = codes.shape
     filled = rearrange(codes, "b t h w -> b (t h w)")
     is_given = filled != mask_id
     condition = torch.full_like(codes, mask_id) if condition_codes is None else condition_codes.to(codes)
-    draws, chances = draw_noise(generators, len(codes), (num_steps, t * h * w, len(group_bits)))
+    draws, chances = draw_noise(generators, len(codes), (num_steps, t * h * w, len(vocab_sizes)))
     draws, chances = draws.to(codes.device), chances.to(codes.device)
 
     counts = num_hidden_after_each_pass((~is_given).sum(dim=-1).cpu(), num_steps, schedule)
@@ -84,7 +84,7 @@ def iterative_decode(
         is_masked = filled == mask_id
         shown = torch.where(is_masked, rearrange(condition, "b t h w -> b (t h w)"), filled)
         logits = predict_logits(rearrange(shown, "b (t h w) -> b t h w", t=t, h=h), progress)
-        sampled, log_prob = sample_codes(logits, group_bits, draws[:, step], temperature, top_k, top_p)
+        sampled, log_prob = sample_codes(logits, vocab_sizes, draws[:, step], temperature, top_k, top_p)
 
         filled = torch.where(is_masked, sampled.to(filled.dtype), filled)
         grid = rearrange(filled, "b (t h w) -> b t h w", t=t, h=h)
@@ -100,7 +100,7 @@ def iterative_decode(
 
 def sample_codes(
     logits: Logits,
-    group_bits: tuple[int, ...],
+    vocab_sizes: tuple[int, ...],
     draws: Int[Tensor, "b n g"],
     temperature: float = 1.0,
     top_k: int | None = None,
@@ -116,13 +116,11 @@ def sample_codes(
             probability, times 2**DRAW_BITS, exceeds its integer.
 
     Raises:
-        ValueError: if logits do not fit `group_bits`, if they contain NaN or +inf, or if all are -inf at a position.
+        ValueError: if logits do not fit `vocab_sizes`, if they contain NaN or +inf, or if all are -inf at a position.
     """
     sizes = [group.shape[-1] for group in logits]
-    if sizes != [2**bits for bits in group_bits]:
-        raise ValueError(
-            f"sub-codes of {list(group_bits)} bits require {[2**bits for bits in group_bits]} logits, got {sizes}"
-        )
+    if sizes != list(vocab_sizes):
+        raise ValueError(f"sub-codes require {list(vocab_sizes)} logits, got {sizes}")
     sub_codes, log_probs = [], []
     for group, draw in zip(logits, draws.unbind(dim=-1), strict=True):
         group = group.float()
@@ -141,7 +139,7 @@ def sample_codes(
         sub_code = torch.searchsorted(cumulative, threshold[..., None], right=True)
         sub_codes.append(sub_code[..., 0])
         log_probs.append(group.gather(-1, sub_code)[..., 0] - group.logsumexp(dim=-1))
-    return join_codes(torch.stack(sub_codes, dim=-1), group_bits), torch.stack(log_probs).sum(dim=0)
+    return join_codes(torch.stack(sub_codes, dim=-1), vocab_sizes), torch.stack(log_probs).sum(dim=0)
 
 
 def keep_likeliest(weights: Int[Tensor, "b n v"], top_k: int | None, top_p: float | None) -> Int[Tensor, "b n v"]:
@@ -187,11 +185,12 @@ def _check_settings(num_steps: int, temperature: float, top_k: int | None, top_p
         raise ValueError(f"top_p must be in (0, 1], got {top_p}")
 
 
-def _check_codes(codes: Tensor, condition_codes: Tensor | None, mask_id: int, group_bits: tuple[int, ...]) -> None:
+def _check_codes(codes: Tensor, condition_codes: Tensor | None, mask_id: int, vocab_sizes: tuple[int, ...]) -> None:
     check_integers("codes", codes, mask_id)
-    if mask_id < 2 ** sum(group_bits):
+    if mask_id < math.prod(vocab_sizes):
         raise ValueError(
-            f"mask_id must be at least {2 ** sum(group_bits)}, as codes have {sum(group_bits)} bits, got {mask_id}"
+            f"mask_id must be at least {math.prod(vocab_sizes)}, the number of codes of sub-codes with "
+            f"{list(vocab_sizes)} values, got {mask_id}"
         )
     if condition_codes is None:
         return

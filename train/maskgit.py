@@ -58,7 +58,7 @@ class TransformerConfig:
     num_heads: int = MaskGitConfig.num_heads
     """Number of attention heads."""
     split: int | tuple[int, ...] = MaskGitConfig.split
-    """Number of sub-codes of each code, or the bits of each sub-code. 1 predicts whole codes."""
+    """Number of sub-codes of each code, or the number of bits (FSQ: levels) of each. 1 predicts whole codes."""
     mlp_ratio: float = MaskGitConfig.mlp_ratio
     """Hidden channels of the MLPs as a multiple of the width."""
     dropout: float = MaskGitConfig.dropout
@@ -219,6 +219,7 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
     contexts = find_contexts(as_path(source), videos)
     config = MaskGitConfig(
         codebook_size=tokenizer.codebook_size,
+        levels=tokenizer.config.fsq_levels,
         grid=grid,
         num_labels=len(data.labels),
         tasks=tuple(task.name for task in run.tasks),

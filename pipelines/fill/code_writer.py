@@ -68,7 +68,7 @@ class CodeWriter:
             start.given,
             condition_codes=start.condition,
             mask_id=config.mask_id,
-            group_bits=config.group_bits,
+            vocab_sizes=config.vocab_sizes,
             generators=request.generators,
             num_steps=settings.num_steps,
             temperature=settings.temperature,

@@ -91,7 +91,7 @@ def test_a_transformer_of_an_older_format_keeps_its_sub_codes_and_is_given_nothi
 ) -> None:
     config = MaskGit.load_config(FORMATS / f"format_{version}" / "pipeline" / "maskgit")
 
-    assert (config.split, config.group_bits) == (split, bits)
+    assert (config.split, config.vocab_sizes) == (split, tuple(2**number for number in bits))
     assert (config.num_registers, config.qk_norm, config.tasks, config.dim_context) == (0, False, (), None)
 
 

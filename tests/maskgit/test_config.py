@@ -23,9 +23,20 @@ def test_the_bits_of_a_code_are_dealt_evenly(
 ) -> None:
     config = MaskGitConfig(codebook_size=codebook_size, grid=(5, 4, 4), split=split)
 
-    assert config.group_bits == group_bits
+    assert config.group_digits == tuple((2,) * bits for bits in group_bits)
     assert config.vocab_sizes == tuple(2**bits for bits in group_bits)
-    assert sum(config.group_bits) == config.code_bits
+
+
+@pytest.mark.parametrize(
+    ("split", "group_digits"),
+    [(1, ((5, 7, 8),)), (2, ((5, 7), (8,))), (3, ((5,), (7,), (8,))), ((1, 2), ((5,), (7, 8)))],
+)
+def test_the_levels_of_fsq_are_dealt_evenly(split: int | tuple[int, ...], group_digits: tuple) -> None:
+    """The first level is the lowest digit of a code."""
+    config = MaskGitConfig(codebook_size=280, levels=(8, 7, 5), grid=(5, 4, 4), split=split)
+
+    assert config.group_digits == group_digits
+    assert config.vocab_sizes == tuple(np.prod(digits) for digits in group_digits)
 
 
 def test_the_mask_the_null_label_and_the_null_task_come_after_the_last_code_label_and_task() -> None:
@@ -43,6 +54,7 @@ def test_the_mask_the_null_label_and_the_null_task_come_after_the_last_code_labe
     [
         {},
         {"depth": 3, "mlp_ratio": 2.7, "split": (5, 3, 2), "num_labels": 4, "num_registers": 3},
+        {"codebook_size": 8 * 5 * 5, "levels": (8, 5, 5)},
         {"dim_context": 7, "critic": True, "qk_norm": False, "tasks": ("frame_prediction", "class_generation")},
     ],
 )
@@ -57,7 +69,11 @@ def test_a_config_far_too_large_to_build_is_checked_at_once() -> None:
     config = MaskGitConfig(codebook_size=2**62, grid=(10**9, 1, 1), width=2**30, depth=10**12, num_heads=2)
 
     assert config.num_parameters > 10**30
-    endless: list[dict[str, Any]] = [{"split": (1,) * 10**6}, {"tasks": ("frame_prediction",) * 10**6}]
+    endless: list[dict[str, Any]] = [
+        {"split": (1,) * 10**6},
+        {"levels": (3,) * 10**6},
+        {"tasks": ("frame_prediction",) * 10**6},
+    ]
     for changes in endless:
         with pytest.raises(ValueError, match="must") as refused:
             MaskGitConfig(codebook_size=1024, grid=(5, 4, 4), **changes)
@@ -79,8 +95,12 @@ def test_integers_of_numpy_become_pythons(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"codebook_size": 1000}, "power of two.*1000"),
-        ({"codebook_size": 2**63}, r"power of two from 2 to 2\*\*62"),
+        ({"codebook_size": 2**63}, r"codebook_size must be at most 2\*\*62"),
         ({"codebook_size": 1}, ">= 2, got 1"),
+        ({"levels": (8, 8, 8)}, r"codebook_size must be the product of levels, got 1024 and \(8, 8, 8\)"),
+        ({"levels": (1024, 1)}, "each entry of levels must be an integer >= 2, got 1"),
+        ({"levels": ()}, r"must be the product of levels, got 1024 and \(\)"),
+        ({"levels": (32, 32), "split": 3}, "split must be at most 2, the levels of a code, got 3"),
         ({"grid": (5, 0, 4)}, "each entry of grid must be an integer >= 1, got 0"),
         ({"grid": (5, 4)}, r"grid must be three integers \(t, h, w\), got \(5, 4\)"),
         ({"grid": (5, 4.0, 4)}, "each entry of grid must be an integer, got 4.0"),

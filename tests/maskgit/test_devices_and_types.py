@@ -46,7 +46,7 @@ def noise(*shape: int) -> Tensor:
 
 
 BUILD: dict[type[nn.Module], Callable[[], Any]] = {
-    SubCodeEmbedding: lambda: SubCodeEmbedding(4, 8),
+    SubCodeEmbedding: lambda: SubCodeEmbedding((2,) * 4, 8),
     ContextEmbedding: lambda: ContextEmbedding(6, 8),
     Attention: lambda: Attention(32, 2, qk_norm=True, dropout=0.0),
     LayerNorm: lambda: LayerNorm(32, unit_offset=True),
@@ -137,7 +137,7 @@ def test_decoding_does_not_depend_on_the_default_type(default_dtype: torch.dtype
             lambda codes, progress: model(codes, LABELS),
             torch.full_like(CODES, CONFIG.mask_id),
             mask_id=CONFIG.mask_id,
-            group_bits=CONFIG.group_bits,
+            vocab_sizes=CONFIG.vocab_sizes,
             generators=seeded(),
             num_steps=4,
             top_p=0.9,

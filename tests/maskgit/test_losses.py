@@ -16,7 +16,7 @@ def test_a_codes_cross_entropy_is_its_surprise() -> None:
     logits = (torch.randn(2, 5, 8), torch.randn(2, 5, 4))
     codes = torch.randint(32, (2, 5))
 
-    surprise = cross_entropies(logits, split_codes(codes, (3, 2)))
+    surprise = cross_entropies(logits, split_codes(codes, (8, 4)))
 
     probabilities = torch.einsum("bnv,bnw->bnvw", logits[0].softmax(-1), logits[1].softmax(-1)).flatten(2)
     torch.testing.assert_close(surprise, -probabilities.gather(-1, codes[..., None])[..., 0].log())

@@ -38,7 +38,7 @@ def test_each_bit_of_a_visible_code_matters(maskgit: MaskGit, config: MaskGitCon
     codes[0, -1, -1, -1] = config.mask_id
     labels = torch.tensor([0])
 
-    for bit in range(config.code_bits):
+    for bit in range(len(config.digits)):
         changed = codes.clone()
         changed[0, 0, 0, 0] ^= 2**bit
 
@@ -222,9 +222,24 @@ def test_uneven_sub_codes_are_seen_and_predicted(
     model.save_pretrained(tmp_path)
     loaded = MaskGit.from_pretrained(tmp_path)
 
-    assert [group.shape[-1] for group in logits] == [2**bits for bits in model.config.group_bits]
+    assert [group.shape[-1] for group in logits] == list(model.config.vocab_sizes)
     assert loaded.config == model.config
     assert all(torch.equal(a, b) for a, b in zip(loaded(codes, labels), logits, strict=True))
+
+
+def test_codes_of_levels_that_are_no_powers_of_two_are_seen_and_predicted(
+    config: MaskGitConfig, tmp_path: Path
+) -> None:
+    model = MaskGit(replace(config, codebook_size=7 * 5 * 3, levels=(7, 5, 3), split=2)).eval()
+    codes, labels = torch.randint(7 * 5 * 3, (2, *config.grid)), torch.tensor([0, 1])
+
+    logits = model(codes, labels)
+    model.save_pretrained(tmp_path)
+
+    assert [group.shape[-1] for group in logits] == [3 * 5, 7]
+    assert MaskGit.load_config(tmp_path) == model.config
+    for other in ((codes + 1) % 105, (codes + 7) % 105):  # another lowest digit; another higher one
+        assert not torch.allclose(model(other, labels)[0], logits[0])
 
 
 def test_nothing_comes_out_of_registers_and_every_place_reads_them(config: MaskGitConfig, build: Build) -> None:

@@ -90,7 +90,7 @@ def test_hidden_places_with_a_condition_code_show_it_and_the_three_parts_are_cou
     without.objective(codes, batch["labels"], generator())
     is_hidden, has_condition = without.codes[0] == config.mask_id, condition != config.mask_id
     assert torch.equal(shown, torch.where(is_hidden, condition, codes))
-    entropies = cross_entropies(watched.logits[0], split_codes(codes.flatten(1), config.group_bits), 0.1)
+    entropies = cross_entropies(watched.logits[0], split_codes(codes.flatten(1), config.vocab_sizes), 0.1)
     surprise = entropies.view_as(codes)
     parts = {
         "masked_code": is_hidden & ~has_condition,
@@ -115,8 +115,8 @@ def test_an_undecided_model_is_surprised_by_every_bit(config: MaskGitConfig) -> 
 
     losses = objective(torch.zeros(2, *config.grid, dtype=torch.long), torch.tensor([0, 1]), generator())
 
-    torch.testing.assert_close(losses["masked_code"], torch.tensor(config.code_bits * math.log(2)))
-    torch.testing.assert_close(losses["reconstructed_code"], torch.tensor(config.code_bits * math.log(2)))
+    torch.testing.assert_close(losses["masked_code"], torch.tensor(math.log(config.codebook_size)))
+    torch.testing.assert_close(losses["reconstructed_code"], torch.tensor(math.log(config.codebook_size)))
     torch.testing.assert_close(losses["critic"], torch.tensor(math.log(2)))
 
 
@@ -301,7 +301,7 @@ def test_four_grids_are_learned_by_heart() -> None:
         lambda codes, _: maskgit(codes, labels),
         torch.full_like(grids, config.mask_id),
         mask_id=config.mask_id,
-        group_bits=config.group_bits,
+        vocab_sizes=config.vocab_sizes,
         num_steps=4,
         temperature=0.1,
         generators=generator(),

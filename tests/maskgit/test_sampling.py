@@ -13,7 +13,7 @@ from magvit2_pytorch.maskgit.masking import SCHEDULES, MaskSchedule, num_hidden_
 from magvit2_pytorch.maskgit.orders import ConfidenceOrder, CriticOrder, HaltonOrder, Order, Proposal, RandomOrder
 from magvit2_pytorch.maskgit.sampling import DRAW_BITS, draw_noise, keep_likeliest, sample_codes
 
-GROUP_BITS = (3, 2)
+VOCAB_SIZES = (8, 4)
 MASK = 2**5
 TIE = 1e-5
 
@@ -33,10 +33,10 @@ class Oracle:
     def __call__(self, codes: Tensor, progress: float) -> tuple[Tensor, ...]:
         self.num_masked.append((codes == MASK).flatten(1).sum(dim=1).tolist())
         self.progress.append(progress)
-        sub_codes = split_codes(self.answer.flatten(1), GROUP_BITS).unbind(dim=-1)
+        sub_codes = split_codes(self.answer.flatten(1), VOCAB_SIZES).unbind(dim=-1)
         return tuple(
-            torch.nn.functional.one_hot(sub_code, 2**bits).float() * 50
-            for sub_code, bits in zip(sub_codes, GROUP_BITS, strict=True)
+            torch.nn.functional.one_hot(sub_code, size).float() * 50
+            for sub_code, size in zip(sub_codes, VOCAB_SIZES, strict=True)
         )
 
 
@@ -45,7 +45,7 @@ def wavering(codes: Tensor, progress: float) -> tuple[Tensor, ...]:
     places = torch.arange(codes[0].numel())
     flat = codes.flatten(1)
     context = (flat * (places + 1)).sum(dim=1, keepdim=True) + flat * 7 + places
-    return tuple(torch.sin(context[..., None] * (torch.arange(2**bits) + 1.0)) * 2 for bits in GROUP_BITS)
+    return tuple(torch.sin(context[..., None] * (torch.arange(size) + 1.0)) * 2 for size in VOCAB_SIZES)
 
 
 def moody(codes: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ each_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHE
 
 
 def decode(predict_logits: Any, codes: Tensor, **settings: Any) -> Tensor:
-    settings = {"generators": seeded(*range(len(codes))), "mask_id": MASK, "group_bits": GROUP_BITS} | settings
+    settings = {"generators": seeded(*range(len(codes))), "mask_id": MASK, "vocab_sizes": VOCAB_SIZES} | settings
     return iterative_decode(predict_logits, codes, **settings)
 
 
@@ -265,7 +265,7 @@ def test_an_order_is_told_what_a_pass_proposes() -> None:
             group.log_softmax(dim=-1).gather(-1, sub_code[..., None])[..., 0]
             for group, sub_code in zip(
                 wavering(asked.view(codes.shape), proposal.progress),
-                split_codes(filled, GROUP_BITS).unbind(dim=-1),
+                split_codes(filled, VOCAB_SIZES).unbind(dim=-1),
                 strict=True,
             )
         )
@@ -364,7 +364,7 @@ def passes_of(
         predict_logits,
         codes,
         mask_id=maskgit.config.mask_id,
-        group_bits=maskgit.config.group_bits,
+        vocab_sizes=maskgit.config.vocab_sizes,
         generators=seeded(*seeds),
         order=Recorded(),
         callback=lambda _, filled: passes.append(Pass(*asked[-1], *ordered[-1], filled)),
@@ -407,7 +407,7 @@ def test_a_batch_of_eight_equals_eight_of_one_but_for_ties(name: str, jitter: fl
     for sample in seeds:
         one = slice(sample, sample + 1)
         alone = passes_of(conditioned, codes[one], labels[one], seeds[one], name, jitter)
-        draws, _ = draw_noise(seeded(sample), 1, (num_steps, num_places, len(config.group_bits)))
+        draws, _ = draw_noise(seeded(sample), 1, (num_steps, num_places, len(config.vocab_sizes)))
         for step, (here, there) in enumerate(zip(alone, together, strict=False)):
             assert torch.equal(here.shown[0], there.shown[sample])
             for mine, theirs in zip(here.logits, there.logits, strict=True):
@@ -468,13 +468,13 @@ def test_what_is_drawn_is_what_top_k_and_top_p_leave_of_each_sub_code() -> None:
     for _ in range(80):
         top_k, top_p = draw.choice([None, 1, 2, 3, 5, 100]), draw.choice([None, 0.05, 0.5, 0.8, 0.95, 1.0])
         temperature = draw.choice([0.3, 1.0, 2.0])
-        groups = [torch.randn(2**bits) * draw.choice([0.1, 1.0, 4.0]) for bits in GROUP_BITS]
+        groups = [torch.randn(size) * draw.choice([0.1, 1.0, 4.0]) for size in VOCAB_SIZES]
 
         codes, _ = sample_codes(
-            tuple(group.expand(1, num_draws, -1) for group in groups), GROUP_BITS, draws, temperature, top_k, top_p
+            tuple(group.expand(1, num_draws, -1) for group in groups), VOCAB_SIZES, draws, temperature, top_k, top_p
         )
 
-        for group, sub_codes in zip(groups, split_codes(codes, GROUP_BITS).unbind(dim=-1), strict=True):
+        for group, sub_codes in zip(groups, split_codes(codes, VOCAB_SIZES).unbind(dim=-1), strict=True):
             expected = narrowed(group, temperature, top_k, top_p)
             frequency = sub_codes.flatten().bincount(minlength=len(group))
             assert not frequency[expected == 0].any()
@@ -496,9 +496,9 @@ def test_of_equal_values_exactly_top_k_are_left() -> None:
 def test_in_the_limit_the_likeliest_is_drawn(settings: dict[str, Any]) -> None:
     logits = torch.randn(3, 200, 8) * 3, torch.randn(3, 200, 4) * 1e-2
 
-    codes, log_prob = sample_codes(logits, GROUP_BITS, torch.randint(2**DRAW_BITS, (3, 200, 2)), **settings)
+    codes, log_prob = sample_codes(logits, VOCAB_SIZES, torch.randint(2**DRAW_BITS, (3, 200, 2)), **settings)
 
-    sub_codes = split_codes(codes, GROUP_BITS).unbind(dim=-1)
+    sub_codes = split_codes(codes, VOCAB_SIZES).unbind(dim=-1)
     assert all(torch.equal(sub_code, group.argmax(dim=-1)) for sub_code, group in zip(sub_codes, logits, strict=True))
     assert len(log_prob.unique()) == 600
 
@@ -506,7 +506,7 @@ def test_in_the_limit_the_likeliest_is_drawn(settings: dict[str, Any]) -> None:
 def test_a_large_temperature_makes_all_values_equally_likely() -> None:
     logits = (torch.randn(1, 8).expand(1, 8000, 8) * 5,)
 
-    codes, _ = sample_codes(logits, (3,), torch.randint(2**DRAW_BITS, (1, 8000, 1)), temperature=1e9)
+    codes, _ = sample_codes(logits, (8,), torch.randint(2**DRAW_BITS, (1, 8000, 1)), temperature=1e9)
 
     assert (codes.flatten().bincount(minlength=8) / 1000 - 1).abs().max() < 0.15
 
@@ -518,7 +518,7 @@ def test_the_confidence_is_the_log_probability_of_the_whole_code() -> None:
     narrowings: list[dict[str, Any]] = [{}, {"temperature": 0.3}, {"top_k": 2}, {"top_p": 0.5}]
 
     for settings in narrowings:
-        codes, log_prob = sample_codes(logits, GROUP_BITS, draws, **settings)
+        codes, log_prob = sample_codes(logits, VOCAB_SIZES, draws, **settings)
         torch.testing.assert_close(log_prob, joint.gather(-1, codes[..., None])[..., 0].log())
 
 
@@ -528,7 +528,7 @@ def test_impossible_codes_are_never_drawn(draw: int) -> None:
     first[..., 3], first[..., 5] = 0.3, -0.2  # so cold that the second never comes
     second[..., 1] = 4.0
 
-    codes, _ = sample_codes((first, second), GROUP_BITS, torch.full((1, 1, 2), draw), temperature=1e-3)
+    codes, _ = sample_codes((first, second), VOCAB_SIZES, torch.full((1, 1, 2), draw), temperature=1e-3)
 
     assert codes.item() == 0b011_01
 
@@ -538,8 +538,8 @@ def test_logits_may_come_in_any_precision_and_are_left_alone(dtype: torch.dtype)
     logits = (torch.randn(2, 50, 8).to(dtype), torch.randn(2, 50, 4).to(dtype))
     before, draws = [group.clone() for group in logits], torch.randint(2**DRAW_BITS, (2, 50, 2))
 
-    codes, log_prob = sample_codes(logits, GROUP_BITS, draws, 0.7)
-    in_float32, _ = sample_codes(tuple(group.float() for group in logits), GROUP_BITS, draws, 0.7)
+    codes, log_prob = sample_codes(logits, VOCAB_SIZES, draws, 0.7)
+    in_float32, _ = sample_codes(tuple(group.float() for group in logits), VOCAB_SIZES, draws, 0.7)
 
     assert torch.equal(codes, in_float32)
     assert log_prob.dtype == torch.float32
@@ -551,7 +551,7 @@ def test_even_rare_codes_of_a_large_vocabulary_are_drawn() -> None:
     wanted = torch.tensor([0, 1, 131_072, 2**bits - 1])
     middles = (2 * wanted + 1) * 2 ** (DRAW_BITS - bits - 1)
 
-    codes, _ = sample_codes((torch.zeros(1, num_draws, 2**bits),), (bits,), middles.view(1, -1, 1))
+    codes, _ = sample_codes((torch.zeros(1, num_draws, 2**bits),), (2**bits,), middles.view(1, -1, 1))
 
     assert torch.equal(codes[0], wanted)
 
@@ -564,7 +564,7 @@ def test_without_noise_the_surest_are_settled_first() -> None:
         lambda codes, progress: (torch.stack([sureness, torch.zeros(6)], dim=-1)[None],),
         torch.full((1, 1, 1, 6), 2),
         mask_id=2,
-        group_bits=(1,),
+        vocab_sizes=(2,),
         num_steps=3,
         order=ConfidenceOrder(0.0),
         callback=lambda _, filled: seen.append(filled.flatten() == 2),
@@ -583,7 +583,7 @@ def test_the_choice_temperature_brings_chance_into_the_order() -> None:
             lambda codes, progress: (ever_surer[None],),
             torch.full((1, 1, 1, 20), 2),
             mask_id=2,
-            group_bits=(1,),
+            vocab_sizes=(2,),
             num_steps=20,
             order=ConfidenceOrder(choice_temperature),
             generators=seeded(seed),
@@ -607,9 +607,9 @@ def test_the_choice_temperature_brings_chance_into_the_order() -> None:
         ({"top_p": 1.5}, r"top_p must be in \(0, 1\], got 1.5"),
         ({"mask_id": 31}, "codes must be in"),
         ({"condition_codes": torch.full((2, 1, 2, 2), 33)}, r"condition_codes must be in \[0, 32\], got .* 33"),
-        ({"group_bits": (3, 3)}, "mask_id must be at least 64, as codes have 6 bits, got 32"),
-        ({"group_bits": (2, 3)}, r"require \[4, 8\] logits, got \[8, 4\]"),
-        ({"group_bits": (5,)}, r"require \[32\] logits, got \[8, 4\]"),
+        ({"vocab_sizes": (8, 8)}, r"mask_id must be at least 64, .* sub-codes with \[8, 8\] values, got 32"),
+        ({"vocab_sizes": (4, 8)}, r"require \[4, 8\] logits, got \[8, 4\]"),
+        ({"vocab_sizes": (32,)}, r"require \[32\] logits, got \[8, 4\]"),
         ({"generators": seeded(1)}, "one for each of 2 samples, got a list of 1"),
     ],
 )
