@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -19,6 +20,7 @@ class Proposal(NamedTuple):
     is_masked: Bool[Tensor, "b n"]  # True where a code is proposed
     chance: Float[Tensor, "b n"]  # uniform in [0, 1), new for every position and pass
     progress: float  # of this pass, in (0, 1]; 1 is the last pass
+    first_chance: Float[Tensor, "b n"]  # `chance` of the first pass
 
 
 @runtime_checkable
@@ -61,16 +63,23 @@ class RandomOrder:
 class HaltonOrder:
     """Order of a Halton sequence: the positions of a pass are far apart in time and space.
 
-    The order is the same for every sample and does not depend on the predictions (for images: Besnier et al. 2025,
-    "Halton Scheduler for Masked Generative Image Transformer").
+    The sequence is shifted along each axis, with wrap-around, by random numbers of the sample. It does not depend on
+    the predictions (for images: Besnier et al. 2025, "Halton Scheduler for Masked Generative Image Transformer").
     """
 
     revises: ClassVar[bool] = False
 
     def __call__(self, proposal: Proposal) -> Float[Tensor, "b n"]:
-        _, t, h, w = proposal.codes.shape
-        visit = torch.tensor(halton_visits((t, h, w)), device=proposal.chance.device)
-        return -visit.to(proposal.chance.dtype).expand_as(proposal.chance)
+        sizes = proposal.codes.shape[1:]
+        visits = torch.tensor(halton_visits((sizes[0], sizes[1], sizes[2])), device=proposal.chance.device).view(sizes)
+        chances = proposal.first_chance[:, torch.arange(3) % proposal.first_chance.shape[1]]
+        shifted = [
+            (torch.arange(size, device=visits.device) + (size * chance[:, None]).long()) % size
+            for size, chance in zip(sizes, chances.unbind(dim=1), strict=True)
+        ]
+        t, h, w = (shifted[0][:, :, None, None], shifted[1][:, None, :, None], shifted[2][:, None, None, :])
+        visit = visits[t, h, w]
+        return -rearrange(visit, "b t h w -> b (t h w)").to(proposal.chance.dtype)
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,8 @@ def iterative_decode(
 
         filled = torch.where(is_masked, sampled.to(filled.dtype), filled)
         grid = rearrange(filled, "b (t h w) -> b t h w", t=t, h=h)
-        stay = order(Proposal(grid, log_prob.masked_fill(~is_masked, 0), is_masked, chances[:, step], progress))
+        log_prob = log_prob.masked_fill(~is_masked, 0)
+        stay = order(Proposal(grid, log_prob, is_masked, chances[:, step], progress, chances[:, 0]))
         if stay.isnan().any():
             raise ValueError(f"scores of {type(order).__name__} must be numbers, got NaN")
         may_be_hidden = ~is_given if order.revises else is_masked

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from .adversarial import DiscriminatorObjective, adaptive_adversarial_weight
+from .discriminator import frames_seen
 from .inputs import Condition
 from .losses import Losses
 from .model import VideoTokenizer
@@ -39,16 +40,23 @@ class TokenizerObjective(nn.Module):
     """
 
     def __init__(
-        self, tokenizer: VideoTokenizer, perceptual: nn.Module | None = None, *, adaptive_weight: bool = False
+        self,
+        tokenizer: VideoTokenizer,
+        perceptual: nn.Module | None = None,
+        *,
+        perceptual_stride: int = 1,
+        adaptive_weight: bool = False,
     ) -> None:
         """
         Args:
             perceptual: perceptual loss, called with reconstruction and video. None: no such loss.
+            perceptual_stride: the perceptual loss sees every `perceptual_stride`-th frame, with an offset of `phase`.
             adaptive_weight: compute the adaptive weight of the adversarial losses (VQGAN).
         """
         super().__init__()
         self.tokenizer = tokenizer
         self.perceptual = perceptual
+        self.perceptual_stride = perceptual_stride
         self.adaptive_weight = adaptive_weight
 
     def forward(
@@ -72,7 +80,8 @@ class TokenizerObjective(nn.Module):
         losses = self.tokenizer.losses(video, output, inverse_temperature=inverse_temperature)
         judged = Judged(output.reconstruction)
         if self.perceptual is not None:
-            losses["perceptual"] = judged.keep("perceptual", self.perceptual(judged.picture, video))
+            seen = [frames_seen(frames, self.perceptual_stride, phase) for frames in (judged.picture, video)]
+            losses["perceptual"] = judged.keep("perceptual", self.perceptual(*seen))
         if discriminators is None:
             return TokenizerLosses(losses, output.reconstruction.detach(), video.new_ones(()))
 

@@ -70,6 +70,8 @@ class TokenizerRun(RunConfig):
     perceptual: str | None = None
     """Network of the perceptual loss: `efficientnet-lite0`, `lpips`, or a safetensors file with weights of
     EfficientNet-Lite0."""
+    perceptual_stride: int = 1
+    """The perceptual loss sees every n-th frame of a clip. The first of them changes from step to step."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     annealing: AnnealingConfig = field(default_factory=AnnealingConfig)
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
@@ -83,6 +85,8 @@ class TokenizerRun(RunConfig):
             )
         if self.freeze_encoder and self.init_from is None:
             raise ValueError("freeze_encoder requires init_from, the tokenizer whose encoder is kept, got None")
+        if self.perceptual_stride < 1:
+            raise ValueError(f"perceptual_stride must be at least 1, got {self.perceptual_stride}")
         if self.model.dim_cond is not None:
             raise ValueError(
                 "model.dim_cond must be None: this command trains without a condition. Train a model with `cond_...` "
@@ -172,6 +176,7 @@ def train_in(session: Session, run: TokenizerRun) -> Path | None:
     objective = TokenizerObjective(
         new_tokenizer(run),
         None if run.perceptual is None else load_perceptual_network(run.perceptual),
+        perceptual_stride=run.perceptual_stride,
         adaptive_weight=run.adversarial.adaptive_weight,
     )
     ema = ExponentialMovingAverage(objective.tokenizer, run.optimizer.ema_decay)

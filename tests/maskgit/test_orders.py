@@ -29,6 +29,7 @@ def a_proposal(grid: tuple[int, int, int] = (2, 3, 4), batch_size: int = 2, **ch
         is_masked=torch.rand(places) < 0.5,
         chance=torch.rand(places),
         progress=0.25,
+        first_chance=torch.rand(places),
     )
     return proposal._replace(**changes)
 
@@ -102,12 +103,23 @@ def test_the_halton_order_shares_its_places_out_to_frames_rows_and_columns(grid:
         assert (of_slices - share).square().mean().sqrt() < spread_of_random
 
 
-def test_the_halton_order_is_the_same_for_every_sample_and_any_prediction() -> None:
-    stay = HaltonOrder()(a_proposal(batch_size=3))
+def test_each_sample_has_its_own_shift_of_the_halton_order_whatever_is_predicted() -> None:
+    grid, first_chance = (2, 3, 4), torch.rand(50, 24)
+    ranks = [
+        HaltonOrder()(a_proposal(grid, batch_size=50, first_chance=first_chance)).argsort(descending=True).argsort()
+        for _ in range(2)
+    ]
 
-    assert (stay == stay[0]).all()
-    assert torch.equal(stay, HaltonOrder()(a_proposal(batch_size=3)))
-    assert torch.equal(stay[0].argsort(descending=True).argsort(), torch.tensor(halton_visits((2, 3, 4))))
+    assert torch.equal(*ranks)
+    visits = torch.tensor(halton_visits(grid)).view(grid)
+    shifts = {tuple(visits.roll(shift, (0, 1, 2)).flatten().tolist()) for shift in itertools.product(*map(range, grid))}
+    of_samples = {tuple(rank.tolist()) for rank in ranks[0]}
+    assert of_samples <= shifts
+    assert len(of_samples) > 12
+    unshifted = a_proposal(grid, first_chance=torch.zeros(2, 24))
+    assert torch.equal(HaltonOrder()(unshifted)[0], -visits.flatten().float())
+    single = a_proposal((1, 1, 2), first_chance=torch.rand(2, 2))
+    assert HaltonOrder()(single).sort().values.tolist() == [[-1, 0]] * 2
 
 
 @pytest.mark.parametrize("progress", [0.25, 0.75, 1.0])

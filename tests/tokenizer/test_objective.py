@@ -91,6 +91,20 @@ def test_the_kept_gradients_are_those_of_the_whole_graph(loss: AdversarialLoss) 
         torch.testing.assert_close(gradient, theirs[name])
 
 
+def test_the_perceptual_loss_sees_every_frame_in_turn() -> None:
+    objective, _ = objectives()
+    objective.perceptual_stride = 2
+    objective.perceptual = nn.Module()
+    seen = []
+    objective.perceptual.forward = lambda ours, video: seen.append(video) or ours.sum()  # type: ignore[assignment]
+    video = a_video()
+
+    for phase in range(3):
+        objective(video, phase=phase)
+
+    assert all(torch.equal(a, b) for a, b in zip(seen, [video[:, :, 0::2], video[:, :, 1::2], seen[0]], strict=True))
+
+
 @pytest.mark.parametrize("loss", ["non_saturating", "hinge"])
 def test_the_tokenizer_pays_every_discriminator(loss: AdversarialLoss) -> None:
     objective, discriminators = objectives(loss=loss)
