@@ -52,6 +52,9 @@ class TokenizerArchitecture:
     """Color channels of the video."""
     patch_size: tuple[int, int, int] = (1, 1, 1)
     """Frames, rows and columns folded into channels before the first layer. (1, 1, 1): no folding."""
+    overlapping_patches: bool = False
+    """The blocks of pixels that the decoder returns with a `patch_size` overlap by half, and are added. Otherwise they
+    are placed next to each other, and their edges are visible."""
     quantizer: QuantizerName = "lfq"
     """Lookup-free (`lfq`), binary spherical (`bsq`: lookup-free on the unit sphere) or finite scalar (`fsq`)
     quantization."""
@@ -66,7 +69,7 @@ class TokenizerArchitecture:
     """Blur before each strided convolution."""
 
     def __post_init__(self) -> None:
-        for name in ("image_only", "antialiased_downsample"):
+        for name in ("image_only", "antialiased_downsample", "overlapping_patches"):
             if type(getattr(self, name)) is not bool:
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
         whole_number("init_dim", self.init_dim, 1, LARGEST_WIDTH)
@@ -155,6 +158,13 @@ class TokenizerArchitecture:
         """Frames, rows and columns folded into channels. An image tokenizer folds no frames."""
         frames, rows, columns = self.patch_size
         return (1 if self.image_only else frames, rows, columns)
+
+    @property
+    def unfolding(self) -> tuple[int, int, int]:
+        """Frames, rows and columns of a block of pixels that the decoder returns."""
+        frames, *space = self.folding
+        rows, columns = ((2 if self.overlapping_patches and size > 1 else 1) * size for size in space)
+        return frames, rows, columns
 
     @property
     def code_bits(self) -> int:

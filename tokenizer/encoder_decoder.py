@@ -67,12 +67,12 @@ class Head(Sequence):
     """Last layer: a convolution to pixels, then the inverse of folding."""
 
     def __init__(self, config: TokenizerArchitecture) -> None:
-        folded = config.channels * math.prod(config.folding)
+        unfolded = config.channels * math.prod(config.unfolding)
         super().__init__(
             config.parts.make_plain_norm(config.init_dim),
             Swish(),
-            CausalConv3d(config.init_dim, folded, outer_kernel(config)),
-            Unfold(config.folding),
+            CausalConv3d(config.init_dim, unfolded, outer_kernel(config)),
+            Unfold(config.folding, config.unfolding),
         )
 
 

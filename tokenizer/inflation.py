@@ -63,7 +63,8 @@ def inflate(
             if partner is None:
                 start_as_identity(video_module)
             else:
-                take_over(video_module, image_modules[partner + 1], after.folding[1] * after.folding[2])
+                block = after.folding if half == "encoder" else after.unfolding
+                take_over(video_module, image_modules[partner + 1], block[1] * block[2])
     return tokenizer.train(image_tokenizer.training)
 
 

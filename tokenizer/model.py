@@ -48,6 +48,7 @@ class VideoTokenizer(Autoencoder):
         codebook_size: int = TokenizerConfig.codebook_size,
         channels: int = TokenizerConfig.channels,
         patch_size: Sequence[int] = TokenizerConfig.patch_size,
+        overlapping_patches: bool = TokenizerConfig.overlapping_patches,
         quantizer: QuantizerName = TokenizerConfig.quantizer,
         fsq_levels: Sequence[int] | None = TokenizerConfig.fsq_levels,
         dim_cond: int | None = TokenizerConfig.dim_cond,

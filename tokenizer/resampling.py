@@ -1,6 +1,7 @@
 """Changes of resolution: learned upsampling, and folding of pixels into channels."""
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -49,13 +50,28 @@ class Fold(nn.Module):
 
 
 class Unfold(nn.Module):
-    """Inverse of `Fold`: channels to blocks of frames and pixels. The repeated frames are dropped."""
+    """Channels to blocks of frames and pixels. The repeated frames of `Fold` are dropped.
 
-    def __init__(self, patch_size: tuple[int, int, int]) -> None:
+    Blocks of the size of a patch are placed next to each other, which is the inverse of `Fold`. Blocks of twice the
+    size overlap by half and are added; what lies outside the frame is dropped.
+    """
+
+    def __init__(self, patch_size: tuple[int, int, int], block_size: tuple[int, int, int]) -> None:
         super().__init__()
         self.patch_size = patch_size
+        self.overlaps = tuple(block // patch - 1 for patch, block in zip(patch_size[1:], block_size[1:], strict=True))
 
     def forward(self, folded: Float[Tensor, "b d t h w"], context: Context = WHOLE) -> Float[Tensor, "b c T H W"]:
         r, p, q = self.patch_size
-        video = rearrange(folded, "b (c r p q) t h w -> b c (t r) (h p) (w q)", r=r, p=p, q=q)
-        return video[:, :, r - 1 :] if context.begins else video
+        down, right = self.overlaps
+        parts = rearrange(
+            folded, "b (c r i p j q) t h w -> (i j) b (c r p q) t h w", r=r, p=p, q=q, i=1 + down, j=1 + right
+        )
+        places = [(i, j) for i in range(1 + down) for j in range(1 + right)]
+        # Each part of a block lies on the same grid of patches, which is half a patch larger on each side.
+        grids = [F.pad(part, (j, right - j, i, down - i)) for part, (i, j) in zip(parts, places, strict=True)]
+        grid = sum(grids[1:], start=grids[0])
+        video = rearrange(grid, "b (c r p q) t h w -> b c (t r) (h p) (w q)", r=r, p=p, q=q)
+        height, width = folded.shape[3] * p, folded.shape[4] * q
+        top, left = down * (p // 2), right * (q // 2)
+        return video[:, :, r - 1 if context.begins else 0 :, top : top + height, left : left + width]

@@ -174,7 +174,7 @@ def _reach_of_codes(config: TokenizerArchitecture, axis: int) -> int | None:
 
 def _reach_of_pixels(config: TokenizerArchitecture, axis: int) -> int | None:
     """Return the largest distance, in pixels along `axis` of (t, h, w), from a pixel to a code it depends on."""
-    reach = outer_kernel(config)[axis] // 2
+    reach = outer_kernel(config)[axis] // 2 + int(config.unfolding[axis] > config.folding[axis])
     for layer in config.decoder_layers_resolved:
         own = _reach_of_layer(layer, 1)
         if own is None:

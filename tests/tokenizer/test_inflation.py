@@ -27,6 +27,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "time was named": ({"layers": ("residual", ("compress_time", 12), "attend_time", "local_attend_time")}, {}),
     "patches of 2": ({"layers": ("residual",), "patch_size": (2, 2, 2)}, {"layers": ("residual", "compress_time")}),
+    "overlapping patches": ({"layers": ("residual",), "patch_size": (2, 4, 2), "overlapping_patches": True}, {}),
     "patches of 4": ({"layers": ("paper_residual", "compress_space"), "patch_size": (4, 4, 4)}, {}),
     "joint compression": (
         {"layers": (("paper_residual", 12), ("compress", (1, 2, 2)), ("compress", (1, 3, 2), 16))},

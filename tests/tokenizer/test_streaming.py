@@ -21,6 +21,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "antialiased_downsample": True,
     },
     "patches of 4": {"layers": ("residual", "compress_time", "residual"), "patch_size": (4, 4, 4)},
+    "overlapping patches": {"layers": ("residual",), "patch_size": (4, 4, 4), "overlapping_patches": True},
     "patches of 2": {"layers": ("paper_residual", ("compress", (2, 1, 1)), "residual"), "patch_size": (2, 2, 2)},
     "channel norm": {
         "layers": ("residual", "compress_time", ("paper_residual", 12), ("compress", (2, 2, 2))),

@@ -21,6 +21,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "local attention": {"layers": (("local_attend_space", 3), "compress_space", ("local_attend_space", 4))},
     "blurred": {"layers": ("compress_space", ("compress", (2, 2, 2))), "antialiased_downsample": True},
     "patches": {"layers": ("residual", "compress_space"), "patch_size": (2, 4, 4)},
+    "overlapping patches": {"layers": ("residual",), "patch_size": (2, 4, 2), "overlapping_patches": True},
     "patches alone": {"layers": ("residual",), "patch_size": (1, 4, 4)},
     "oblong": {"layers": ("residual", ("compress", (1, 2, 1))), "patch_size": (1, 1, 3)},
     "over time": {"layers": ("attend_time", "compress_space", "compress_time", ("local_attend_time", 2))},
