@@ -34,6 +34,9 @@ class MaskGitConfig:
     split: int | tuple[int, ...] = 2
     """Sub-codes of each code: their number, to divide the bits (or levels) evenly, or a tuple with the number of bits
     (or levels) of each, the highest first. 1: no factorization."""
+    sequential: bool = False
+    """Whether each sub-code is predicted with knowledge of the earlier sub-codes of its code (as in Open-MAGVIT2).
+    Otherwise the sub-codes of a code are independent of each other."""
     mlp_ratio: float = 4.0
     """Hidden channels of the MLPs as a multiple of `width`."""
     dropout: float = 0.0
@@ -152,6 +155,7 @@ class MaskGitConfig:
         vectors = 1 + self.num_labels + 1 + self.num_registers + (len(self.tasks) + 1 if self.tasks else 0)
         return (
             sum((math.prod(digits) + len(digits)) * width + math.prod(digits) for digits in self.group_digits)
+            + (len(self.group_digits) - 1) * self.sequential * (2 * (width + 1) * width + width)
             + vectors * width
             + (NUM_POSITION_FEATURES + 1) * width
             + self.depth * layer

@@ -1,18 +1,24 @@
 """Classifier-free guidance and the schedules of its scale."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
+from torch import Tensor
 
-from .sampling import Logits
+from .sub_code_heads import Logits, SubCodeLogits, logits_given
 
 
 def guide(conditional: Logits, unconditional: Logits, guidance_scale: float) -> Logits:
     """Return uncond + s (cond - uncond) for each sub-code; exactly uncond at s = 0 and cond at s = 1."""
+
+    def guided(with_label: SubCodeLogits, without: SubCodeLogits, earlier: Sequence[Tensor] = ()) -> Tensor:
+        return torch.lerp(logits_given(without, earlier), logits_given(with_label, earlier), guidance_scale)
+
     return tuple(
-        torch.lerp(without, with_label, guidance_scale)
-        for with_label, without in zip(conditional, unconditional, strict=True)
+        guided(*pair) if isinstance(pair[0], Tensor) else partial(guided, *pair)
+        for pair in zip(conditional, unconditional, strict=True)
     )
 
 

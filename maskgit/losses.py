@@ -10,8 +10,6 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from .sampling import Logits
-
 Losses = dict[str, Float[Tensor, ""]]
 
 MEASURES = {"accuracy"}  # reported with the losses, but not part of the total loss
@@ -47,7 +45,7 @@ def weighted_sum(losses: Losses, weights: MaskGitLossWeights) -> Float[Tensor, "
 
 
 def cross_entropies(
-    logits: Logits, targets: Int[Tensor, "b n g"], label_smoothing: float = 0.0
+    logits: tuple[Float[Tensor, "b n _"], ...], targets: Int[Tensor, "b n g"], label_smoothing: float = 0.0
 ) -> Float[Tensor, "b n"]:
     """Return the cross-entropy of each code in nats, summed over its sub-codes."""
     groups = [
@@ -63,7 +61,7 @@ def cross_entropies(
 
 
 @torch.no_grad()
-def are_right(logits: Logits, targets: Int[Tensor, "b n g"]) -> Bool[Tensor, "b n"]:
+def are_right(logits: tuple[Float[Tensor, "b n _"], ...], targets: Int[Tensor, "b n g"]) -> Bool[Tensor, "b n"]:
     """Return True where the most likely sub-codes are all correct."""
     likeliest = torch.stack([group.argmax(dim=-1) for group in logits], dim=-1)
     return (likeliest == targets).all(dim=-1)

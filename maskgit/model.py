@@ -21,6 +21,7 @@ from .embeddings import EMBEDDING_STD, SubCodeEmbedding
 from .factorization import split_codes
 from .positions import NUM_POSITION_FEATURES, position_features, rotary_turns
 from .presets import PRESETS
+from .sub_code_heads import LaterHead, LaterLogits, PredictedLogits
 
 
 class MaskGit(Pretrained):
@@ -46,6 +47,7 @@ class MaskGit(Pretrained):
         super().__init__(config)
         width = config.width
         self.embeddings = nn.ModuleList(SubCodeEmbedding(digits, width) for digits in config.group_digits)
+        self.later_heads = nn.ModuleList(LaterHead(width) for _ in config.group_digits[1:] if config.sequential)
         self.mask_vector = nn.Parameter(torch.empty(width))
         self.position = nn.Linear(NUM_POSITION_FEATURES, width)
         self.label = nn.Embedding(config.num_labels + 1, width)
@@ -101,8 +103,10 @@ class MaskGit(Pretrained):
         tasks: Int[Tensor, " b"] | None = None,
         context: Float[Tensor, "b m e"] | None = None,
         context_padding: Bool[Tensor, "b m"] | None = None,
-    ) -> tuple[Float[Tensor, "b t*h*w _"], ...]:
+    ) -> PredictedLogits:
         """Return the logits of each sub-code at every position of the grid, in row-major order.
+
+        If the config has `sequential`, the logits of all sub-codes but the first are functions of the earlier ones.
 
         The values of codes, labels and tasks are checked in evaluation mode only; `MaskGitObjective` checks those of
         training.
@@ -119,7 +123,14 @@ class MaskGit(Pretrained):
         """
         tables = [group.vectors() for group in self._groups]
         x = self._encode(codes, labels, tables, tasks=tasks, context=context, context_padding=context_padding)
-        return tuple(F.linear(x, table, group.bias) for table, group in zip(tables, self._groups, strict=True))
+        biases = [group.bias for group in self._groups]
+        if not self.later_heads:
+            return tuple(F.linear(x, table, bias) for table, bias in zip(tables, biases, strict=True))
+        later = (
+            LaterLogits(x, head, tables[:group], tables[group], biases[group])
+            for group, head in enumerate(self.later_heads, start=1)
+        )
+        return (F.linear(x, tables[0], biases[0]), *later)
 
     def criticize(
         self, codes: Int[Tensor, "b t h w"], labels: Int[Tensor, " b"], **conditions: Any

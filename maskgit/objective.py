@@ -12,6 +12,7 @@ from .losses import Losses, are_right, criticisms, cross_entropies, masked_means
 from .masking import MaskSchedule, cosine_schedule, training_mask
 from .model import MaskGit
 from .sampling import DRAW_BITS, sample_codes
+from .sub_code_heads import logits_given
 from .tasks import labels_seen
 
 JUDGED_ONE_IN = 4  # the critic is trained on every fourth sample
@@ -123,9 +124,11 @@ class MaskGitObjective(nn.Module):
         real = rearrange(codes, "b t h w -> b (t h w)")
         shown = torch.where(is_hidden, condition, real).view_as(codes)
         given = {"tasks": tasks, "context": context, "context_padding": context_padding}
-        logits = self.maskgit(shown, labels, **given)
+        predicted = self.maskgit(shown, labels, **given)
 
         targets = split_codes(real, config.vocab_sizes)
+        earlier = targets.unbind(dim=-1)
+        logits = tuple(logits_given(group, earlier[:index]) for index, group in enumerate(predicted))
         has_condition = condition != config.mask_id
         masks = {
             "masked_code": is_hidden & ~has_condition,
@@ -136,9 +139,8 @@ class MaskGitObjective(nn.Module):
         values = dict.fromkeys(masks, cross_entropies(logits, targets, self.label_smoothing))
         values["accuracy"] = are_right(logits, targets).float()
         if config.critic:
-            drawn, _ = sample_codes(
-                tuple(group.detach() for group in logits), config.vocab_sizes, chance.draws(targets)
-            )
+            with torch.no_grad():
+                drawn, _ = sample_codes(predicted, config.vocab_sizes, chance.draws(targets))
             completed = torch.where(is_hidden, drawn, real)
             rows, is_counted = chance.one_in(JUDGED_ONE_IN)
             conditions = {name: None if value is None else value[rows] for name, value in given.items()}

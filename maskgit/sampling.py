@@ -15,9 +15,8 @@ from .factorization import join_codes
 from .masking import MaskSchedule, cosine_schedule, lowest, num_hidden_after_each_pass
 from .orders import ConfidenceOrder, Order, Proposal
 from .seeds import sample_generators
+from .sub_code_heads import Logits, logits_given
 
-Logits = tuple[Float[Tensor, "b n _"], ...]
-"""One tensor for each sub-code, with the positions of the grid in row-major order."""
 PredictLogits = Callable[[Int[Tensor, "b t h w"], float], Logits]
 """Function from codes, some of them hidden, and the progress of the pass, in (0, 1], to logits."""
 
@@ -107,7 +106,7 @@ def sample_codes(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> tuple[Int[Tensor, "b n"], Float[Tensor, "b n"]]:
-    """Sample a code for each position, each sub-code independently, and return the codes and their log-probabilities.
+    """Sample a code for each position, one sub-code after another, and return the codes and their log-probabilities.
 
     The log-probability is computed from the logits without temperature, `top_k` and `top_p`: with them, all proposals
     would have almost the same confidence at low temperatures or for few values.
@@ -119,12 +118,13 @@ def sample_codes(
     Raises:
         ValueError: if logits do not fit `vocab_sizes`, if they contain NaN or +inf, or if all are -inf at a position.
     """
-    sizes = [group.shape[-1] for group in logits]
-    if sizes != list(vocab_sizes):
-        raise ValueError(f"sub-codes require {list(vocab_sizes)} logits, got {sizes}")
     sub_codes, log_probs = [], []
-    for group, draw in zip(logits, draws.unbind(dim=-1), strict=True):
-        group = group.float()
+    if len(logits) != len(vocab_sizes):
+        raise ValueError(f"there must be logits for {len(vocab_sizes)} sub-codes, got {len(logits)}")
+    for of_sub_code, size, draw in zip(logits, vocab_sizes, draws.unbind(dim=-1), strict=True):
+        group = logits_given(of_sub_code, sub_codes).float()
+        if group.shape[-1] != size:
+            raise ValueError(f"sub-code {len(sub_codes)} requires {size} logits, got {group.shape[-1]}")
         largest = group.amax(dim=-1, keepdim=True)
         if not largest.isfinite().all():
             raise ValueError("logits must not be NaN or +inf, and not all -inf at a position")

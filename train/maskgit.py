@@ -35,7 +35,13 @@ from magvit2_pytorch.train.command_line import WrittenTasks
 from magvit2_pytorch.train.contexts import find_contexts
 from magvit2_pytorch.train.data import Clips, DataConfig, load_data
 from magvit2_pytorch.train.data.config import RENDERED, SHIPPED_CLIPS
-from magvit2_pytorch.train.optimization import ExponentialMovingAverage, OptimizerConfig, adamw, set_learning_rate
+from magvit2_pytorch.train.optimization import (
+    ExponentialMovingAverage,
+    OptimizerConfig,
+    make_optimizers,
+    set_learning_rate,
+    update,
+)
 from magvit2_pytorch.train.process import run_command
 from magvit2_pytorch.train.session import Interruption, RunConfig, Session, all_cores
 from magvit2_pytorch.train.task_mix import WeightedTask, check_mix, conditions_of
@@ -59,6 +65,8 @@ class TransformerConfig:
     """Number of attention heads."""
     split: int | tuple[int, ...] = MaskGitConfig.split
     """Number of sub-codes of each code, or the number of bits (FSQ: levels) of each. 1 predicts whole codes."""
+    sequential: bool = MaskGitConfig.sequential
+    """Predict each sub-code with knowledge of the earlier sub-codes of its code."""
     mlp_ratio: float = MaskGitConfig.mlp_ratio
     """Hidden channels of the MLPs as a multiple of the width."""
     dropout: float = MaskGitConfig.dropout
@@ -242,7 +250,7 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
     ema = ExponentialMovingAverage(objective.maskgit, run.optimizer.ema_decay)
     ema.model.to(accelerator.device)
     pipeline = VideoGenerationPipeline(tokenizer, ema.model, labels=data.labels, num_frames=run.data.num_frames)
-    objective, optimizer = accelerator.prepare(objective, adamw(objective, run.optimizer))
+    objective, *optimizers = accelerator.prepare(objective, *make_optimizers(objective, run.optimizer))
     first_step = session.resume(ema.model)
 
     batches = CodeBatches(
@@ -278,7 +286,8 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
     started = time.monotonic()
     with session.loop("MaskGIT") as bar:
         for step in bar:
-            set_learning_rate(optimizer, run.optimizer.learning_rate_at(step, run.num_steps))
+            for optimizer in optimizers:
+                set_learning_rate(optimizer, run.optimizer.learning_rate_at(step, run.num_steps))
             torch.manual_seed(seeded_generator(run.seed, step, accelerator.process_index).initial_seed())  # dropout
             losses = {}
             for micro_step in range(run.gradient_accumulation):
@@ -289,8 +298,7 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
                     accelerator.backward(weighted_sum(losses, run.loss_weights))
                     if accelerator.sync_gradients:
                         accelerator.clip_grad_norm_(objective.parameters(), run.optimizer.max_grad_norm)
-                    optimizer.step()
-                    optimizer.zero_grad()
+                    update(optimizers)
             ema.update(accelerator.unwrap_model(objective).maskgit, step)
 
             done = step + 1

@@ -2,11 +2,14 @@
 
 import copy
 import math
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import torch
 from torch import nn
+
+from .muon import Muon, is_hidden_matrix
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -42,20 +45,38 @@ class AdamWConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig(AdamWConfig):
-    """AdamW with warm-up and cosine decay, and the exponential moving average of the weights."""
+    """AdamW or Muon with warm-up and cosine decay, and the exponential moving average of the weights."""
 
+    matrices: Literal["adamw", "muon"] = "adamw"
+    """Optimizer of the weights of linear layers and convolutions. AdamW trains everything else."""
     ema_decay: float = 0.999
     """Decay of the exponential moving average of the weights. The averaged weights are evaluated and exported."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.matrices not in ("adamw", "muon"):
+            raise ValueError(f"matrices must be adamw or muon, got {self.matrices!r}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
 
 
-def adamw(model: nn.Module, config: AdamWConfig) -> torch.optim.AdamW:
-    """Return the optimizer of all parameters of `model` that require gradients."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+def make_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+    """Return the optimizers of all parameters of `model` that require gradients: AdamW, and Muon if it is chosen."""
+    if config.matrices == "adamw":
+        return [adamw(model, config)]
+    matrices = {
+        parameter: None
+        for module in model.modules()
+        for parameter in module.parameters(recurse=False)
+        if parameter.requires_grad and is_hidden_matrix(module, parameter)
+    }
+    muon = Muon(matrices, lr=config.learning_rate, weight_decay=config.weight_decay)
+    return [adamw(model, config, without=matrices), muon]
+
+
+def adamw(model: nn.Module, config: AdamWConfig, *, without: Collection[nn.Parameter] = ()) -> torch.optim.AdamW:
+    """Return AdamW for all parameters of `model` that require gradients."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter not in without]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
@@ -66,6 +87,13 @@ def adamw(model: nn.Module, config: AdamWConfig) -> torch.optim.AdamW:
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
+
+
+def update(optimizers: Iterable[torch.optim.Optimizer]) -> None:
+    """Take a step with each optimizer and clear the gradients."""
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad()
 
 
 class ExponentialMovingAverage(Generic[Model]):

@@ -41,7 +41,13 @@ from magvit2_pytorch.train.metrics import (
     num_used_codes,
     psnr_mean_colour,
 )
-from magvit2_pytorch.train.optimization import ExponentialMovingAverage, OptimizerConfig, adamw, set_learning_rate
+from magvit2_pytorch.train.optimization import (
+    ExponentialMovingAverage,
+    OptimizerConfig,
+    make_optimizers,
+    set_learning_rate,
+    update,
+)
 from magvit2_pytorch.train.process import run_command
 from magvit2_pytorch.train.session import Interruption, RunConfig, Session, check_finite
 
@@ -181,7 +187,7 @@ def train_in(session: Session, run: TokenizerRun) -> Path | None:
     )
     ema = ExponentialMovingAverage(objective.tokenizer, run.optimizer.ema_decay)
     ema.model.to(accelerator.device)
-    objective, optimizer = accelerator.prepare(objective, adamw(objective, run.optimizer))
+    objective, *optimizers = accelerator.prepare(objective, *make_optimizers(objective, run.optimizer))
     adversary = None
     if run.adversarial.discriminators:
         adversary = Adversary(accelerator, run.adversarial, channels=run.model.channels, num_steps=run.num_steps)
@@ -210,7 +216,8 @@ def train_in(session: Session, run: TokenizerRun) -> Path | None:
     started = time.monotonic()
     with session.loop("Tokenizer") as bar:
         for step in bar:
-            set_learning_rate(optimizer, run.optimizer.learning_rate_at(step, run.num_steps))
+            for optimizer in optimizers:
+                set_learning_rate(optimizer, run.optimizer.learning_rate_at(step, run.num_steps))
             loss_weights = run.annealing.loss_weights_at(step, run.model.loss_weights)
             inverse_temperature = run.annealing.inverse_temperature_at(step, run.model.inverse_temperature)
             opponent = adversary if step >= run.adversarial.start_step else None
@@ -229,8 +236,7 @@ def train_in(session: Session, run: TokenizerRun) -> Path | None:
                     accelerator.backward(weighted_sum(losses, loss_weights, adversarial_factors=factors))
                     if accelerator.sync_gradients:
                         accelerator.clip_grad_norm_(objective.parameters(), run.optimizer.max_grad_norm)
-                    optimizer.step()
-                    optimizer.zero_grad()
+                    update(optimizers)
                     if opponent:
                         losses |= opponent.learn(video, reconstruction, step) | {"adaptive_weight": adaptive_weight}
             ema.update(accelerator.unwrap_model(objective).tokenizer, step)

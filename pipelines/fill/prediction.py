@@ -9,8 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ...maskgit import MaskGit, guide
-
-Logits = tuple[Float[Tensor, "b n _"], ...]
+from ...maskgit.sub_code_heads import Logits, PredictedLogits
 
 
 class Conditions(NamedTuple):
@@ -55,7 +54,7 @@ def guided_prediction(
     can_guide = conditions.context is not None or bool((conditions.labels != config.null_label).any())
     both = conditions.with_unconditional(config.null_label)
 
-    def predict(codes: Int[Tensor, "b t h w"], given: Conditions) -> Logits:
+    def predict(codes: Int[Tensor, "b t h w"], given: Conditions) -> PredictedLogits:
         labels, tasks, context, padding = given
         num_missing = max(0, config.grid[0] - codes.shape[1])
         padded = F.pad(codes, (0, 0, 0, 0, 0, num_missing), value=config.mask_id)
@@ -66,8 +65,9 @@ def guided_prediction(
         scale = guidance_at(progress)
         if scale == 1 or not can_guide:
             return predict(codes, conditions)
-        halves = (group.chunk(2) for group in predict(torch.cat([codes, codes]), both))
-        conditional, unconditional = zip(*halves, strict=True)
+        logits = predict(torch.cat([codes, codes]), both)
+        conditional = tuple(group[: len(codes)] for group in logits)
+        unconditional = tuple(group[len(codes) :] for group in logits)
         return guide(conditional, unconditional, scale)
 
     return predict_logits

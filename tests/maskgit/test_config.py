@@ -55,6 +55,7 @@ def test_the_mask_the_null_label_and_the_null_task_come_after_the_last_code_labe
         {},
         {"depth": 3, "mlp_ratio": 2.7, "split": (5, 3, 2), "num_labels": 4, "num_registers": 3},
         {"codebook_size": 8 * 5 * 5, "levels": (8, 5, 5)},
+        {"split": 3, "sequential": True},
         {"dim_context": 7, "critic": True, "qk_norm": False, "tasks": ("frame_prediction", "class_generation")},
     ],
 )

@@ -9,7 +9,7 @@ LABELS = ("left", "right", "up")
 
 @pytest.fixture
 def versatile() -> VideoGenerationPipeline:
-    """Return a pipeline with random weights whose transformer has tasks, a context and a critic."""
+    """Return a pipeline with random weights and a transformer with tasks, context, critic and sequential sub-codes."""
     tokenizer = VideoTokenizer(
         image_size=16, init_dim=16, layers=("residual", "compress_space"), codebook_size=2**7, patch_size=(2, 2, 2)
     )
@@ -23,6 +23,7 @@ def versatile() -> VideoGenerationPipeline:
         tasks=("frame_prediction", "class_frame_prediction", "central_inpainting"),
         dim_context=6,
         critic=True,
+        sequential=True,
     )
     maskgit = MaskGit(config)
     for parameter in maskgit.parameters():

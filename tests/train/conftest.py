@@ -52,7 +52,7 @@ def tokenizer_run(tmp_path: Path, videos: Path) -> TokenizerRun:
         model=TokenizerConfig(
             init_dim=16, layers=("residual", "compress_space"), codebook_size=2**6, patch_size=(2, 4, 4)
         ),
-        optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=2, ema_decay=0.9),
+        optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=2, ema_decay=0.9, matrices="muon"),
         progress=False,
     )
 
