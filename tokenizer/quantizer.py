@@ -155,7 +155,8 @@ def straight_through(quantized: Latents, latents: Latents) -> Latents:
 
 def type_of_quantized(latents: Latents) -> torch.dtype:
     """Return the type of the weights: that of the latents, except under autocast."""
-    is_autocast = torch.is_autocast_enabled(latents.device.type)
+    kind = latents.device.type
+    is_autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     return at_least_float32(latents).dtype if is_autocast else latents.dtype
 
 

@@ -26,7 +26,7 @@ from magvit2_pytorch.pipelines.media.pictures import save_videos
 from magvit2_pytorch.tokenizer import DiscriminatorConfig, TokenizerConfig, TokenizerObjective, VideoTokenizer
 from magvit2_pytorch.tokenizer.config import TokenizerArchitecture
 from magvit2_pytorch.tokenizer.fingerprint import shared_codes
-from magvit2_pytorch.tokenizer.losses import weighted_sum
+from magvit2_pytorch.tokenizer.losses import TokenizerLossWeights, weighted_sum
 from magvit2_pytorch.tokenizer.perceptual import load_perceptual_network
 from magvit2_pytorch.tokenizer.pixels import to_unit_range
 from magvit2_pytorch.tokenizer.presets import PRESETS as MODEL_PRESETS
@@ -102,7 +102,7 @@ class TokenizerRun(RunConfig):
         object.__setattr__(self, "model", replace(self.model, image_size=self.data.resolution))
 
 
-DEMO_OPTIMIZER = OptimizerConfig(learning_rate=3e-3, warmup_steps=40, ema_decay=0.99)
+DEMO_OPTIMIZER = OptimizerConfig(learning_rate=3e-3, warmup_steps=40, ema_decay=0.99, matrices="muon")
 DEMO = TokenizerRun(
     num_steps=2400,
     batch_size=4,
@@ -126,9 +126,16 @@ PRESETS = {
         model=replace(
             MODEL_PRESETS["tiny"],
             layers=("residual", ("compress_space", 96), "residual", ("compress_space", 192), *("residual",) * 3),
+            overlapping_patches=False,
             codebook_size=2**8,
-            loss_weights=replace(MODEL_PRESETS["tiny"].loss_weights, codebook_entropy=-0.01),
+            quantizer="lfq",
+            fsq_levels=None,
+            inverse_temperature=2.0,
+            loss_weights=TokenizerLossWeights(
+                reconstruction=4.0, commitment=0.05, sample_entropy=0.02, codebook_entropy=-0.01
+            ),
         ),
+        optimizer=replace(DEMO_OPTIMIZER, matrices="adamw"),
     ),
     "laptop": replace(  # four times as many codes as the demo: 0.069 bits per pixel
         DEMO,
@@ -140,6 +147,7 @@ PRESETS = {
             MODEL_PRESETS["tiny"],
             layers=("residual", ("compress_space", 128), "residual", "residual"),
             codebook_size=2**15,
+            fsq_levels=(8, 8, 8, 8, 8),
         ),
     ),
     "base": TokenizerRun(output_dir=Path("outputs/tokenizer-base"), data=DataConfig(resolution=128)),
