@@ -11,7 +11,7 @@ from .config import TokenizerArchitecture
 from .context import WHOLE, Context
 from .convolution import CausalConv3d, Sequence, Swish
 from .memory_format import CHANNELS_LAST, in_fastest_format, is_channels_last
-from .resampling import Fold, Unfold
+from .resampling import Fold, Unfold, UnfoldOverlapping
 
 
 class Encoder(nn.Sequential):
@@ -67,13 +67,13 @@ class Head(Sequence):
     """Last layer: a convolution to pixels, then the inverse of folding."""
 
     def __init__(self, config: TokenizerArchitecture) -> None:
-        unfolded = config.channels * math.prod(config.unfolding)
-        super().__init__(
-            config.parts.make_plain_norm(config.init_dim),
-            Swish(),
-            CausalConv3d(config.init_dim, unfolded, outer_kernel(config)),
-            Unfold(config.folding, config.unfolding),
+        width, channels, folding = config.init_dim, config.channels, config.folding
+        to_pixels = (
+            [CausalConv3d(width, channels * math.prod(folding), outer_kernel(config)), Unfold(folding)]
+            if config.unfolding == folding
+            else [UnfoldOverlapping(width, channels, folding, config.unfolding)]
         )
+        super().__init__(config.parts.make_plain_norm(width), Swish(), *to_pixels)
 
 
 def outer_kernel(config: TokenizerArchitecture) -> tuple[int, int, int]:

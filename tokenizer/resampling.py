@@ -1,5 +1,7 @@
 """Changes of resolution: learned upsampling, and folding of pixels into channels."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
@@ -50,28 +52,39 @@ class Fold(nn.Module):
 
 
 class Unfold(nn.Module):
-    """Channels to blocks of frames and pixels. The repeated frames of `Fold` are dropped.
+    """Inverse of `Fold`: channels to blocks of frames and pixels. The repeated frames are dropped."""
 
-    Blocks of the size of a patch are placed next to each other, which is the inverse of `Fold`. Blocks of twice the
-    size overlap by half and are added; what lies outside the frame is dropped.
-    """
-
-    def __init__(self, patch_size: tuple[int, int, int], block_size: tuple[int, int, int]) -> None:
+    def __init__(self, patch_size: tuple[int, int, int]) -> None:
         super().__init__()
         self.patch_size = patch_size
-        self.overlaps = tuple(block // patch - 1 for patch, block in zip(patch_size[1:], block_size[1:], strict=True))
 
     def forward(self, folded: Float[Tensor, "b d t h w"], context: Context = WHOLE) -> Float[Tensor, "b c T H W"]:
         r, p, q = self.patch_size
-        down, right = self.overlaps
-        parts = rearrange(
-            folded, "b (c r i p j q) t h w -> (i j) b (c r p q) t h w", r=r, p=p, q=q, i=1 + down, j=1 + right
-        )
-        places = [(i, j) for i in range(1 + down) for j in range(1 + right)]
-        # Each part of a block lies on the same grid of patches, which is half a patch larger on each side.
-        grids = [F.pad(part, (j, right - j, i, down - i)) for part, (i, j) in zip(parts, places, strict=True)]
-        grid = sum(grids[1:], start=grids[0])
-        video = rearrange(grid, "b (c r p q) t h w -> b c (t r) (h p) (w q)", r=r, p=p, q=q)
-        height, width = folded.shape[3] * p, folded.shape[4] * q
-        top, left = down * (p // 2), right * (q // 2)
-        return video[:, :, r - 1 if context.begins else 0 :, top : top + height, left : left + width]
+        video = rearrange(folded, "b (c r p q) t h w -> b c (t r) (h p) (w q)", r=r, p=p, q=q)
+        return video[:, :, r - 1 :] if context.begins else video
+
+
+class UnfoldOverlapping(nn.Conv3d):
+    """Pointwise convolution to blocks of frames and pixels that overlap by half in space and are added.
+
+    What lies outside the frame is dropped. This is a transposed convolution of each frame; the weights have the layout
+    of the convolution before `Unfold`, with larger blocks.
+    """
+
+    def __init__(
+        self, width: int, channels: int, patch_size: tuple[int, int, int], block_size: tuple[int, int, int]
+    ) -> None:
+        super().__init__(width, channels * math.prod(block_size), 1, bias=False)
+        self.patch_size = patch_size
+        self.block_size = block_size
+
+    def forward(self, input: Float[Tensor, "b d t h w"], context: Context = WHOLE) -> Float[Tensor, "b c T H W"]:
+        frames, *stride = self.patch_size
+        rows, columns = self.block_size[1:]
+        border = [patch // 2 if block > patch else 0 for block, patch in zip((rows, columns), stride, strict=True)]
+        kernel = rearrange(self.weight, "(n p q) d 1 1 1 -> d n p q", p=rows, q=columns)
+        blocks = rearrange(input, "b d t h w -> (b t) d h w")
+        pixels = F.conv_transpose2d(blocks, kernel, stride=stride, padding=border)
+        height, width = input.shape[3] * stride[0], input.shape[4] * stride[1]
+        video = rearrange(pixels[..., :height, :width], "(b t) (c r) H W -> b c (t r) H W", b=input.shape[0], r=frames)
+        return video[:, :, frames - 1 :] if context.begins else video
