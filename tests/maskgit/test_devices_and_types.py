@@ -18,6 +18,7 @@ from magvit2_pytorch.maskgit.masking import random_mask, training_mask
 from magvit2_pytorch.maskgit.objective import Chance
 from magvit2_pytorch.maskgit.positions import position_features, rotary_turns
 from magvit2_pytorch.maskgit.sampling import draw_noise
+from magvit2_pytorch.maskgit.sub_code_heads import LaterHead
 
 CONFIG = MaskGitConfig(
     codebook_size=2**7,
@@ -50,6 +51,7 @@ BUILD: dict[type[nn.Module], Callable[[], Any]] = {
     ContextEmbedding: lambda: ContextEmbedding(6, 8),
     Attention: lambda: Attention(32, 2, qk_norm=True, dropout=0.0),
     LayerNorm: lambda: LayerNorm(32, unit_offset=True),
+    LaterHead: lambda: LaterHead(32),
     MaskGit: lambda: MaskGit(CONFIG),
     MaskGitObjective: lambda: MaskGitObjective(MaskGit(CONFIG)),
 }
@@ -64,6 +66,8 @@ def outputs(module: Any) -> list[Tensor]:
             return list(module(noise(2, 3, 6), torch.tensor([[True, False, False], [True, True, True]])))
         case Attention():
             return [module(noise(2, 12, 32), rotary_pos_emb=rotary_turns(CONFIG.grid, 16, CPU))[0]]
+        case LaterHead():
+            return [module(noise(2, 12, 32), noise(2, 12, 32))]
         case MaskGit():
             given: dict[str, Any] = {"tasks": torch.tensor([0, 1]), "context": noise(2, 3, 6)}
             return [*module(CODES, LABELS, **given), module.criticize(CODES, LABELS, **given)]
