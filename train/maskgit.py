@@ -139,7 +139,7 @@ DEMO = MaskGitRun(
     model=TransformerConfig.of(TINY),
     label_balance=0.5,
     optimizer=OptimizerConfig(
-        learning_rate=5e-3, warmup_steps=40, betas=(0.9, 0.96), weight_decay=0.045, ema_decay=0.99
+        learning_rate=5e-3, warmup_steps=40, betas=(0.9, 0.96), weight_decay=0.045, ema_decay=0.99, matrices="muon"
     ),
 )
 # Relative frequencies, higher for harder tasks: generation and prediction without a label are the hardest, inpainting
@@ -165,7 +165,7 @@ PRESETS = {
         label_balance=0.0,
         tasks=tuple(WeightedTask(name=name, weight=MIX.get(name, 0.5)) for name in TASKS),
         loss_weights=MaskGitLossWeights(),
-        optimizer=replace(DEMO.optimizer, learning_rate=1.5e-3, ema_decay=0.995),
+        optimizer=replace(DEMO.optimizer, learning_rate=1.5e-3, ema_decay=0.995, matrices="adamw"),
     ),
     "laptop": replace(
         DEMO,
@@ -181,7 +181,7 @@ PRESETS = {
         ),
         model=TransformerConfig(),
         label_balance=0.0,
-        optimizer=replace(DEMO.optimizer, learning_rate=1e-3, warmup_steps=100, ema_decay=0.995),
+        optimizer=replace(DEMO.optimizer, learning_rate=4e-3, warmup_steps=100, ema_decay=0.995),
     ),
     "base": MaskGitRun(
         output_dir=Path("outputs/maskgit-base"),

@@ -82,7 +82,13 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[Any, torch.dtype], Out
         outputs_of_tokenizer,
     ),
     "fsq": (
-        lambda: a_tokenizer(layers=("cond_attend_space", "adaptive_norm"), quantizer="fsq", fsq_levels=(4, 4, 4)),
+        lambda: a_tokenizer(
+            layers=("cond_attend_space", "adaptive_norm"),
+            patch_size=(1, 2, 2),
+            overlapping_patches=True,
+            quantizer="fsq",
+            fsq_levels=(4, 4, 4),
+        ),
         outputs_of_tokenizer,
     ),
     "discriminators": (

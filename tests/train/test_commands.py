@@ -16,7 +16,10 @@ SMALL = (
     *("--num-steps", "2", "--batch-size", "2", "--data.resolution", "16", "--data.num-frames", "5", "--no-progress"),
     *("--evaluate-every", "2"),
 )
-SMALL_TOKENIZER = ("--model.init-dim", "16", "--model.layers", "residual,compress_space", "--model.codebook-size", "64")
+SMALL_TOKENIZER = (
+    *("--model.init-dim", "16", "--model.layers", "residual,compress_space"),
+    *("--model.fsq-levels", "8", "8", "--model.codebook-size", "64"),
+)
 SMALL_TRANSFORMER = ("--model.width", "32", "--model.depth", "1", "--model.num-heads", "2")
 
 

@@ -135,8 +135,8 @@ def test_the_adversary_plays_from_its_start_and_is_not_exported(tokenizer_run: T
 
     assert_equal_weights(trained("without", tokenizer_run, 3), trained("before", late, 3))
     after = trained("after", late, 4)
-    stem = "encoder.0.1.weight"
-    assert not torch.equal(after[f"tokenizer.{stem}"], trained("without-4", tokenizer_run, 4)[f"tokenizer.{stem}"])
+    without = trained("without-4", tokenizer_run, 4)
+    assert any(not torch.equal(weight, after[name]) for name, weight in without.items() if "encoder" in name)
     weights = finished(tokenizer.train(replace(late, output_dir=late.output_dir.with_name("after"), resume=True)))
     own = VideoTokenizer.from_config(tokenizer_run.model).state_dict()
     assert weights_in(weights).keys() == own.keys()
