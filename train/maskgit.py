@@ -179,7 +179,7 @@ PRESETS = {
             WeightedTask(name="class_generation", weight=2.0),
             WeightedTask(name="class_frame_prediction", weight=1.0),
         ),
-        model=TransformerConfig(),
+        model=TransformerConfig(sequential=True),
         label_balance=0.0,
         optimizer=replace(DEMO.optimizer, learning_rate=4e-3, warmup_steps=100, ema_decay=0.995),
     ),
