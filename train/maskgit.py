@@ -131,7 +131,7 @@ class MaskGitRun(RunConfig):
 
 
 DEMO = MaskGitRun(
-    num_steps=2000,
+    num_steps=1500,
     batch_size=16,
     evaluate_every=500,
     save_every=500,
@@ -171,7 +171,7 @@ PRESETS = {
         DEMO,
         output_dir=Path("outputs/maskgit-laptop"),
         tokenizer=Path("outputs/tokenizer-laptop"),
-        num_steps=3000,
+        num_steps=1500,
         batch_size=8,
         evaluate_every=1500,
         save_every=500,

@@ -104,7 +104,7 @@ class TokenizerRun(RunConfig):
 
 DEMO_OPTIMIZER = OptimizerConfig(learning_rate=3e-3, warmup_steps=40, ema_decay=0.99, matrices="muon")
 DEMO = TokenizerRun(
-    num_steps=2400,
+    num_steps=1800,
     batch_size=4,
     evaluate_every=600,
     save_every=600,
