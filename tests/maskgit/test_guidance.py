@@ -4,13 +4,15 @@ import pytest
 import torch
 
 from magvit2_pytorch.maskgit.guidance import GUIDANCE_SCHEDULES, guide
+from magvit2_pytorch.maskgit.sub_code_heads import logits_given
 
 
 def test_guidance_goes_from_the_unconditional_through_the_conditional_and_beyond() -> None:
     conditional, unconditional = ((torch.randn(2, 3, 8), torch.randn(2, 3, 4)) for _ in range(2))
 
     for scale, group in ((0.0, unconditional), (1.0, conditional)):
-        assert all(torch.equal(a, b) for a, b in zip(guide(conditional, unconditional, scale), group, strict=True))
+        guided = (logits_given(logits, ()) for logits in guide(conditional, unconditional, scale))
+        assert all(torch.equal(a, b) for a, b in zip(guided, group, strict=True))
     for guided, cond, uncond in zip(guide(conditional, unconditional, 2.5), conditional, unconditional, strict=True):
         torch.testing.assert_close(guided, uncond + 2.5 * (cond - uncond))
 

@@ -114,7 +114,7 @@ def test_sub_codes_that_hang_together_are_learned_as_such(config: MaskGitConfig)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        surprise[sequential] = loss.item()
+            surprise[sequential] = loss.item()
 
     assert surprise[False] == pytest.approx(2 * math.log(2), rel=0.03)
     assert surprise[True] == pytest.approx(math.log(2), rel=0.05)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from magvit2_pytorch import VideoGenerationPipeline, VideoTokenizer
 from magvit2_pytorch.maskgit import MaskGit
+from magvit2_pytorch.maskgit.sub_code_heads import PredictedLogits
 from magvit2_pytorch.tokenizer.pixels import to_model_range
 
 BYTES = torch.randint(256, (3, 9, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -31,7 +32,7 @@ def told(maskgit: MaskGit) -> list[dict[str, Tensor]]:
     asked: list[dict[str, Tensor]] = []
     forward = maskgit.forward
 
-    def remembering(codes: Tensor, labels: Tensor, **conditions: Tensor) -> tuple[Tensor, ...]:
+    def remembering(codes: Tensor, labels: Tensor, **conditions: Tensor) -> PredictedLogits:
         asked.append({"codes": codes, "labels": labels, **conditions})
         return forward(codes, labels, **conditions)
 

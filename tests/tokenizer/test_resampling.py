@@ -17,8 +17,8 @@ def test_unfolding_is_the_exact_inverse_of_folding(patch_size: tuple[int, int, i
 
 @pytest.mark.parametrize("patch", [(4, 2), (1, 2), (4, 1), (3, 3)])
 def test_overlapping_blocks_are_added_at_their_places(patch: tuple[int, int]) -> None:
-    block = tuple(2 * size if size > 1 else 1 for size in patch)
-    unfold = UnfoldOverlapping(5, 3, (2, *patch), (2, *block))
+    block = [2 * size if size > 1 else 1 for size in patch]
+    unfold = UnfoldOverlapping(5, 3, (2, *patch), (2, block[0], block[1]))
     features = torch.randn(2, 5, 3, 4, 6)
 
     video = unfold(features, Context(begins=False))

@@ -120,7 +120,8 @@ def shipped_data(config: DataConfig, *, progress: bool) -> VideoData:
 
 def folder_data(config: DataConfig, *, progress: bool) -> VideoData:
     """Return clips of the files in a folder. Random blocks of video frames and random image files are held out."""
-    root = as_path(config.path)
+    (source,) = config.sources
+    root = as_path(source)
     found = find_files(root)
     if config.num_frames > 1 and not found.videos:
         raise FileNotFoundError(

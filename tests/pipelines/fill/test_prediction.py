@@ -2,7 +2,7 @@ import torch
 from torch import Tensor
 
 from magvit2_pytorch import VideoGenerationPipeline
-from magvit2_pytorch.maskgit.sub_code_heads import Logits, logits_given
+from magvit2_pytorch.maskgit.sub_code_heads import Logits, PredictedLogits, logits_given
 from magvit2_pytorch.pipelines.fill.prediction import Conditions, guided_prediction
 
 
@@ -16,7 +16,7 @@ def test_guidance_takes_one_forward_pass(versatile: VideoGenerationPipeline) -> 
     asked: list[dict[str, Tensor]] = []
     forward = versatile.maskgit.forward
 
-    def remembering(codes: Tensor, labels: Tensor, **told: Tensor) -> tuple[Tensor, ...]:
+    def remembering(codes: Tensor, labels: Tensor, **told: Tensor) -> PredictedLogits:
         asked.append({"codes": codes, "labels": labels, **told})
         return forward(codes, labels, **told)
 
@@ -66,7 +66,7 @@ def test_without_label_and_context_the_batch_is_not_doubled(versatile: VideoGene
     batch_sizes: list[int] = []
     forward = versatile.maskgit.forward
 
-    def remembering(codes: Tensor, labels: Tensor, **told: Tensor) -> tuple[Tensor, ...]:
+    def remembering(codes: Tensor, labels: Tensor, **told: Tensor) -> PredictedLogits:
         batch_sizes.append(len(codes))
         return forward(codes, labels, **told)
 

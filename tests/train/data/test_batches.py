@@ -1,5 +1,6 @@
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
@@ -189,6 +190,7 @@ def test_shapes_are_never_mirrored(shapes: VideoData) -> None:
 @pytest.mark.parametrize(
     "wrong", [{"batch_size": 0}, {"seed": -1}, {"start": -1}, {"process_index": 2, "num_processes": 2}]
 )
-def test_a_setting_that_cannot_be_is_refused_by_name(few: VideoData, wrong: dict[str, int]) -> None:
+def test_a_setting_that_cannot_be_is_refused_by_name(few: VideoData, wrong: dict[str, Any]) -> None:
+    settings: dict[str, Any] = {"batch_size": 2, "seed": 0} | wrong
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
-        TrainingBatches(few, **({"batch_size": 2, "seed": 0} | wrong))
+        TrainingBatches(few, **settings)

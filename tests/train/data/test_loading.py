@@ -83,7 +83,7 @@ def test_clips_that_fit_nowhere_are_refused(shipped_config: DataConfig) -> None:
 
 def test_a_planted_cut_is_never_inside_a_clip(folder_config: DataConfig, write_video, noise) -> None:
     frames = np.concatenate([noise(20, seed=0), noise(20, seed=1)])
-    write_video(Path(folder_config.path, "a.mkv"), frames)
+    write_video(Path(folder_config.sources[0], "a.mkv"), frames)
 
     data = load_data(folder_config, progress=False)
 
@@ -95,7 +95,7 @@ def test_a_planted_cut_is_never_inside_a_clip(folder_config: DataConfig, write_v
 
 def test_a_folder_is_split_by_blocks_with_a_margin(folder_config: DataConfig, write_video, noise) -> None:
     for label, seed in (("walk", 0), ("run", 1), ("run", 2)):
-        write_video(Path(folder_config.path, label, f"{seed}.mkv"), noise(40, seed=seed))
+        write_video(Path(folder_config.sources[0], label, f"{seed}.mkv"), noise(40, seed=seed))
 
     data = load_data(replace(folder_config, heldout_fraction=0.2), progress=False)
 
@@ -109,7 +109,7 @@ def test_a_folder_is_split_by_blocks_with_a_margin(folder_config: DataConfig, wr
 
 
 def test_the_windows_of_a_folder_are_all_that_there_are(folder_config: DataConfig, write_video, noise) -> None:
-    write_video(Path(folder_config.path, "a.mkv"), noise(30))
+    write_video(Path(folder_config.sources[0], "a.mkv"), noise(30))
 
     data = load_data(folder_config, progress=False)
 
@@ -122,7 +122,7 @@ def test_the_windows_of_a_folder_are_all_that_there_are(folder_config: DataConfi
 
 
 def test_unusable_files_are_named_and_counted(folder_config: DataConfig, write_video, noise, caplog) -> None:
-    root = Path(folder_config.path)
+    root = Path(folder_config.sources[0])
     write_video(root / "good.mkv", noise(30))
     write_video(root / "short.mkv", noise(2))
     (root / "broken.avi").write_bytes(b"RIFF")
@@ -139,7 +139,7 @@ def test_unusable_files_are_named_and_counted(folder_config: DataConfig, write_v
 
 
 def test_every_file_is_used_or_counted_in_one_line(folder_config: DataConfig, write_video, noise, caplog) -> None:
-    root = Path(folder_config.path)
+    root = Path(folder_config.sources[0])
     write_video(root / "walk/good.mkv", noise(30))
     write_video(root / "walk/short.mkv", noise(2))
     for name in (
@@ -174,7 +174,7 @@ def test_every_file_is_used_or_counted_in_one_line(folder_config: DataConfig, wr
 
 
 def test_animated_pictures_are_videos(folder_config: DataConfig, noise) -> None:
-    root = Path(folder_config.path)
+    root = Path(folder_config.sources[0])
     root.mkdir()
     for number, ending in enumerate((".webp", ".png", ".apng", ".gif")):
         first, *others = (Image.fromarray(frame) for frame in noise(12, height=8, width=8, seed=number))
@@ -190,7 +190,7 @@ COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
 
 def test_both_spellings_of_an_accent_are_one_label(folder_config: DataConfig, write_video, noise) -> None:
     for number, label in enumerate((COMPOSED, DECOMPOSED)):
-        write_video(Path(folder_config.path, label, "a.mkv"), noise(30, seed=number))
+        write_video(Path(folder_config.sources[0], label, "a.mkv"), noise(30, seed=number))
 
     data = load_data(folder_config, progress=False)
 
@@ -200,7 +200,7 @@ def test_both_spellings_of_an_accent_are_one_label(folder_config: DataConfig, wr
 
 
 def test_names_that_are_not_utf8_are_used(folder_config: DataConfig, write_video, noise, caplog) -> None:
-    root = Path(os.fsdecode(os.fsencode(folder_config.path) + b"\xff"))
+    root = Path(os.fsdecode(os.fsencode(folder_config.sources[0]) + b"\xff"))
     label = os.fsdecode(b"caf\xe9")
     write_video(root / label / "a.mkv", noise(30)).rename(root / label / os.fsdecode(b"\xfc.mkv"))
     (root / label / os.fsdecode(b"broken\xfc.mp4")).touch()
@@ -218,7 +218,7 @@ def test_names_that_are_not_utf8_are_used(folder_config: DataConfig, write_video
 
 def test_labels_that_are_numbers_are_in_their_order(folder_config: DataConfig, write_video, noise) -> None:
     for label in ("10", "2", "0", "1"):
-        write_video(Path(folder_config.path, label, "a.mkv"), noise(10, seed=int(label)))
+        write_video(Path(folder_config.sources[0], label, "a.mkv"), noise(10, seed=int(label)))
 
     data = load_data(folder_config, progress=False)
 
@@ -228,21 +228,21 @@ def test_labels_that_are_numbers_are_in_their_order(folder_config: DataConfig, w
 
 
 def test_a_folder_without_a_usable_video_is_refused(folder_config: DataConfig, write_video, noise) -> None:
-    write_video(Path(folder_config.path, "short.mkv"), noise(2))
+    write_video(Path(folder_config.sources[0], "short.mkv"), noise(2))
 
     with pytest.raises(ValueError, match=r"nothing usable among the 1 files in .* a clip needs 3 frames"):
         load_data(folder_config, progress=False)
 
 
 def test_a_folder_too_small_to_hold_anything_out_is_refused(folder_config: DataConfig, write_video, noise) -> None:
-    write_video(Path(folder_config.path, "small.mkv"), noise(7))
+    write_video(Path(folder_config.sources[0], "small.mkv"), noise(7))
 
     with pytest.raises(ValueError, match=r"found 7 frames .* at least 8 frames"):
         load_data(folder_config, progress=False)
 
 
 def test_the_fingerprint_tells_what_was_changed(folder_config: DataConfig, write_video, noise, tmp_path: Path) -> None:
-    path = write_video(Path(folder_config.path, "a.mkv"), noise(30))
+    path = write_video(Path(folder_config.sources[0], "a.mkv"), noise(30))
 
     def fingerprint(**changes) -> str:
         return load_data(replace(folder_config, **changes), progress=False).fingerprint
@@ -278,7 +278,7 @@ def files_of(clips: Clips | None) -> set[str]:
 
 def test_pictures_alone_make_clips_of_one_frame(folder_config: DataConfig, noise) -> None:
     names = [f"{label}/{number}.png" for label in ("cat", "dog") for number in range(10)]
-    pictures = write_pictures(Path(folder_config.path), noise, *names)
+    pictures = write_pictures(Path(folder_config.sources[0]), noise, *names)
 
     data = load_data(replace(folder_config, num_frames=1, heldout_fraction=0.2), progress=False)
 
@@ -295,7 +295,7 @@ def test_pictures_alone_make_clips_of_one_frame(folder_config: DataConfig, noise
 
 
 def test_few_pictures_are_held_out_all_the_same_and_one_is_too_few(folder_config: DataConfig, noise) -> None:
-    config, root = replace(folder_config, num_frames=1), Path(folder_config.path)
+    config, root = replace(folder_config, num_frames=1), Path(folder_config.sources[0])
     write_pictures(root, noise, "0.png")
     with pytest.raises(
         ValueError, match=r"too few frames for a held-out set: found 1 frames in 1 files .* in each of two files"
@@ -311,7 +311,7 @@ def test_few_pictures_are_held_out_all_the_same_and_one_is_too_few(folder_config
 def test_clips_of_one_frame_are_pictures_and_the_frames_of_videos(
     folder_config: DataConfig, write_video, noise
 ) -> None:
-    root = Path(folder_config.path)
+    root = Path(folder_config.sources[0])
     write_video(root / "film/a.mkv", noise(40))
     write_pictures(root, noise, *(f"photo/{number}.jpg" for number in range(10)))
 
@@ -332,7 +332,7 @@ def test_clips_of_one_frame_are_pictures_and_the_frames_of_videos(
 def test_a_video_too_short_to_be_split_is_trained_on_beside_pictures(
     folder_config: DataConfig, write_video, noise
 ) -> None:
-    root = Path(folder_config.path)
+    root = Path(folder_config.sources[0])
     write_video(root / "still.mkv", noise(1))
     write_pictures(root, noise, "0.png", "1.png")
 
@@ -343,7 +343,7 @@ def test_a_video_too_short_to_be_split_is_trained_on_beside_pictures(
 
 
 def test_bad_pictures_are_named_and_counted(folder_config: DataConfig, noise, caplog) -> None:
-    root = Path(folder_config.path)
+    root = Path(folder_config.sources[0])
     write_pictures(root, noise, *(f"{number}.png" for number in range(4)))
     (root / "0.png").write_bytes((root / "0.png").read_bytes()[:100])
     (root / "text.png").write_text("no picture")
@@ -365,7 +365,7 @@ def test_bad_pictures_are_named_and_counted(folder_config: DataConfig, noise, ca
 
 
 def test_clips_of_several_frames_take_no_pictures(folder_config: DataConfig, write_video, noise, caplog) -> None:
-    root = Path(folder_config.path)
+    root = Path(folder_config.sources[0])
     write_video(root / "film/a.mkv", noise(30))
     alone = load_data(folder_config, progress=False)
     write_pictures(root, noise, "photo/0.png", "photo/1.png")
@@ -385,7 +385,7 @@ def test_clips_of_several_frames_take_no_pictures(folder_config: DataConfig, wri
 def test_images_beside_clips_are_frames_and_pictures_that_are_not_held_out(
     folder_config: DataConfig, write_video, noise
 ) -> None:
-    root = Path(folder_config.path)
+    root = Path(folder_config.sources[0])
     for seed in range(2):
         write_video(root / f"film/{seed}.mkv", noise(40, 8, 8, seed=seed))
     pictures = write_pictures(root, noise, *(f"photo/{number}.png" for number in range(10)))
@@ -420,7 +420,7 @@ def test_images_beside_clips_are_frames_and_pictures_that_are_not_held_out(
 def test_one_picture_beside_clips_is_trained_on_and_none_is_needed(
     folder_config: DataConfig, write_video, noise, caplog
 ) -> None:
-    root = Path(folder_config.path)
+    root = Path(folder_config.sources[0])
     write_video(root / "a.mkv", noise(30))
     config = replace(folder_config, image_ratio=0.5)
     assert files_of(load_data(config, progress=False).images) == {"a.mkv"}
@@ -436,8 +436,8 @@ def test_one_picture_beside_clips_is_trained_on_and_none_is_needed(
 def test_held_out_clips_are_videos_where_images_stand_beside_them(
     folder_config: DataConfig, write_video, noise
 ) -> None:
-    write_video(Path(folder_config.path, "small.mkv"), noise(7))
-    write_pictures(Path(folder_config.path), noise, "0.png", "1.png")
+    write_video(Path(folder_config.sources[0], "small.mkv"), noise(7))
+    write_pictures(Path(folder_config.sources[0]), noise, "0.png", "1.png")
 
     with pytest.raises(ValueError, match=r"found 7 frames in 1 files.* at least 8 frames"):
         load_data(replace(folder_config, image_ratio=0.5), progress=False)
@@ -462,7 +462,7 @@ def test_shapes_have_images_too() -> None:
 
 
 def test_the_fingerprint_knows_of_images_where_there_are_any(folder_config: DataConfig, write_video, noise) -> None:
-    root = Path(folder_config.path)
+    root = Path(folder_config.sources[0])
     write_video(root / "a.mkv", noise(30))
 
     def fingerprint(**changes) -> str:

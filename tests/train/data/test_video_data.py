@@ -10,7 +10,7 @@ from magvit2_pytorch.train.data import DataConfig, VideoData, load_data
 
 def test_a_clip_is_the_square_that_was_asked_for(folder_config: DataConfig, write_video, noise) -> None:
     frames = noise(12, height=8, width=14)
-    write_video(Path(folder_config.path, "a.mkv"), frames)
+    write_video(Path(folder_config.sources[0], "a.mkv"), frames)
     clips = load_data(folder_config, progress=False).train
     row = clips.table[2]
     window = frames[row["first_frame"] : row["first_frame"] + 3]
@@ -23,7 +23,7 @@ def test_a_clip_is_the_square_that_was_asked_for(folder_config: DataConfig, writ
 
 def test_a_tall_video_is_cropped_from_top_to_bottom(folder_config: DataConfig, write_video, noise) -> None:
     frames = noise(12, height=20, width=8)
-    write_video(Path(folder_config.path, "a.mkv"), frames)
+    write_video(Path(folder_config.sources[0], "a.mkv"), frames)
     clips = load_data(folder_config, progress=False).train
     first = clips.table[0]["first_frame"]
 
@@ -61,8 +61,8 @@ def test_the_table_says_which_windows_are_blank(shipped: VideoData) -> None:
 
 
 def test_a_grey_picture_is_blank_and_a_dark_one_need_not_be(folder_config: DataConfig, write_video, noise) -> None:
-    write_video(Path(folder_config.path, "grey.mkv"), noise(20, 8, 8) // 32 + 120)
-    write_video(Path(folder_config.path, "dark.mkv"), noise(20, 8, 8) // 2)
+    write_video(Path(folder_config.sources[0], "grey.mkv"), noise(20, 8, 8) // 32 + 120)
+    write_video(Path(folder_config.sources[0], "dark.mkv"), noise(20, 8, 8) // 2)
 
     table = load_data(folder_config, progress=False).train.table
 
