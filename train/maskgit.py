@@ -250,7 +250,8 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
     ema = ExponentialMovingAverage(objective.maskgit, run.optimizer.ema_decay)
     ema.model.to(accelerator.device)
     pipeline = VideoGenerationPipeline(tokenizer, ema.model, labels=data.labels, num_frames=run.data.num_frames)
-    objective, *optimizers = accelerator.prepare(objective, *make_optimizers(objective, run.optimizer))
+    optimizers = make_optimizers(objective, run.optimizer, mixed_precision=accelerator.mixed_precision)
+    objective, *optimizers = accelerator.prepare(objective, *optimizers)
     first_step = session.resume(ema.model)
 
     batches = CodeBatches(

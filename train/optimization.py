@@ -60,10 +60,19 @@ class OptimizerConfig(AdamWConfig):
             raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
 
 
-def make_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
-    """Return the optimizers of all parameters of `model` that require gradients: AdamW, and Muon if it is chosen."""
+def make_optimizers(
+    model: nn.Module, config: OptimizerConfig, *, mixed_precision: str = "no"
+) -> list[torch.optim.Optimizer]:
+    """Return the optimizers of all parameters of `model` that require gradients: AdamW, and Muon if it is chosen.
+
+    Raises:
+        ValueError: if Muon is chosen with fp16, since accelerate's gradient scaler would unscale the gradients once for
+            each optimizer.
+    """
     if config.matrices == "adamw":
         return [adamw(model, config)]
+    if mixed_precision == "fp16":
+        raise ValueError("optimizer.matrices must be adamw with fp16, got muon; bf16 works with both")
     matrices = {
         parameter: None
         for module in model.modules()

@@ -195,7 +195,8 @@ def train_in(session: Session, run: TokenizerRun) -> Path | None:
     )
     ema = ExponentialMovingAverage(objective.tokenizer, run.optimizer.ema_decay)
     ema.model.to(accelerator.device)
-    objective, *optimizers = accelerator.prepare(objective, *make_optimizers(objective, run.optimizer))
+    optimizers = make_optimizers(objective, run.optimizer, mixed_precision=accelerator.mixed_precision)
+    objective, *optimizers = accelerator.prepare(objective, *optimizers)
     adversary = None
     if run.adversarial.discriminators:
         adversary = Adversary(accelerator, run.adversarial, channels=run.model.channels, num_steps=run.num_steps)

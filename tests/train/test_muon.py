@@ -116,5 +116,7 @@ def test_the_state_can_be_saved_and_loaded() -> None:
 def test_wrong_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="matrices must be adamw or muon, got 'sgd'"):
         OptimizerConfig(matrices="sgd")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="matrices must be adamw with fp16, got muon"):
+        make_optimizers(nn.Linear(16, 16), OptimizerConfig(matrices="muon"), mixed_precision="fp16")
     with pytest.raises(ValueError, match="takes no closure"):
         Muon([a_kernel()], lr=0.1).step(lambda: None)
