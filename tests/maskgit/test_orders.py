@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from magvit2_pytorch.maskgit import iterative_decode
 from magvit2_pytorch.maskgit.orders import (
     ConfidenceOrder,
     CriticOrder,
@@ -120,6 +121,28 @@ def test_each_sample_has_its_own_shift_of_the_halton_order_whatever_is_predicted
     assert torch.equal(HaltonOrder()(unshifted)[0], -visits.flatten().float())
     single = a_proposal((1, 1, 2), first_chance=torch.rand(2, 2))
     assert HaltonOrder()(single).sort().values.tolist() == [[-1, 0]] * 2
+
+
+def test_all_passes_of_a_sample_are_told_the_noise_of_the_first() -> None:
+    proposals: list[Proposal] = []
+
+    class Remembering(RandomOrder):
+        def __call__(self, proposal: Proposal) -> Tensor:
+            proposals.append(proposal)
+            return super().__call__(proposal)
+
+    iterative_decode(
+        lambda codes, _: (torch.zeros(len(codes), 24, 8),),
+        torch.full((2, 2, 3, 4), 8),
+        mask_id=8,
+        vocab_sizes=(8,),
+        generators=torch.Generator().manual_seed(0),
+        num_steps=3,
+        order=Remembering(),
+    )
+
+    assert all(torch.equal(proposal.first_chance, proposals[0].chance) for proposal in proposals)
+    assert not torch.equal(proposals[1].chance, proposals[0].chance)
 
 
 @pytest.mark.parametrize("progress", [0.25, 0.75, 1.0])
