@@ -3,6 +3,8 @@
     python benchmarks/unseen_film.py                                           # the films alone
     python benchmarks/unseen_film.py --mix arcade leaves --weights 2 1 1       # the films and drawn sources
 
+Other options are those of train/tokenizer.py, for example --num-steps or --data.zoom.
+
 Each film is left out once: four trainings, of 15 minutes each with the preset `laptop` on two cores. The figures are
 PSNRs in dB on the listed held-out windows of the film that was left out, and on windows of the other three films that
 were held out of training but lie in shots that training has seen. Nothing was tuned on more than two of the films.
@@ -32,10 +34,11 @@ def main() -> None:
     parser.add_argument("--mix", nargs="*", default=[], metavar="SOURCE", help="other sources to train on as well")
     parser.add_argument("--weights", nargs="*", default=[], help="relative frequencies of the films and these sources")
     parser.add_argument("--films", nargs="*", metavar="NAME", help="films to leave out (default: each of the four)")
-    parser.add_argument("--num-steps", help="number of steps instead of that of the preset")
     parser.add_argument("--seed", default="0", help="seed of the trainings (default: 0)")
     parser.add_argument("--output", type=Path, default=Path("outputs/unseen-film"), help="folder of the runs")
-    arguments = parser.parse_args()
+    arguments, options = parser.parse_known_args()
+    if arguments.output.exists():
+        parser.error(f"--output {arguments.output} exists already; choose another folder")
 
     all_films = sorted(path.stem for path in CLIPS_DIR.glob("*.mp4"))
     heldout = load_data(DataConfig()).heldout
@@ -47,19 +50,14 @@ def main() -> None:
         for other in all_films:
             if other != film:
                 shutil.copy(CLIPS_DIR / f"{other}.mp4", films)
-        options = ["--num-steps", arguments.num_steps] if arguments.num_steps else []
         weights = ["--data.weights", *arguments.weights] if arguments.weights else []
-        command = [
-            "train/tokenizer.py",
-            arguments.preset,
-            "--data.path",
-            str(films.absolute()),
-            *arguments.mix,
-            *weights,
-        ]
+        sources = ["--data.path", str(films.absolute()), *arguments.mix, *weights]
+        command = ["train/tokenizer.py", arguments.preset, *sources, *options, "--seed", arguments.seed]
         print(f"{time.strftime('%X')} python {' '.join(command)}", flush=True)
-        command += [*options, "--seed", arguments.seed, "--output-dir", str((run / "run").absolute()), "--no-progress"]
-        subprocess.run([sys.executable, *command], check=True, cwd=ROOT, stderr=subprocess.DEVNULL)
+        command += ["--output-dir", str((run / "run").absolute()), "--no-progress"]
+        done = subprocess.run([sys.executable, *command], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            sys.exit(done.stderr)
 
         tokenizer = VideoTokenizer.from_pretrained(run / "run" / "tokenizer").eval()
         unseen[film] = evaluate_tokenizer(tokenizer, windows_of(heldout, film)).psnr

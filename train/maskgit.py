@@ -128,6 +128,11 @@ class MaskGitRun(RunConfig):
                 f"data.image_ratio must be 0 for the transformer, whose code grids all have the same size, got "
                 f"{self.data.image_ratio}; use it for training the tokenizer"
             )
+        if self.data.zoom > 1:
+            raise ValueError(
+                f"data.zoom must be 1 for the transformer, which is trained on whole views, got {self.data.zoom}; use "
+                "it for training the tokenizer"
+            )
 
 
 DEMO = MaskGitRun(

@@ -53,10 +53,15 @@ def resize(frame: Shaped[np.ndarray, "H W c"], height: int, width: int) -> Shape
         return frame
     if height > old_height or width > old_width:
         return enlarged(frame, height, width)
-    rows = average_rows(rearrange(frame, "H W c -> H (W c)"), height)
-    columns = average_rows(rearrange(rows, "h (W c) -> W (h c)", W=old_width), width)
-    averages = rearrange(columns, "w (h c) -> h w c", h=height)
-    return averages.round().astype(np.uint8) if frame.dtype == np.uint8 else averages
+    return reduced(frame[None], height, width)[0]
+
+
+def reduced(frames: Shaped[np.ndarray, "T H W c"], height: int, width: int) -> Shaped[np.ndarray, "T h w c"]:
+    """Resize by area averaging."""
+    rows = average_rows(rearrange(frames, "T H W c -> H (T W c)"), height)
+    columns = average_rows(rearrange(rows, "h (T W c) -> W (T h c)", T=len(frames), c=frames.shape[-1]), width)
+    averages = rearrange(columns, "w (T h c) -> T h w c", T=len(frames), h=height)
+    return averages.round().astype(np.uint8) if frames.dtype == np.uint8 else averages
 
 
 def enlarged(frame: Shaped[np.ndarray, "H W c"], height: int, width: int) -> Shaped[np.ndarray, "h w c"]:

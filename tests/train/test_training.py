@@ -125,6 +125,11 @@ def test_a_transformer_is_not_trained_on_two_sizes_of_codes(maskgit_run: MaskGit
         replace(maskgit_run, data=replace(maskgit_run.data, image_ratio=0.25))
 
 
+def test_a_transformer_is_not_trained_on_magnified_clips(maskgit_run: MaskGitRun) -> None:
+    with pytest.raises(ValueError, match=r"data\.zoom must be 1 for the transformer, .* got 2\.0"):
+        replace(maskgit_run, data=replace(maskgit_run.data, zoom=2.0))
+
+
 def test_the_adversary_plays_from_its_start_and_is_not_exported(tokenizer_run: TokenizerRun) -> None:
     def trained(name: str, run: TokenizerRun, stop_after: int) -> dict[str, Tensor]:
         run = replace(run, output_dir=run.output_dir.with_name(name), stop_after=stop_after)

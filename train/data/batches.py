@@ -16,6 +16,7 @@ from .mixing import source_at
 from .video_data import VideoData, to_video
 
 BLOCK = 64  # batches per block; each block contains its share of image batches
+CLOSE_UPS = 0.5  # share of the clips of files with a zoom above 1
 IMAGES = 2**31  # marks the seeds of image batches; larger than any epoch, so that they differ from the other seeds
 
 
@@ -66,7 +67,8 @@ class NumberedBatches(IterableDataset[dict[str, Tensor]], ABC):
 class TrainingBatches(NumberedBatches):
     """Endless stream of batches of clips in which batch i is a pure function of (seed, i).
 
-    Every window comes once per epoch; the order depends on (seed, epoch), crop and mirroring on (seed, epoch, window).
+    Every window comes once per epoch; the order depends on (seed, epoch); crop, magnification and mirroring on
+    (seed, epoch, window).
     If the data has an `image_ratio`, this share of the batches contains clips of one frame from `data.images`. They
     have their own epochs. Which batches these are depends only on the seed, so it is the same on all processes.
 
@@ -124,7 +126,11 @@ class TrainingBatches(NumberedBatches):
         numbers = np.random.default_rng((*key, epoch, window))
         offset = (numbers.random(), numbers.random())
         flip = bool(numbers.random() < 0.5) and source.allows_flip
-        pixels, label = clips.pixels_and_label(window, offset=offset, flip=flip)
+        if source.largest_side is not None and numbers.random() < CLOSE_UPS:
+            side = int(numbers.integers(clips.resolution, source.largest_side, endpoint=True))
+            pixels, label = clips.close_up(window, side=side, offset=offset, flip=flip)
+        else:
+            pixels, label = clips.pixels_and_label(window, offset=offset, flip=flip)
         return pixels, self.first_labels[number] + label
 
 

@@ -30,6 +30,9 @@ class DataConfig:
     resolution: int = 64  # The short side is resized to it by area averaging; then a square is cropped.
     num_frames: int = 17  # Frames per clip. 1: train on single images: image files and frames of videos.
     frame_stride: int = 1  # Distance between the frames of a clip. 2: every second frame of the video.
+    zoom: float = 1.0
+    """Largest magnification of the files' clips in stage one. Above 1, half of the clips show a random square of the
+    frames, with a side between 1 / zoom of the short side and all of it. 1: no magnification."""
     image_ratio: float = 0.0  # Share of training batches with images: image files and frames of videos.
     heldout_fraction: float = 0.05  # Held-out share of a folder's windows and image files; fixed for other sources.
     seed: int = 0  # Seed of the held-out set of a folder, and of drawn clips.
@@ -40,6 +43,8 @@ class DataConfig:
         for name, least in (("resolution", 8), ("num_frames", 1), ("frame_stride", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if not (self.zoom >= 1 and math.isfinite(self.zoom)):
+            raise ValueError(f"zoom must be at least 1 and finite, got {self.zoom}")
         if not 0 < self.heldout_fraction < 0.5:
             raise ValueError(f"heldout_fraction must be in (0, 0.5), got {self.heldout_fraction}")
         if not 0 <= self.image_ratio < 1:

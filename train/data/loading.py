@@ -115,7 +115,7 @@ def shipped_data(config: DataConfig, *, progress: bool) -> VideoData:
         heldout[name] = np.intersect1d(firsts, video.timeline.window_starts(config.span))
         reserved[name] = [*listed, *(FrameRange(first, first + config.span) for first in heldout[name].tolist())]
     sources = [HELDOUT_LIST.read_text(), *(file.identity for file in files)]
-    return file_data(config, files, videos, heldout, reserved, sources)
+    return file_data(config, files, videos, heldout, reserved, sources, progress=progress)
 
 
 def folder_data(config: DataConfig, *, progress: bool) -> VideoData:
@@ -157,7 +157,7 @@ def folder_data(config: DataConfig, *, progress: bool) -> VideoData:
         raise ValueError(too_few_frames({name: timelines[name] for name in sources_of_clips}, config.span))
     heldout = {name: window_starts_in(blocks[name], config.span) for name in sources_of_clips}
     sources = [f"{file.name} {file.label} {file.identity}" for file in used]
-    return file_data(config, used, usable, heldout, blocks, sources)
+    return file_data(config, used, usable, heldout, blocks, sources, progress=progress)
 
 
 def report_left_out(root: Path, found: FoundFiles, used: Sequence[VideoFile], reasons: Counter[str]) -> None:
@@ -205,8 +205,12 @@ def file_data(
     heldout: Starts,
     reserved: Mapping[str, Sequence[FrameRange]],
     sources: Sequence[str],
+    *,
+    progress: bool,
 ) -> VideoData:
     """Return clips of the files in `heldout`, and images of all stored files.
+
+    With a zoom, the files are decoded a second time, with more detail.
 
     Args:
         heldout: first frames of the held-out windows, possibly none, of each file that clips are cut from.
@@ -214,6 +218,8 @@ def file_data(
     """
     labels = sorted({file.label for file in files}, key=natural_order)
     label_indices = {file.name: labels.index(file.label) for file in files}
+    largest_side = round(config.zoom * config.resolution) if config.zoom > 1 else None
+    detailed = largest_side and store_videos(files, largest_side, config.frames_dir, progress=progress)
 
     def clips(split: str, starts: Starts, num_frames: int) -> Clips:
         names = [name for name in starts if len(starts[name])]
@@ -224,13 +230,14 @@ def file_data(
         counts = [len(starts[name]) for name in names]
         files_of_rows = pa.DictionaryArray.from_arrays(np.repeat(np.arange(len(names)), counts), names)
         source = StoredFrames(stored, num_frames, config.frame_stride)
+        close = StoredFrames(detailed, num_frames, config.frame_stride) if detailed else None
         columns = {
             "file": files_of_rows.cast(pa.string()),
             "label": np.repeat([label_indices[name] for name in names], counts),
             "first_frame": np.concatenate([starts[name] for name in names]),
             "is_blank": np.concatenate([is_blank(source, name, starts[name]) for name in names]),
         }
-        return Clips(window_table(columns, labels), source, config.resolution)
+        return Clips(window_table(columns, labels), source, config.resolution, close)
 
     def for_training(names: Iterable[str], span: int) -> Starts:
         without = {name: [frames.with_margin() for frames in reserved[name]] for name in names}
@@ -242,6 +249,7 @@ def file_data(
         heldout=clips("held-out", heldout, config.num_frames),
         allows_flip=config.flip,
         fingerprint=fingerprint(config, sources),
+        largest_side=largest_side,
         image_ratio=config.image_ratio,
         images=clips("training", for_training(stored, 1), 1) if config.image_ratio > 0 else None,
     )
@@ -277,7 +285,8 @@ def fingerprint(config: DataConfig, sources: Sequence[str]) -> str:
         "weights",
         "cache_dir",
         *([] if config.image_ratio else ["image_ratio"]),
-    }  # older runs had no such field
+        *([] if config.zoom > 1 else ["zoom"]),
+    }  # older runs had no such fields
     settings = {name: value for name, value in asdict(config).items() if name not in left_out}
     kind = config.path if config.path in (*RENDERED, SHIPPED_CLIPS) else "folder"
     version = FORMAT_VERSION if kind == "folder" else 1  # the frames of other sources have never changed

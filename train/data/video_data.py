@@ -11,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from ...pipelines.media.resizing import crop_start
+from ...pipelines.media.resizing import crop_start, reduced
 from ...tokenizer.pixels import to_model_range
 from .frame_cache import StoredVideo
 
@@ -65,10 +65,17 @@ class RenderedClips:
 class Clips(torch.utils.data.Dataset[dict[str, Tensor]]):
     """The windows of a table as videos. Its items are for evaluation: cropped at the centre, not mirrored."""
 
-    def __init__(self, table: datasets.Dataset, source: FrameSource, resolution: int) -> None:
+    def __init__(
+        self, table: datasets.Dataset, source: FrameSource, resolution: int, detailed: FrameSource | None = None
+    ) -> None:
+        """
+        Args:
+            detailed: the same frames with a higher resolution, for `close_up`.
+        """
         self.table = table
         self.source = source
         self.resolution = resolution
+        self.detailed = detailed
 
     def __len__(self) -> int:
         return len(self.table)
@@ -93,18 +100,38 @@ class Clips(torch.utils.data.Dataset[dict[str, Tensor]]):
     ) -> tuple[UInt8[np.ndarray, "3 T H W"], int]:
         """Return the clip as in `video`, but with values from 0 to 255, and its label."""
         row = self.table[index]
-        frames = self.source.frames(row)
-        top, left = (
-            crop_start(length, self.resolution, share) for share, length in zip(offset, frames.shape[1:3], strict=True)
-        )
-        square = frames[:, top : top + self.resolution, left : left + self.resolution]
-        if flip:
-            square = square[:, :, ::-1]
-        return np.ascontiguousarray(rearrange(square, "T H W c -> c T H W")), row["label"]
+        square = square_of(self.source.frames(row), self.resolution, offset)
+        return channels_first(square, flip=flip), row["label"]
+
+    def close_up(
+        self, index: int, *, side: int, offset: tuple[float, float], flip: bool = False
+    ) -> tuple[UInt8[np.ndarray, "3 T H W"], int]:
+        """Return a square of the detailed frames, reduced to the resolution, and the label.
+
+        Args:
+            side: of the square in pixels of the detailed frames.
+        """
+        assert self.detailed is not None
+        row = self.table[index]
+        square = square_of(self.detailed.frames(row), side, offset)
+        return channels_first(reduced(square, self.resolution, self.resolution), flip=flip), row["label"]
 
     def select(self, indexes: Sequence[int] | Int[np.ndarray, " rows"]) -> "Clips":
         """Return the clips of some rows of the table."""
-        return Clips(self.table.select(indexes), self.source, self.resolution)
+        return Clips(self.table.select(indexes), self.source, self.resolution, self.detailed)
+
+
+def square_of(
+    frames: UInt8[np.ndarray, "T H W 3"], side: int, offset: tuple[float, float]
+) -> UInt8[np.ndarray, "T side side 3"]:
+    """Return a square of the frames; for `offset` see `Clips.video`."""
+    top, left = (crop_start(length, side, share) for share, length in zip(offset, frames.shape[1:3], strict=True))
+    return frames[:, top : top + side, left : left + side]
+
+
+def channels_first(frames: UInt8[np.ndarray, "T H W 3"], *, flip: bool) -> UInt8[np.ndarray, "3 T H W"]:
+    shown = frames[:, :, ::-1] if flip else frames
+    return np.ascontiguousarray(rearrange(shown, "T H W c -> c T H W"))
 
 
 def to_video(pixels: UInt8[np.ndarray, "*axes"]) -> Float[Tensor, "*axes"]:
@@ -121,5 +148,6 @@ class VideoData:
     heldout: Clips
     allows_flip: bool  # whether training may mirror clips
     fingerprint: str  # digest of everything that the clips depend on
+    largest_side: int | None = None  # of a square for `Clips.close_up` in training; None for no such squares
     image_ratio: float = 0.0  # share of the training batches that are images
     images: Clips | None = None  # clips of one frame for those batches; None if the share is 0

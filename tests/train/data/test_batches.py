@@ -1,5 +1,6 @@
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -194,3 +195,44 @@ def test_a_setting_that_cannot_be_is_refused_by_name(few: VideoData, wrong: dict
     settings: dict[str, Any] = {"batch_size": 2, "seed": 0} | wrong
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
         TrainingBatches(few, **settings)
+
+
+def test_with_a_zoom_half_of_the_clips_are_random_squares_of_the_detailed_frames(
+    folder_config: DataConfig, write_video
+) -> None:
+    y, x = np.mgrid[:16, :24]  # twice the resolution; the colour of a pixel tells its place
+    write_video(
+        Path(folder_config.sources[0], "a.mkv"),
+        np.stack([10 * y, 10 * x, 0 * x], -1).astype(np.uint8)[None].repeat(20, 0),
+    )
+    plain, zoomed = (load_data(replace(folder_config, zoom=zoom), progress=False) for zoom in (1.0, 2.0))
+
+    num_whole, sides, places = 0, [], set()
+    for position in range(300):
+        pixels, _ = TrainingBatches(zoomed, batch_size=1, seed=0).example(position)
+        if np.array_equal(pixels, TrainingBatches(plain, batch_size=1, seed=0).example(position)[0]):
+            num_whole += 1
+            continue
+        y, x = (np.sort(pixels[channel, 0].mean(axis=1 - channel)) / 10 + 0.5 for channel in (0, 1))
+        step = (y[-1] - y[0]) / 7
+        sides.append(round(8 * step))
+        top, left = y[0] - step / 2, x[0] - step / 2
+        places.add((round(top), round(left)))
+        assert max(abs(step - sides[-1] / 8), abs(top - round(top)), abs(left - round(left))) < 0.15
+        assert np.abs(np.diff(x) - step).max() < 0.2
+
+    assert 120 < num_whole < 180
+    assert set(sides) == set(range(8, 17))
+    assert len(places) > 60
+
+
+def test_only_training_clips_of_files_are_magnified(folder_config: DataConfig, write_video, noise) -> None:
+    write_video(Path(folder_config.sources[0], "a.mkv"), noise(40, height=16, width=24))
+    plain, zoomed = (load_data(replace(folder_config, zoom=zoom), progress=False) for zoom in (1.0, 2.0))
+    drawn = load_data(DataConfig(path="arcade", resolution=16, num_frames=5, zoom=2.0), progress=False)
+
+    for before, after in ((plain.heldout, zoomed.heldout), (plain.train, zoomed.train)):
+        assert before.table[:] == after.table[:]
+        assert all(torch.equal(before.video(row), after.video(row)) for row in range(len(before)))
+    assert zoomed.fingerprint != plain.fingerprint
+    assert drawn.largest_side is None

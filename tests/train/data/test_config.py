@@ -17,6 +17,9 @@ from magvit2_pytorch.train.data import DataConfig, load_data
         ("heldout_fraction", 0.5),
         ("image_ratio", -0.1),
         ("image_ratio", 1.0),
+        ("zoom", 0.9),
+        ("zoom", float("inf")),
+        ("zoom", float("nan")),
         ("path", ""),
     ],
 )
