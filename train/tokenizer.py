@@ -33,6 +33,7 @@ from magvit2_pytorch.tokenizer.presets import PRESETS as MODEL_PRESETS
 from magvit2_pytorch.train.adversarial import AdversarialConfig, Adversary
 from magvit2_pytorch.train.annealing import AnnealingConfig
 from magvit2_pytorch.train.data import Clips, DataConfig, TrainingBatches, load_sources
+from magvit2_pytorch.train.data.config import DEAD_LEAVES, SHIPPED_CLIPS
 from magvit2_pytorch.train.metrics import (
     bit_balance,
     codebook_perplexity,
@@ -111,6 +112,21 @@ DEMO = TokenizerRun(
     model=MODEL_PRESETS["tiny"],
     optimizer=DEMO_OPTIMIZER,
 )
+LAPTOP = replace(  # four times as many codes as the demo: 0.069 bits per pixel
+    DEMO,
+    output_dir=Path("outputs/tokenizer-laptop"),
+    num_steps=8000,
+    evaluate_every=2000,
+    save_every=1000,
+    data=DataConfig(zoom=2.0),
+    model=replace(
+        MODEL_PRESETS["tiny"],
+        init_dim=96,
+        layers=("residual", ("compress_space", 128), "residual", "residual"),
+        codebook_size=2**15,
+        fsq_levels=(8, 8, 8, 8, 8),
+    ),
+)
 PRESETS = {
     "demo": DEMO,
     "shapes": replace(DEMO, output_dir=Path("outputs/tokenizer-shapes"), data=DataConfig(path="shapes")),
@@ -137,18 +153,12 @@ PRESETS = {
         ),
         optimizer=replace(DEMO_OPTIMIZER, matrices="adamw"),
     ),
-    "laptop": replace(  # four times as many codes as the demo: 0.069 bits per pixel
-        DEMO,
-        output_dir=Path("outputs/tokenizer-laptop"),
-        num_steps=8000,
-        evaluate_every=2000,
-        save_every=1000,
-        model=replace(
-            MODEL_PRESETS["tiny"],
-            layers=("residual", ("compress_space", 128), "residual", "residual"),
-            codebook_size=2**15,
-            fsq_levels=(8, 8, 8, 8, 8),
-        ),
+    "laptop": LAPTOP,
+    # For videos of any kind. Dead leaves and close-ups keep the tokenizer from learning the four films by heart.
+    "general": replace(
+        LAPTOP,
+        output_dir=Path("outputs/tokenizer-general"),
+        data=DataConfig(path=(SHIPPED_CLIPS, DEAD_LEAVES), zoom=2.0),
     ),
     "base": TokenizerRun(output_dir=Path("outputs/tokenizer-base"), data=DataConfig(resolution=128)),
     "magvit2": TokenizerRun(  # losses and optimizer of the paper, which has 256 clips per batch over all processes
