@@ -176,9 +176,9 @@ PRESETS = {
         DEMO,
         output_dir=Path("outputs/maskgit-laptop"),
         tokenizer=Path("outputs/tokenizer-laptop"),
-        num_steps=1500,
+        num_steps=3000,
         batch_size=8,
-        evaluate_every=1500,
+        evaluate_every=1000,
         save_every=500,
         tasks=(
             WeightedTask(name="class_generation", weight=2.0),
