@@ -91,7 +91,7 @@ TINY = TokenizerConfig(
 
 Hardware: two CPU cores. The demo (1,800 steps with batches of 4 clips) takes about three minutes.
 Memory for each clip: 0.012 GiB.
-Expected result: 22.85 dB on the held-out windows of the shipped clips at 0.018 bits per pixel (`make demo`).
+Expected result: 22.87 dB on the held-out windows of the shipped clips at 0.018 bits per pixel (`make demo`).
 """
 
 PRESETS = {"magvit2": MAGVIT2, "magvit2-small": MAGVIT2_SMALL, "seed": SEED, "tiny": TINY}
