@@ -14,6 +14,7 @@ SHIPPED_CLIPS = "clips"
 MOVING_SHAPES = "shapes"
 ARCADE = "arcade"
 DEAD_LEAVES = "leaves"
+LARGEST_ZOOM = 8  # files are decoded at zoom times the resolution, which takes its square of the memory
 RENDERED = (MOVING_SHAPES, ARCADE, DEAD_LEAVES)  # drawn on demand, without files
 CHOOSE_CACHE = "choose another folder with --data.cache-dir or the environment variable MAGVIT2_CACHE"
 
@@ -43,8 +44,8 @@ class DataConfig:
         for name, least in (("resolution", 8), ("num_frames", 1), ("frame_stride", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if not (self.zoom >= 1 and math.isfinite(self.zoom)):
-            raise ValueError(f"zoom must be at least 1 and finite, got {self.zoom}")
+        if not 1 <= self.zoom <= LARGEST_ZOOM:
+            raise ValueError(f"zoom must be in [1, {LARGEST_ZOOM}], got {self.zoom}")
         if not 0 < self.heldout_fraction < 0.5:
             raise ValueError(f"heldout_fraction must be in (0, 0.5), got {self.heldout_fraction}")
         if not 0 <= self.image_ratio < 1:

@@ -18,6 +18,7 @@ from magvit2_pytorch.train.data import DataConfig, load_data
         ("image_ratio", -0.1),
         ("image_ratio", 1.0),
         ("zoom", 0.9),
+        ("zoom", 8.1),
         ("zoom", float("inf")),
         ("zoom", float("nan")),
         ("path", ""),
