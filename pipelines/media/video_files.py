@@ -7,12 +7,13 @@ from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
+import av
 import av.error
 import imageio.v3 as imageio
 import numpy as np
 import torch
+from av.video.stream import VideoStream
 from einops import rearrange
-from imageio.plugins.pyav import PyAVPlugin
 from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
@@ -146,15 +147,28 @@ def video_writer(path: str | Path, *, fps: float) -> Iterator[WriteFrames]:
 
 @contextmanager
 def _mp4_writer(path: Path, fps: Fraction, height: int, width: int) -> Iterator[WriteFrame]:
-    with imageio.imopen(path, "w", plugin="pyav") as file:
-        assert isinstance(file, PyAVPlugin)
-        file.init_video_stream("libx264", fps=float(fps))
+    with path.open("wb") as file, av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=fps)
+        assert isinstance(stream, VideoStream)
+        stream.height, stream.width, stream.time_base = height + height % 2, width + width % 2, 1 / fps
+        num_frames = 0
 
         def write(frame: UInt8[np.ndarray, "H W 3"]) -> None:
+            nonlocal num_frames
             even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-            file.write_frame(even, pixel_format="rgb24")
+            picture = av.VideoFrame(stream.width, stream.height, "rgb24")
+            plane = picture.planes[0]
+            rows = np.frombuffer(plane, np.uint8).reshape(stream.height, plane.line_size)
+            # The conversion to YUV also reads the padding of the rows. Without values of our own, the same frames
+            # would not always give the same file.
+            rows[:] = 0
+            rows[:, : 3 * stream.width] = even.reshape(stream.height, -1)
+            picture.pts, picture.time_base = num_frames, 1 / fps
+            num_frames += 1
+            container.mux(stream.encode(picture))
 
         yield write
+        container.mux(stream.encode(None))
 
 
 @contextmanager

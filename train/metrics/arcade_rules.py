@@ -20,7 +20,11 @@ from ..data.arcade.drawing import TILES, Colour, coverage, gapped
 
 SIZE = 64  # videos are averaged down to this size
 PIXELS = (np.arange(SIZE) + 0.5) * TILES / SIZE  # middles of the pixels
-CAP_PLACE, CAP_SHARE = (4.5, 11.12), 0.33  # middle of what is red in a runner on the ground, and its share
+RED = np.array([[letter == "#" for letter in row] for row in runner.RUNNING[0].split()])  # parts of the runner
+RED_PLACE = (
+    runner.RUNNER_X + runner.RUNNER_SIZE[0] / 2,
+    runner.GROUND_Y + runner.RUNNER_SIZE[1] * ((RED.nonzero()[0].mean() + 0.5) / len(RED) - 1),
+)  # middle of what is red in a runner on the ground
 NEAR, SAME = 110, 18  # largest distances of a pixel to a colour, from 0 to 255 in each channel
 
 Frames = Float[np.ndarray, "T h w 3"]  # from 0 to 255
@@ -264,6 +268,8 @@ def is_connected(mask: Bool[np.ndarray, "h w"]) -> bool:
 
 def rules_of_blocks(frames: Frames) -> Rules:
     board = half_cells(frames)
+    is_flicker = (board[:-2] == board[2:]) & (board[:-2] > 0) & (board[1:-1] > 0)  # no piece takes another one's place
+    board[1:-1] = np.where(is_flicker, board[:-2], board[1:-1])
     columns_before, kinds = None, []
     for before, after in pairwise(board):
         kind, columns = change_of_blocks(before, after)
@@ -280,7 +286,7 @@ def rules_of_blocks(frames: Frames) -> Rules:
     }
 
 
-def half_cells(frames: Frames) -> Int[np.ndarray, "T 24 8"]:
+def half_cells(frames: Frames) -> Int[np.ndarray, "T rows columns"]:
     """Return the numbers of the colours of the upper and lower half of each cell."""
     columns = gapped(blocks.LEFT + blocks.GAP / 2, blocks.NUM_COLUMNS, blocks.CELL, blocks.GAP)
     rows = gapped(0.15, 2 * blocks.NUM_ROWS, blocks.PITCH / 2 - 0.3, 0.3)
@@ -291,7 +297,9 @@ def half_cells(frames: Frames) -> Int[np.ndarray, "T 24 8"]:
     return np.where(strength[..., 0] > 70, 1 + distances_to(light / np.maximum(strength, 1), hues).argmin(axis=0), 0)
 
 
-def change_of_blocks(before: Int[np.ndarray, "24 8"], after: Int[np.ndarray, "24 8"]) -> tuple[str, set[int]]:
+def change_of_blocks(
+    before: Int[np.ndarray, "rows columns"], after: Int[np.ndarray, "rows columns"]
+) -> tuple[str, set[int]]:
     """Return what happens between two frames, and the columns where a piece falls."""
     rows, columns = (before != after).nonzero()
     if not len(rows):
@@ -318,7 +326,7 @@ def rules_of_road(frames: Frames) -> Rules:
     frog = track(frames, road.FROG, road.ASPHALT, (road.GRASS, road.LINE, *road.CARS))
     is_steady, is_whole = True, True
     for lane, colour in enumerate(road.CARS):
-        top = int((road.LANE * (lane + 1) + 0.25) * SIZE / TILES)
+        top = int((road.LANE * (lane + 1) + (road.LANE - road.CAR_HEIGHT) / 2) * SIZE / TILES)
         strip = frames[:, top : top + int(road.CAR_HEIGHT * SIZE / TILES)]
         kinds = nearest(strip, (road.ASPHALT, colour, road.WINDOW, road.FROG))
         profile = ((kinds == 1) | (kinds == 2)).mean(axis=1)
@@ -326,7 +334,7 @@ def rules_of_road(frames: Frames) -> Rules:
         errors = [shift_speed(profile, *speeds)[1] for speeds in ((slow, fast), (-fast, -slow))]
         is_steady &= min(errors) < 0.06
         lengths = np.concatenate([runs(row > 0.5) for row in profile])
-        is_whole &= len(lengths) > 0 and (np.ptp(lengths) < 1 and abs(lengths.mean() - 3.375) < 1.2)
+        is_whole &= len(lengths) > 0 and (np.ptp(lengths) < 1 and abs(lengths.mean() - np.mean(road.LENGTHS)) < 1.2)
     rows = (frog.y - road.LANE / 2) / road.LANE
     nearest_rows = rows.round()
     hops = np.diff(nearest_rows)
@@ -367,7 +375,7 @@ def rules_of_maze(frames: Frames) -> Rules:
     is_near = near[0] | near[1]
     was_touched = np.logical_or.accumulate(near[0], axis=0)
     return {
-        "one player": player.is_one(size, 0.7),
+        "one player": player.is_one(size, 0.75),
         "one chaser": chaser.is_one(size, 0.75),
         "in corridors": all(in_corridors(one, is_wall[0]) for one in (player, chaser)),
         "constant speed between junctions": all(is_walking(one) for one in (player, chaser)) and is_moving(player),
@@ -384,7 +392,7 @@ def only_vanishes(is_there: Bool[np.ndarray, " t"], was_touched: Bool[np.ndarray
     return not (is_there[1:] & ~is_there[:-1]).any() and not (~is_there & is_there[:1] & ~was_touched).any()
 
 
-def walls_seen(frames: Frames) -> Bool[np.ndarray, "T 13 13"]:
+def walls_seen(frames: Frames) -> Bool[np.ndarray, "T 9 9"]:
     """Return which walls and posts there are, and False for corridors."""
     is_wall = np.zeros((len(frames), 2 * maze.SIZE + 1, 2 * maze.SIZE + 1), bool)
     corridors = gapped(maze.WALL_WIDTH, maze.SIZE, maze.PITCH - maze.WALL_WIDTH, maze.WALL_WIDTH)
@@ -395,7 +403,7 @@ def walls_seen(frames: Frames) -> Bool[np.ndarray, "T 13 13"]:
     return is_wall
 
 
-def in_corridors(one: Track, is_wall: Bool[np.ndarray, "13 13"]) -> bool:
+def in_corridors(one: Track, is_wall: Bool[np.ndarray, "9 9"]) -> bool:
     """Return whether something is always on the middle line of a corridor without a wall across."""
     for x, y in zip(one.x, one.y, strict=True):
         column, row = ((place - maze.WALL_WIDTH / 2) / maze.PITCH - 0.5 for place in (x, y))
@@ -439,8 +447,8 @@ def rules_of_runner(frames: Frames) -> Rules:
     moved = np.stack([np.interp(PIXELS - speed, PIXELS, row) for row in pipes[:-1]])
     is_seen = PIXELS < TILES - 1
     return {
-        "one runner": cap.is_one(runner.RUNNER_SIZE, CAP_SHARE) and bool((np.abs(cap.x - CAP_PLACE[0]) < 0.4).all()),
-        "on the ground or on a parabola": is_jumping(CAP_PLACE[1] - cap.y),
+        "one runner": cap.is_one(runner.RUNNER_SIZE, RED.mean()) and bool((np.abs(cap.x - RED_PLACE[0]) < 0.4).all()),
+        "on the ground or on a parabola": is_jumping(RED_PLACE[1] - cap.y),
         "ground at constant speed": error < 0.15 and stones.std() > 0.2,
         "pipes move with the ground": bool(np.abs(pipes[1:] - moved)[:, is_seen].mean(axis=1).max() < 0.06),
     }
@@ -489,7 +497,7 @@ def rules_of_invaders(frames: Frames) -> Rules:
     is_whole = (shot.y > 0.8) & (shot.area > 0.5)
     return {
         "one formation": bool((is_shown[:, 0]).any()) and bool((np.abs(off)[is_shown] < 0.35).all()),
-        "constant speed": speed > 0.15 and bool((is_drop | (np.abs(np.abs(steps) - speed) < 0.17)).all()),
+        "constant speed": speed > 0.15 and bool((is_drop | (np.abs(np.abs(steps) - speed) < 0.25)).all()),
         "turns and goes down at once": bool(
             (is_drop | (np.abs(drops) < 0.3)).all() and (~turned | is_drop[1:] | is_drop[:-1]).all()
         ),
@@ -500,7 +508,7 @@ def rules_of_invaders(frames: Frames) -> Rules:
         and bool((np.abs(np.diff(cannon.x)) < invaders.CANNON_SPEED + 0.2).all()),
         "one shot at constant speed": bool(
             (shot.area < 1.5 * invaders.SHOT_SIZE[0] * invaders.SHOT_SIZE[1]).all()
-            and (shot.width < 1.5)[is_whole].all()
+            and (shot.width < invaders.SHOT_SIZE[0] + 0.75)[is_whole].all()
             and ((np.abs(shot_rises + invaders.SHOT_SPEED) < 0.5) | (shot_rises > 1)).all()
         ),
     }

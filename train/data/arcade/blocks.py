@@ -2,7 +2,7 @@
 
 A piece falls in its column at half a cell per frame until it lies on the floor or on the stack. One frame later full
 rows have been removed and the next piece begins to fall. The agent chooses rotation and column before a piece falls: it
-avoids holes.
+avoids holes. If a piece has no room, a new game begins with an empty well.
 
 Action: the leftmost column of the piece. Score: removed rows.
 """
@@ -16,11 +16,11 @@ from jaxtyping import Bool, Float, Int, UInt8
 from .drawing import Frames, blank, box, finished, gapped, painted, plain, spaced, stamp, stamp_board
 
 GROUND, WALL = (16, 14, 30), (88, 92, 120)
-COLOURS = ((60, 215, 230), (250, 220, 50), (175, 80, 225), (80, 210, 80), (235, 60, 60), (70, 110, 245), (250, 150, 40))
-NUM_ROWS, NUM_COLUMNS = 12, 8
-CELL, GAP = 1.05, 0.2
+COLOURS = ((60, 215, 230), (250, 215, 50), (230, 70, 210), (70, 210, 80), (240, 50, 50), (60, 90, 255), (230, 230, 235))
+NUM_ROWS, NUM_COLUMNS = 10, 6
+CELL, GAP = 1.35, 0.25
 PITCH = CELL + GAP
-LEFT = 3.0  # edge of the well
+LEFT = 3.2  # edge of the well
 SPEED = 0.5  # cells per frame
 
 PIECES = ("####", "## ##", ".#. ###", ".## ##.", "##. .##", "#.. ###", "..# ###")
@@ -54,7 +54,7 @@ class Blocks(NamedTuple):
 
 def play(numbers: np.random.Generator, num_steps: int) -> Blocks:
     stack = np.zeros((NUM_ROWS, NUM_COLUMNS), np.int8)
-    for _ in range(int(numbers.integers(7, 13))):
+    for _ in range(int(numbers.integers(2, 7))):
         kind, placement, column, row = choose(numbers, stack)
         stack = without_full_rows(put(stack, kind, placement, column, row))
     states, score, share = [], 0, numbers.random()
@@ -86,8 +86,8 @@ def choose(numbers: np.random.Generator, stack: Int[np.ndarray, "rows columns"])
             rooms = [top - 1 - lowest for top, lowest in zip(tops[column:], placement.lowest, strict=False)]
             row = min(rooms)
             cost = 3 * (sum(rooms) - row * len(rooms)) - row - len(placement.cells) / 2 + next(noise)
-            options.append((cost, placement, column, row))
-    _, placement, column, row = min(options, key=lambda option: option[0])
+            options.append((row < 0, cost, placement, column, row))
+    *_, placement, column, row = min(options, key=lambda option: option[:2])
     return kind, placement, column, row
 
 

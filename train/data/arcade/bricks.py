@@ -16,15 +16,15 @@ from jaxtyping import Bool, Float, Int, UInt8
 from .drawing import TILES, Frames, blank, box, finished, gapped, plain, spaced, stamp_board
 
 GROUND, WALL, BALL, PADDLE = (20, 12, 28), (130, 130, 140), (255, 255, 255), (70, 130, 255)
-ROWS = ((230, 50, 60), (255, 140, 30), (250, 220, 50), (60, 200, 80))  # colours of the bricks
-NUM_COLUMNS = 6
-BRICK_SIZE, GAP = (2.25, 1.0), 0.25
+ROWS = ((230, 50, 60), (250, 200, 50), (60, 200, 80))  # colours of the bricks
+NUM_COLUMNS = 5
+BRICK_SIZE, GAP = (2.75, 1.5), 0.25
 FIRST = (0.625, 1.75)  # left and upper edge of the first brick
 WALL_WIDTH = 0.5
-BALL_SIZE = 1.25
-PADDLE_SIZE = (4.0, 1.0)
+BALL_SIZE = 1.75
+PADDLE_SIZE = (4.5, 1.25)
 PADDLE_Y = 14.0
-MISSING = np.array([0.05, 0.2, 0.4, 0.6])[:, None]  # share of the bricks that have gone before the clip, by row
+MISSING = np.array([0.05, 0.25, 0.5])[:, None]  # share of the bricks that have gone before the clip, by row
 PADDLE_SPEED = 0.6
 
 WAIT = 0.4  # of the time between two returns

@@ -16,21 +16,21 @@ from jaxtyping import Bool, Float, Int, UInt8
 from .drawing import TILES, Frames, blank, box, finished, plain, sprite, stamp
 
 GROUND, CANNON, SHOT = (6, 6, 14), (60, 225, 90), (255, 255, 255)
-INVADERS = ((240, 80, 220), (80, 220, 240), (255, 200, 60))  # by row
+INVADERS = ((240, 80, 220), (80, 220, 240))  # by row
 EARTH = (40, 130, 60)
-NUM_COLUMNS = 4
+NUM_COLUMNS = 3
 NUM_INVADERS = len(INVADERS) * NUM_COLUMNS
-INVADER_SIZE = (2.1, 1.5)
-PITCH = (2.8, 2.25)
-SHAPES = ("..#.#.. .#####. ##.#.## ####### #.#.#.#", ".#...#. ..###.. .##.##. ####### .#...#.")  # two poses
-POSE_TIME = 4  # frames
+INVADER_SIZE = (2.75, 2.25)
+PITCH = (4.0, 3.0)
+SHAPES = (".###. #.#.# ##### #...#", ".###. #.#.# ##### .#.#.")  # two poses
+POSE_TIME = 8  # frames
 SPEEDS, DROP = (0.25, 0.45), 1.0  # tiles per frame; tiles at each turn
-CANNON_SIZE, CANNON_Y, CANNON_SPEED = (2.4, 1.5), 13.5, 0.4
+CANNON_SIZE, CANNON_Y, CANNON_SPEED = (3.0, 2.0), 13.0, 0.4
 EARTH_Y = CANNON_Y + CANNON_SIZE[1]
 CANNON_SHAPE = "..#.. .###. #####"
-SHOT_SIZE, SHOT_SPEED = (0.75, 1.5), 0.9
+SHOT_SIZE, SHOT_SPEED = (1.0, 2.0), 0.9
 SHOT_Y = CANNON_Y - SHOT_SIZE[1]
-NO_SHOT = -2.0  # y of the shot if there is none, above the frame
+NO_SHOT = -2.5  # y of the shot if there is none, above the frame
 MISSING = 0.2  # share of the invaders that have been hit before the clip
 NUM_DROPS = 5  # then the formation starts again at the top
 
@@ -47,7 +47,7 @@ INVADER_ROWS = np.linspace(0, INVADER_SIZE[1], POSES.shape[1] + 1)
 class Invaders(NamedTuple):
     left: Float[np.ndarray, " T"]  # of the formation
     top: Float[np.ndarray, " T"]
-    invaders: Bool[np.ndarray, "T 12"]  # row by row
+    invaders: Bool[np.ndarray, "T 6"]  # row by row
     cannon: Float[np.ndarray, " T"]  # x of its middle
     shot: Float[np.ndarray, "T 2"]  # x of its middle, y of its upper edge, which is outside of the frame without a shot
     time: Int[np.ndarray, " T"]

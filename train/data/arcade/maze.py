@@ -1,6 +1,6 @@
 """A maze with dots, a player and a chaser.
 
-Both move from one junction to the next in four frames, along corridors. The chaser takes the shortest way to the player
+Both move from one junction to the next in six frames, along corridors. The chaser takes the shortest way to the player
 most of the time. It waits where it would touch the player. The player avoids the chaser and eats the dots that it
 touches. The right half of the maze mirrors the left half.
 
@@ -16,19 +16,19 @@ from .drawing import TILES, blank, box, finished, gapped, spaced, sprite, stamp_
 
 GROUND, WALL, DOT = (8, 8, 16), (50, 70, 235), (255, 225, 190)
 PLAYER, CHASER, EYES = (255, 225, 40), (245, 60, 80), (245, 245, 255)
-SIZE = 6  # junctions along each side
-WALL_WIDTH = 0.5
+SIZE = 4  # junctions along each side
+WALL_WIDTH = 0.8
 PITCH = (TILES - WALL_WIDTH) / SIZE
-CHARACTER_SIZE, DOT_SIZE = 1.5, 0.6
+CHARACTER_SIZE, DOT_SIZE = 2.4, 0.9
 TOUCH = (CHARACTER_SIZE + DOT_SIZE) / 2  # distance of the middles
-MOVE_TIME = 4  # frames
+MOVE_TIME = 6  # frames
 EATEN = 0.4  # share of the dots that have been eaten before the clip
 STEPS = (-SIZE, 1, SIZE, -1)  # up, right, down, left
 STAY = 4
 HALF_EDGES = [(cell, 1) for cell in range(SIZE**2) if cell % SIZE < SIZE // 2 - 1]
 HALF_EDGES += [(cell, 2) for cell in range(SIZE**2 - SIZE) if cell % SIZE < SIZE // 2]
 
-PLAYER_SHAPE = ".###. ####. ###.. ####. .###."  # with an open mouth, to the right
+PLAYER_SHAPE = ".###. ##### ###.. ##### .###."  # with an open mouth, to the right
 CLOSED = ".###. ##### ##### ##### .###."
 CHASER_SHAPE = ".###. #a#a# ##### ##### #.#.#"
 WALL_EDGES = gapped(0, SIZE + 1, WALL_WIDTH, PITCH - WALL_WIDTH)
@@ -37,10 +37,10 @@ Ways = list[dict[int, int]]  # neighbours of each junction by direction
 
 
 class Maze(NamedTuple):
-    walls: Bool[np.ndarray, "T 13 13"]  # even rows and columns are walls or passages, the others are corridors
+    walls: Bool[np.ndarray, "T 9 9"]  # even rows and columns are walls or passages, the others are corridors
     player: Float[np.ndarray, "T 2"]  # x and y of the middle
     chaser: Float[np.ndarray, "T 2"]
-    dots: Bool[np.ndarray, "T 36"]  # by junction
+    dots: Bool[np.ndarray, "T 16"]  # by junction
     action: Int[np.ndarray, " T"]
     score: Int[np.ndarray, " T"]
 
@@ -105,7 +105,7 @@ def random_ways(numbers: np.random.Generator) -> Ways:
         mirrored, back = mirror(cell), -heading % 4
         ways[mirrored][back], ways[mirrored + STEPS[back]][(back + 2) % 4] = mirrored + STEPS[back], mirrored
 
-    for row in numbers.choice(SIZE, size=3, replace=False).tolist():
+    for row in numbers.choice(SIZE, size=2, replace=False).tolist():
         connect(row * SIZE + SIZE // 2 - 1, 1)
     edges = [HALF_EDGES[index] for index in numbers.permutation(len(HALF_EDGES)).tolist()]
     group = list(range(SIZE**2))
@@ -135,7 +135,7 @@ def distances(ways: Ways, start: int) -> list[int]:
     return [found[cell] for cell in range(SIZE**2)]
 
 
-def walls_of(ways: Ways) -> Bool[np.ndarray, "13 13"]:
+def walls_of(ways: Ways) -> Bool[np.ndarray, "9 9"]:
     walls = np.ones((2 * SIZE + 1, 2 * SIZE + 1), bool)
     walls[1::2, 1::2] = False
     for cell, neighbours in enumerate(ways):

@@ -17,9 +17,9 @@ from .drawing import TILES, Frames, blank, box, finished, plain, stamp_board
 
 GROUND, WALL, NET, BALL = (12, 16, 40), (150, 160, 190), (60, 70, 120), (255, 255, 255)
 LEFT, RIGHT = (255, 70, 70), (60, 190, 255)  # of the paddles
-BALL_SIZE = 1.25
-PADDLE_SIZE = (1.0, 4.0)
-FACES = (1.75, 14.25)  # x of the sides of the paddles that the ball touches
+BALL_SIZE = 1.75
+PADDLE_SIZE = (1.25, 4.5)
+FACES = (2.0, 14.0)  # x of the sides of the paddles that the ball touches
 WALL_HEIGHT = 0.75
 WAIT = 0.4  # of the time between two returns
 NET_X, NET_WIDTH = 7.75, 0.5

@@ -15,16 +15,17 @@ from jaxtyping import Float, Int, UInt8
 
 from .drawing import TILES, Frames, blank, box, copies_along, coverage, finished, plain, sprite, with_gaps
 
-ASPHALT, GRASS, LINE = (62, 62, 72), (30, 110, 50), (150, 150, 150)
-FROG, EYES, WINDOW = (150, 250, 60), (240, 250, 240), (170, 220, 250)
-CARS = ((235, 60, 60), (250, 200, 50), (80, 150, 250), (240, 130, 40), (200, 100, 230), (235, 235, 235))  # by lane
+ASPHALT, GRASS, LINE = (62, 62, 72), (15, 85, 45), (150, 150, 150)
+FROG, WINDOW = (120, 255, 40), (170, 220, 250)
+CARS = ((235, 60, 60), (250, 200, 50), (80, 150, 250), (200, 100, 230))  # by lane
 NUM_LANES = len(CARS)
 BOTTOM = NUM_LANES + 1  # row of the lower grass
-LANE = 2.0  # height
-PERIOD, LONGEST = 20.0, 4.0  # distance after which a car returns on the other side; length of a truck
-CAR_HEIGHT, LINE_HEIGHT = 1.5, 0.25
+LANE = TILES / (NUM_LANES + 2)  # height
+PERIOD = 22.0  # distance after which a car returns on the other side
+LENGTHS = (3.5, 5.0)  # of cars and trucks
+CAR_HEIGHT, LINE_HEIGHT = 2.0, 0.25
 PARTS = np.array([0, 0.2, 0.8, 1])  # of the height of a car, above, beside and below its window
-FROG_SIZE, FROG_SHAPE = 1.5, "#a.a# ##### .###. ##### #...#"
+FROG_SIZE, FROG_SHAPE = 2.0, "#...# ##### .###. ##### #...#"
 MARGIN = 0.1  # smallest distance between the frog and a car
 HOP_TIME, FORESIGHT = 3, 5  # frames between hops; hops
 
@@ -34,7 +35,7 @@ class Road(NamedTuple):
     lengths: Float[np.ndarray, "T lanes"]  # of the cars
     speeds: Float[np.ndarray, "T lanes"]
     frog: Float[np.ndarray, " T"]  # x of its middle
-    row: Int[np.ndarray, " T"]  # of the frog; 0 and 7 are grass
+    row: Int[np.ndarray, " T"]  # of the frog; 0 and 5 are grass
     action: Int[np.ndarray, " T"]
     score: Int[np.ndarray, " T"]
 
@@ -42,12 +43,12 @@ class Road(NamedTuple):
 def play(numbers: np.random.Generator, num_steps: int) -> Road:
     direction = np.where(np.arange(NUM_LANES) % 2 == numbers.integers(2), 1, -1)
     speeds = direction * numbers.uniform(0.3, 0.65, NUM_LANES)
-    lengths = numbers.choice((2.75, LONGEST), NUM_LANES)
-    starts = numbers.uniform(0, PERIOD, (NUM_LANES, 1)) + np.array([0, 1]) * numbers.uniform(8, 12, (NUM_LANES, 1))
+    lengths = numbers.choice(LENGTHS, NUM_LANES)
+    starts = numbers.uniform(0, PERIOD, (NUM_LANES, 1)) + np.array([0, 1]) * numbers.uniform(9, 13, (NUM_LANES, 1))
     phase = int(numbers.integers(HOP_TIME))
     beats = (np.arange(num_steps + 1) + phase) // HOP_TIME  # also of the frame after the last one
     times = np.arange((beats[-1] + FORESIGHT + 1) * HOP_TIME) - phase
-    cars = (starts + speeds[:, None] * times[:, None, None]) % PERIOD - LONGEST
+    cars = (starts + speeds[:, None] * times[:, None, None]) % PERIOD - max(LENGTHS)
 
     row, score, states = int(numbers.integers(1, BOTTOM + 1)), 0, []
     frog, ways = new_frog(numbers, cars, lengths)
@@ -107,7 +108,7 @@ def draw(game: Road, resolution: int) -> UInt8[np.ndarray, "T H W 3"]:
     frames = background(resolution).repeat(len(game.cars), axis=1)
     add_cars(frames, game)
     is_on_grass = (game.row == 0) | (game.row == BOTTOM)
-    on_grass, on_asphalt = (sprite(FROG_SHAPE, ground, FROG, EYES) for ground in (GRASS, ASPHALT))
+    on_grass, on_asphalt = (sprite(FROG_SHAPE, ground, FROG) for ground in (GRASS, ASPHALT))
     cells = np.where(is_on_grass[:, None, None], on_grass, on_asphalt)
     y = game.row * LANE + (LANE - FROG_SIZE) / 2
     box(frames, game.frog - FROG_SIZE / 2, y, (FROG_SIZE, FROG_SIZE), cells)

@@ -18,16 +18,16 @@ SKY, CLOUD, GRASS, EARTH, STONE = (120, 190, 255), (255, 255, 255), (70, 190, 60
 PIPE, RIM = (20, 130, 60), (10, 90, 40)
 CAP, SKIN, TROUSERS = (230, 40, 40), (255, 205, 160), (40, 50, 160)
 GROUND_Y, GRASS_HEIGHT = 13.0, 0.75
-RUNNER_X, RUNNER_SIZE = 3.5, (2.0, 2.8)  # x of the left edge
-PIPE_SIZE = (1.75, 2.25)
-JUMP_HEIGHT, JUMP_TIME = 4.5, 14.0  # frames
+RUNNER_X, RUNNER_SIZE = 3.5, (2.75, 3.6)  # x of the left edge
+PIPE_SIZE = (1.75, 2.0)
+JUMP_HEIGHT, JUMP_TIME = 6.0, 14.0  # frames
 PIPE_DISTANCES = (13.0, 18.0)
 STONE_DISTANCE, CLOUD_DISTANCE = 4.0, 10.0
-CLOUD_SIZE, CLOUD_Y = (4.0, 1.5), 2.0
+CLOUD_SIZE, CLOUD_Y = (4.0, 1.5), 1.25
 LEG_TIME = 3  # frames
 
-RUNNING = ("..###. .##### ..aaa. .####. .#bb#. ..bb.. .b..b.", "..###. .##### ..aaa. .####. .#bb#. ..bb.. ..bb..")
-JUMPING = "..###. .##### ..aaa. #####. .#bb#. .bbbb. b....."
+RUNNING = (".###. ##### ##### .aaa. bbbbb b...b", ".###. ##### ##### .aaa. bbbbb .b.b.")
+JUMPING = ".###. ##### ##### .aaa. bbbbb bb..."
 
 
 class Runner(NamedTuple):

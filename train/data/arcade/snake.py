@@ -16,11 +16,11 @@ from jaxtyping import Int, UInt8
 from .drawing import TILES, Frames, blank, box, finished, gapped, plain, stamp_board
 
 GROUND, WALL = (178, 208, 92), (70, 90, 50)
-BODY, HEAD, FOOD = (40, 110, 60), (20, 45, 90), (225, 40, 50)
-SIZE = 10  # cells along each side
-CELL, GAP, BORDER = 1.2, 0.3, 0.65
+BODY, HEAD, FOOD = (40, 110, 60), (40, 50, 210), (225, 40, 50)
+SIZE = 8  # cells along each side
+CELL, GAP, BORDER = 1.5, 0.35, 0.775
 MOVE_TIME = 2  # frames
-LENGTHS = (5, 12)  # of the snake at the start
+LENGTHS = (4, 9)  # of the snake at the start
 FORESIGHT = 12  # moves for which the snake must find a way
 
 _, OF_BODY, OF_HEAD, OF_FOOD = range(4)
@@ -30,7 +30,7 @@ OUTSIDE = frozenset(cell for cell in range(WIDTH**2) if not {cell // WIDTH, cell
 
 
 class Snake(NamedTuple):
-    board: Int[np.ndarray, "T 19 19"]
+    board: Int[np.ndarray, "T 15 15"]
     """What is in each cell and, at odd indices, in the gaps between cells."""
     length: Int[np.ndarray, " T"]
     action: Int[np.ndarray, " T"]
@@ -110,7 +110,7 @@ def has_way(body: list[int], step: int, moves: int) -> bool:
     return moves == 0 or any(has_way(body, next_step, moves - 1) for next_step in (step, *STEPS))
 
 
-def boards(bodies: Sequence[list[int]], foods: Sequence[int]) -> Int[np.ndarray, "states 19 19"]:
+def boards(bodies: Sequence[list[int]], foods: Sequence[int]) -> Int[np.ndarray, "states 15 15"]:
     """Return the boards of some states."""
     state = np.arange(len(bodies)).repeat([len(body) for body in bodies])
     rows, columns = (2 * part - 2 for part in np.divmod(np.concatenate(bodies), WIDTH))
