@@ -288,8 +288,8 @@ def rules_of_blocks(frames: Frames) -> Rules:
 
 def half_cells(frames: Frames) -> Int[np.ndarray, "T rows columns"]:
     """Return the numbers of the colours of the upper and lower half of each cell."""
-    columns = gapped(blocks.LEFT + blocks.GAP / 2, blocks.NUM_COLUMNS, blocks.CELL, blocks.GAP)
-    rows = gapped(0.15, 2 * blocks.NUM_ROWS, blocks.PITCH / 2 - 0.3, 0.3)
+    columns = gapped(blocks.LEFT + blocks.GAP, blocks.NUM_COLUMNS, blocks.CELL, blocks.GAP)
+    rows = gapped(blocks.GAP + 0.15, 2 * blocks.NUM_ROWS, blocks.PITCH / 2 - 0.4, 0.4)
     light = cell_colours(frames, columns, rows) - blocks.GROUND
     strength = light.max(axis=-1, keepdims=True)  # less where a piece has a gap
     hues = np.subtract(blocks.COLOURS, blocks.GROUND).astype(float)
@@ -330,7 +330,7 @@ def rules_of_road(frames: Frames) -> Rules:
         strip = frames[:, top : top + int(road.CAR_HEIGHT * SIZE / TILES)]
         kinds = nearest(strip, (road.ASPHALT, colour, road.WINDOW, road.FROG))
         profile = ((kinds == 1) | (kinds == 2)).mean(axis=1)
-        slow, fast = 0.2, 0.75
+        slow, fast = 0.2, 0.85
         errors = [shift_speed(profile, *speeds)[1] for speeds in ((slow, fast), (-fast, -slow))]
         is_steady &= min(errors) < 0.06
         lengths = np.concatenate([runs(row > 0.5) for row in profile])
@@ -440,7 +440,7 @@ def rules_of_runner(frames: Frames) -> Rules:
     cap = track(frames, runner.CAP, runner.SKY, others)
     earth = int((runner.GROUND_Y + runner.GRASS_HEIGHT) * SIZE / TILES)
     stones = nearest(frames[:, earth + 1 : earth + 4], (runner.EARTH, runner.STONE)).mean(axis=1)
-    speed, error = shift_speed(stones, -0.8, -0.4)
+    speed, error = shift_speed(stones, -0.85, -0.4)
     top, bottom = (int((runner.GROUND_Y - height) * SIZE / TILES) for height in (1.4, 0.2))
     kinds = nearest(frames[:, top:bottom], (runner.PIPE, runner.RIM, runner.SKY, runner.CAP, *others[:2]))
     pipes = (kinds <= 1).mean(axis=1)

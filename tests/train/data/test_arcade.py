@@ -19,7 +19,7 @@ from magvit2_pytorch.train.data.arcade import (
     runner,
     snake,
 )
-from magvit2_pytorch.train.data.arcade.drawing import TILES
+from magvit2_pytorch.train.data.arcade.drawing import TILES, UNIT
 
 NUM_STEPS = 60
 SEEDS = range(25)
@@ -48,6 +48,15 @@ def test_a_pixel_is_the_mean_of_the_finer_pixels_in_it(index: int) -> None:
     coarse, fine = (clip(index, num_frames=9, resolution=resolution).astype(float) for resolution in (48, 96))
 
     assert np.abs(fine.reshape(9, 48, 2, 48, 2, 3).mean(axis=(2, 4)) - coarse).max() <= 1
+
+
+@pytest.mark.parametrize("index", range(16))
+def test_things_move_by_whole_pixels_at_64(index: int) -> None:
+    coarse, fine = (clip(index, resolution=resolution).astype(int) for resolution in (64, 128))
+
+    between_pixels = np.abs(coarse.repeat(2, axis=1).repeat(2, axis=2) - fine).max(axis=-1) > 1
+    assert np.array_equal(between_pixels, np.broadcast_to(between_pixels[0], between_pixels.shape))
+    assert between_pixels.mean() < 0.1
 
 
 @pytest.mark.parametrize("index", range(8))
@@ -104,7 +113,8 @@ def assert_bounces(place: np.ndarray, low: float, high: float) -> None:
     assert low - 1e-9 <= place.min()
     assert place.max() <= high + 1e-9
     for before, after in pairwise(np.flatnonzero(~is_turn).tolist()):
-        assert steps[before] == pytest.approx(steps[after] * (1 if after == before + 1 else -1))
+        is_reflected = after > before + 1 or min(place[after] - low, high - place[after]) < 1e-9
+        assert steps[before] == pytest.approx(steps[after] * (-1 if is_reflected else 1))
 
 
 def test_paddles_the_ball_bounces_and_is_never_missed() -> None:
@@ -118,7 +128,10 @@ def test_paddles_the_ball_bounces_and_is_never_missed() -> None:
             assert np.abs(np.diff(paddle)).max() < 1.1
         moves = np.sign(np.diff(game.left).round(6))
         assert np.array_equal(np.array([0, -1, 1])[game.action[:-1]], moves)
-        returns = np.flatnonzero((np.diff(np.sign(np.diff(game.ball_x))) > 0) & (game.ball_x[1:-1] < TILES / 2))
+        steps = np.diff(game.ball_x)
+        moves = np.flatnonzero(steps)  # the ball is at one place twice if it is reflected in the middle of a step
+        is_right = steps[moves] > 0
+        returns = np.flatnonzero(is_right[1:] & ~is_right[:-1] & (game.ball_x[moves[1:]] < TILES / 2))
         assert abs(game.score[-1] - len(returns)) <= 1
 
 
@@ -215,7 +228,7 @@ def test_cars_keep_their_speed_and_never_touch_the_frog() -> None:
         assert (game.row[1:][~is_same] == road.BOTTOM).all()
         assert np.array_equal(np.diff(game.score) > 0, (game.row[1:] == 0) & (hops < 0))
         num_hops += np.abs(hops[is_same]).sum()
-    assert num_hops > 150
+    assert num_hops > 125
 
 
 def test_the_characters_of_the_maze_stay_in_corridors_and_apart() -> None:
@@ -252,9 +265,9 @@ def test_mazes_are_connected_and_have_no_dead_ends() -> None:
 def test_the_runner_is_on_the_ground_or_on_a_parabola_and_touches_no_pipe() -> None:
     num_jumps = 0
     for game in games_of(runner):
-        curvature = np.diff(game.height, n=2)
+        curvature = np.diff(game.height, n=2) + 8 * runner.JUMP_HEIGHT / runner.JUMP_TIME**2
         is_in_air = (game.height[:-2] > 0) & (game.height[1:-1] > 0) & (game.height[2:] > 0)
-        assert np.allclose(curvature[is_in_air], -8 * runner.JUMP_HEIGHT / runner.JUMP_TIME**2)
+        assert np.abs(curvature[is_in_air]).max(initial=0) < 2 * UNIT
         middles = game.pipes + runner.PIPE_SIZE[0] / 2
         is_over = np.abs(middles - runner.RUNNER_X - runner.RUNNER_SIZE[0] / 2) < sum(
             (runner.RUNNER_SIZE[0] / 2, runner.PIPE_SIZE[0] / 2)
@@ -265,7 +278,7 @@ def test_the_runner_is_on_the_ground_or_on_a_parabola_and_touches_no_pipe() -> N
         takeoffs = (game.height[:-1] == 0) & (game.height[1:] > 0)
         assert np.array_equal(takeoffs, game.action[:-1] == 1)
         num_jumps += takeoffs.sum()
-        assert game.score[-1] == ((game.pipes[0] > 1.75) & (game.pipes[-1] < 1.75)).sum()
+        assert game.score[-1] == ((game.pipes[0] >= 1.5) & (game.pipes[-1] < 1.5)).sum()
     assert num_jumps > 25
 
 

@@ -18,9 +18,9 @@ from .drawing import Frames, blank, box, finished, gapped, painted, plain, space
 GROUND, WALL = (16, 14, 30), (88, 92, 120)
 COLOURS = ((60, 215, 230), (250, 215, 50), (230, 70, 210), (70, 210, 80), (240, 50, 50), (60, 90, 255), (230, 230, 235))
 NUM_ROWS, NUM_COLUMNS = 10, 6
-CELL, GAP = 1.35, 0.25
+CELL, GAP = 1.25, 0.25
 PITCH = CELL + GAP
-LEFT = 3.2  # edge of the well
+LEFT = 3.25  # edge of the well
 SPEED = 0.5  # cells per frame
 
 PIECES = ("####", "## ##", ".#. ###", ".## ##.", "##. .##", "#.. ###", "..# ###")
@@ -115,14 +115,14 @@ def without_full_rows(stack: Int[np.ndarray, "rows columns"]) -> Int[np.ndarray,
 @cache
 def background(resolution: int) -> Frames:
     frame = blank(resolution, WALL)
-    box(frame, LEFT, 0, (NUM_COLUMNS * PITCH, NUM_ROWS * PITCH), plain(GROUND, WALL))
+    box(frame, LEFT, 0, (NUM_COLUMNS * PITCH + GAP, NUM_ROWS * PITCH + GAP), plain(GROUND, WALL))
     return frame
 
 
 def draw(game: Blocks, resolution: int) -> UInt8[np.ndarray, "T H W 3"]:
     frames = background(resolution).repeat(len(game.stack), axis=1)
     colours = (GROUND, *COLOURS)
-    edges = LEFT + GAP / 2, GAP / 2
+    edges = LEFT + GAP, GAP
     columns, rows = (
         gapped(edge, number, CELL, GAP) for edge, number in zip(edges, (NUM_COLUMNS, NUM_ROWS), strict=True)
     )

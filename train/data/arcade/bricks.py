@@ -6,22 +6,22 @@ removes it. The paddle never misses the ball.
 Action: 0 = stay, 1 = left, 2 = right. Score: removed bricks.
 """
 
-import math
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from .drawing import TILES, Frames, blank, box, finished, gapped, plain, spaced, stamp_board
+from .drawing import TILES, Frames, blank, box, finished, gapped, in_units, plain, spaced, stamp_board
 
 GROUND, WALL, BALL, PADDLE = (20, 12, 28), (130, 130, 140), (255, 255, 255), (70, 130, 255)
 ROWS = ((230, 50, 60), (250, 200, 50), (60, 200, 80))  # colours of the bricks
 NUM_COLUMNS = 5
-BRICK_SIZE, GAP = (2.75, 1.5), 0.25
-FIRST = (0.625, 1.75)  # left and upper edge of the first brick
+BRICK_SIZE, GAP = (2.5, 1.5), 0.5
+FIRST = (0.75, 1.5)  # left and upper edge of the first brick
 WALL_WIDTH = 0.5
 BALL_SIZE = 1.75
+SPEEDS = (0.5, 0.75)  # along x and along y
 PADDLE_SIZE = (4.5, 1.25)
 PADDLE_Y = 14.0
 MISSING = np.array([0.05, 0.25, 0.5])[:, None]  # share of the bricks that have gone before the clip, by row
@@ -45,11 +45,9 @@ class Bricks(NamedTuple):
 
 def play(numbers: np.random.Generator, num_steps: int) -> Bricks:
     half = BALL_SIZE / 2
-    angle = math.radians(numbers.uniform(35, 60))
-    speed = numbers.uniform(0.8, 1.0)
-    velocity = np.array([math.cos(angle), math.sin(angle)]) * speed
+    velocity = numbers.choice(SPEEDS, 2)
     velocity *= np.where(numbers.random(2) < [0.5, 0.7], -1, 1)
-    place = numbers.uniform((3, 8), (13, 13))
+    place = WALL_WIDTH + half + in_units(numbers.uniform((2, 7), (12, 11.5)))
     end = np.where((numbers.random((len(ROWS), NUM_COLUMNS)) < MISSING).ravel(), -1.0, np.inf)  # of each brick
     low = np.array([WALL_WIDTH + half, WALL_WIDTH + half])
     high = np.array([TILES - WALL_WIDTH - half, PADDLE_Y - half])
@@ -105,7 +103,8 @@ def paddle_path(
     start = (places[0] + wish * min(5, PADDLE_SPEED * returns[0])).clip(reach, TILES - reach)
     leaving = returns + WAIT * np.diff(returns, append=2 * returns[-1])
     knots = np.stack([returns, leaving], axis=1).ravel()
-    return np.interp(times, np.concatenate([[0], knots]), np.concatenate([[start], places.repeat(2)]))
+    path = np.interp(times, np.concatenate([[0], knots]), np.concatenate([[start], places.repeat(2)]))
+    return np.asarray(in_units(path))
 
 
 @cache

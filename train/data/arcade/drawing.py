@@ -9,16 +9,23 @@ import math
 from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 TILES = 16  # width and height of the frame
+UNIT = 0.25  # in tiles: things move by whole units, so that at 64 pixels their edges are those of pixels
 
 Colour = tuple[int, int, int]  # red, green, blue, from 0 to 255
 Frames = Float[np.ndarray, "3 T H W"]  # from 0 to 255
 Cells = Float[np.ndarray, "channels #T h w"]
 Edges = Float[np.ndarray, "t edges"]
+
+
+def in_units(places: Float[np.ndarray, "*axes"] | float) -> Any:
+    """Round places to whole units."""
+    return np.round(np.divide(places, UNIT)) * UNIT
 
 
 def blank(resolution: int, ground: Colour) -> Frames:

@@ -13,28 +13,29 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from .drawing import TILES, Frames, blank, box, finished, plain, sprite, stamp
+from .drawing import TILES, Frames, blank, box, finished, in_units, plain, sprite, stamp
 
 GROUND, CANNON, SHOT = (6, 6, 14), (60, 225, 90), (255, 255, 255)
 INVADERS = ((240, 80, 220), (80, 220, 240))  # by row
 EARTH = (40, 130, 60)
 NUM_COLUMNS = 3
 NUM_INVADERS = len(INVADERS) * NUM_COLUMNS
-INVADER_SIZE = (2.75, 2.25)
-PITCH = (4.0, 3.0)
+INVADER_SIZE = (2.5, 2.0)
+PITCH = (3.75, 2.75)
 SHAPES = (".###. #.#.# ##### #...#", ".###. #.#.# ##### .#.#.")  # two poses
 POSE_TIME = 8  # frames
-SPEEDS, DROP = (0.25, 0.45), 1.0  # tiles per frame; tiles at each turn
-CANNON_SIZE, CANNON_Y, CANNON_SPEED = (3.0, 2.0), 13.0, 0.4
+SPEEDS, DROP = (0.25, 0.5), 1.0  # tiles per frame; tiles at each turn
+CANNON_SIZE, CANNON_Y, CANNON_SPEED = (2.5, 1.5), 13.5, 0.5
 EARTH_Y = CANNON_Y + CANNON_SIZE[1]
 CANNON_SHAPE = "..#.. .###. #####"
-SHOT_SIZE, SHOT_SPEED = (1.0, 2.0), 0.9
+SHOT_SIZE, SHOT_SPEED = (1.0, 2.0), 1.0
 SHOT_Y = CANNON_Y - SHOT_SIZE[1]
 NO_SHOT = -2.5  # y of the shot if there is none, above the frame
 MISSING = 0.2  # share of the invaders that have been hit before the clip
 NUM_DROPS = 5  # then the formation starts again at the top
 
 FORMATION = (PITCH[0] * (NUM_COLUMNS - 1) + INVADER_SIZE[0], PITCH[1] * (len(INVADERS) - 1) + INVADER_SIZE[1])
+ROOM = TILES - FORMATION[0]  # to move in
 MIDDLES_X = np.tile(PITCH[0] * np.arange(NUM_COLUMNS) + INVADER_SIZE[0] / 2, len(INVADERS))
 MIDDLES_Y = (PITCH[1] * np.arange(len(INVADERS)) + INVADER_SIZE[1] / 2).repeat(NUM_COLUMNS)
 POSES = np.array([[[[letter == "#" for letter in row + "."]] for row in shape.split()] for shape in SHAPES])
@@ -56,10 +57,12 @@ class Invaders(NamedTuple):
 
 
 def play(numbers: np.random.Generator, num_steps: int) -> Invaders:
-    speed, start, drops = numbers.uniform(*SPEEDS), numbers.uniform(0, 2), int(numbers.integers(2))
+    speed, drops = numbers.choice(SPEEDS), int(numbers.integers(2))
+    start = in_units(numbers.uniform(0, 2) * ROOM) / ROOM
     alive = numbers.random(NUM_INVADERS) > MISSING
-    cannon, has_shot = numbers.uniform(2, TILES - 2), numbers.random() < 0.5
-    shot_x, shot_y = numbers.uniform(2, TILES - 2), numbers.uniform(10.5, SHOT_Y) if has_shot else NO_SHOT
+    cannon, has_shot = in_units(numbers.uniform(2, TILES - 2)), numbers.random() < 0.5
+    shot_x, shot_y = in_units(numbers.uniform((2, 10.5), (TILES - 2, SHOT_Y)))
+    shot_y = shot_y if has_shot else NO_SHOT
     target = int(numbers.integers(NUM_INVADERS))
     score, states = 0, []
     for time, chance in enumerate(numbers.random(num_steps).tolist()):
@@ -100,10 +103,9 @@ def formation(time: float, speed: float, start: float, drops: int) -> tuple[floa
         start: place at time 0, in widths of the room to move in; from 1 to 2 on the way back.
         drops: number of turns before time 0.
     """
-    room = TILES - FORMATION[0]
-    turns, part = divmod(start + speed * time / room, 1)
-    left = room * (part if turns % 2 == 0 else 1 - part)
-    return left, 1 + DROP * ((drops + turns - int(start)) % NUM_DROPS)
+    turns, part = divmod(start + speed * time / ROOM + 1e-9, 1)
+    left = ROOM * (part if turns % 2 == 0 else 1 - part)
+    return float(in_units(left)), 1 + DROP * ((drops + turns - int(start)) % NUM_DROPS)
 
 
 @cache

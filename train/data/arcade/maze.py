@@ -1,6 +1,6 @@
 """A maze with dots, a player and a chaser.
 
-Both move from one junction to the next in six frames, along corridors. The chaser takes the shortest way to the player
+Both move from one junction to the next in five frames, along corridors. The chaser takes the shortest way to the player
 most of the time. It waits where it would touch the player. The player avoids the chaser and eats the dots that it
 touches. The right half of the maze mirrors the left half.
 
@@ -17,20 +17,20 @@ from .drawing import TILES, blank, box, finished, gapped, spaced, sprite, stamp_
 GROUND, WALL, DOT = (8, 8, 16), (50, 70, 235), (255, 225, 190)
 PLAYER, CHASER, EYES = (255, 225, 40), (245, 60, 80), (245, 245, 255)
 SIZE = 4  # junctions along each side
-WALL_WIDTH = 0.8
+WALL_WIDTH = 1.0
 PITCH = (TILES - WALL_WIDTH) / SIZE
-CHARACTER_SIZE, DOT_SIZE = 2.4, 0.9
+CHARACTER_SIZE, DOT_SIZE = 2.25, 0.75
 TOUCH = (CHARACTER_SIZE + DOT_SIZE) / 2  # distance of the middles
-MOVE_TIME = 6  # frames
+MOVE_TIME = 5  # frames
 EATEN = 0.4  # share of the dots that have been eaten before the clip
 STEPS = (-SIZE, 1, SIZE, -1)  # up, right, down, left
 STAY = 4
 HALF_EDGES = [(cell, 1) for cell in range(SIZE**2) if cell % SIZE < SIZE // 2 - 1]
 HALF_EDGES += [(cell, 2) for cell in range(SIZE**2 - SIZE) if cell % SIZE < SIZE // 2]
 
-PLAYER_SHAPE = ".###. ##### ###.. ##### .###."  # with an open mouth, to the right
-CLOSED = ".###. ##### ##### ##### .###."
-CHASER_SHAPE = ".###. #a#a# ##### ##### #.#.#"
+CLOSED = "..#####.. .#######. ######### ######### ######### ######### ######### .#######. ..#####.."
+OPEN = "..#####.. .#######. ######### ########. ######... ########. ######### .#######. ..#####.."  # to the right
+CHASER_SHAPE = "..#####.. .#######. ######### #aa###aa# #aa###aa# ######### ######### ##.###.## ##..#..##"
 WALL_EDGES = gapped(0, SIZE + 1, WALL_WIDTH, PITCH - WALL_WIDTH)
 
 Ways = list[dict[int, int]]  # neighbours of each junction by direction
@@ -161,7 +161,7 @@ def draw(game: Maze, resolution: int) -> UInt8[np.ndarray, "T H W 3"]:
     size, half = (CHARACTER_SIZE, CHARACTER_SIZE), CHARACTER_SIZE / 2
     chaser = sprite(CHASER_SHAPE, GROUND, CHASER, EYES)
     box(frames, game.chaser[:, 0] - half, game.chaser[:, 1] - half, size, chaser)
-    mouth, closed = (sprite(shape, GROUND, PLAYER) for shape in (PLAYER_SHAPE, CLOSED))
+    mouth, closed = (sprite(shape, GROUND, PLAYER) for shape in (OPEN, CLOSED))
     turned = np.concatenate([np.rot90(mouth, turn, axes=(2, 3)) for turn in (1, 0, 3, 2)] + [closed], axis=1)
     box(frames, game.player[:, 0] - half, game.player[:, 1] - half, size, turned[:, game.action])
     return finished(frames)

@@ -13,17 +13,18 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from .drawing import TILES, Frames, blank, box, finished, plain, stamp_board
+from .drawing import TILES, Frames, blank, box, finished, in_units, plain, stamp_board
 
 GROUND, WALL, NET, BALL = (12, 16, 40), (150, 160, 190), (60, 70, 120), (255, 255, 255)
 LEFT, RIGHT = (255, 70, 70), (60, 190, 255)  # of the paddles
 BALL_SIZE = 1.75
+SPEEDS_X, SPEEDS_Y = (0.5, 0.75), (0.25, 0.5)
 PADDLE_SIZE = (1.25, 4.5)
 FACES = (2.0, 14.0)  # x of the sides of the paddles that the ball touches
 WALL_HEIGHT = 0.75
 WAIT = 0.4  # of the time between two returns
 NET_X, NET_WIDTH = 7.75, 0.5
-NET_EDGES = np.linspace(WALL_HEIGHT, TILES - WALL_HEIGHT, 12)  # every second interval is a dash
+NET_EDGES = 1.0 + 1.25 * np.arange(12)  # every second interval is a dash
 
 
 class Paddles(NamedTuple):
@@ -36,12 +37,11 @@ class Paddles(NamedTuple):
 
 
 def play(numbers: np.random.Generator, num_steps: int) -> Paddles:
-    speed, angle = numbers.uniform(0.65, 0.85), math.radians(numbers.uniform(20, 50))
-    speed_x, speed_y = speed * math.cos(angle), speed * math.sin(angle)
+    speed_x, speed_y = numbers.choice(SPEEDS_X), numbers.choice(SPEEDS_Y)
     low_x, high_x = FACES[0] + BALL_SIZE / 2, FACES[1] - BALL_SIZE / 2
     low_y, high_y = WALL_HEIGHT + BALL_SIZE / 2, TILES - WALL_HEIGHT - BALL_SIZE / 2
-    start_x = low_x + numbers.uniform(0, 2) * (high_x - low_x)  # the second half is the way back
-    start_y = low_y + numbers.uniform(0, 2) * (high_y - low_y)
+    start_x = low_x + in_units(numbers.uniform(0, 2) * (high_x - low_x))  # the second half is the way back
+    start_y = low_y + in_units(numbers.uniform(0, 2) * (high_y - low_y))
 
     def ball_y(times: Float[np.ndarray, " _"]) -> Float[np.ndarray, " _"]:
         return reflected(start_y + speed_y * times, low_y, high_y)
@@ -55,7 +55,8 @@ def play(numbers: np.random.Generator, num_steps: int) -> Paddles:
         hits = (face - start_x) / speed_x % period + period * np.arange(-1, num_returns - 1)
         reach = WALL_HEIGHT + PADDLE_SIZE[1] / 2
         places = (ball_y(hits) + offsets[:, side]).clip(reach, TILES - reach)
-        paddles.append(np.interp(times, np.stack([hits, hits + WAIT * period], axis=1).ravel(), places.repeat(2)))
+        path = np.interp(times, np.stack([hits, hits + WAIT * period], axis=1).ravel(), places.repeat(2))
+        paddles.append(in_units(path))
         returns.append(np.searchsorted(hits[hits > 0], times[:-1], side="right"))
     moves = np.sign(np.diff(paddles[0]).round(6)).astype(int)
     return Paddles(

@@ -13,19 +13,19 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from .drawing import TILES, Frames, blank, box, copies_along, coverage, finished, plain, sprite, with_gaps
+from .drawing import TILES, Frames, blank, box, copies_along, coverage, finished, in_units, plain, sprite, with_gaps
 
 ASPHALT, GRASS, LINE = (62, 62, 72), (15, 85, 45), (150, 150, 150)
 FROG, WINDOW = (120, 255, 40), (170, 220, 250)
 CARS = ((235, 60, 60), (250, 200, 50), (80, 150, 250), (200, 100, 230))  # by lane
 NUM_LANES = len(CARS)
 BOTTOM = NUM_LANES + 1  # row of the lower grass
-LANE = TILES / (NUM_LANES + 2)  # height
+LANE = 2.5  # height
 PERIOD = 22.0  # distance after which a car returns on the other side
-LENGTHS = (3.5, 5.0)  # of cars and trucks
+LENGTHS, SPEEDS = (3.5, 5.0), (0.25, 0.5, 0.75)  # of cars and trucks
 CAR_HEIGHT, LINE_HEIGHT = 2.0, 0.25
-PARTS = np.array([0, 0.2, 0.8, 1])  # of the height of a car, above, beside and below its window
-FROG_SIZE, FROG_SHAPE = 2.0, "#...# ##### .###. ##### #...#"
+PARTS = np.array([0, 0.25, 0.75, 1])  # of the height of a car, above, beside and below its window
+FROG_SIZE, FROG_SHAPE = 2.0, "#..# #### .##. #..#"
 MARGIN = 0.1  # smallest distance between the frog and a car
 HOP_TIME, FORESIGHT = 3, 5  # frames between hops; hops
 
@@ -42,9 +42,10 @@ class Road(NamedTuple):
 
 def play(numbers: np.random.Generator, num_steps: int) -> Road:
     direction = np.where(np.arange(NUM_LANES) % 2 == numbers.integers(2), 1, -1)
-    speeds = direction * numbers.uniform(0.3, 0.65, NUM_LANES)
+    speeds = direction * numbers.choice(SPEEDS, NUM_LANES)
     lengths = numbers.choice(LENGTHS, NUM_LANES)
-    starts = numbers.uniform(0, PERIOD, (NUM_LANES, 1)) + np.array([0, 1]) * numbers.uniform(9, 13, (NUM_LANES, 1))
+    first, second = in_units(numbers.uniform((0, 9), (PERIOD, 13), (NUM_LANES, 2))).T
+    starts = np.stack([first, first + second], axis=1)
     phase = int(numbers.integers(HOP_TIME))
     beats = (np.arange(num_steps + 1) + phase) // HOP_TIME  # also of the frame after the last one
     times = np.arange((beats[-1] + FORESIGHT + 1) * HOP_TIME) - phase
@@ -81,7 +82,7 @@ def new_frog(
     lengths: Float[np.ndarray, " lanes"],
 ) -> tuple[float, Int[np.ndarray, "beats rows"]]:
     """Return a random column, and for how many hops, up to `FORESIGHT`, the frog has a way from each beat and row."""
-    frog = float(numbers.uniform(1.5, TILES - 1.5))
+    frog = float(in_units(numbers.uniform(1.5, TILES - 1.5)))
     is_near = np.abs(cars + lengths[:, None] / 2 - frog) < lengths[:, None] / 2 + (FROG_SIZE / 2 + MARGIN)
     is_free = np.ones((len(cars) // HOP_TIME, NUM_LANES + 4), bool)  # with a row that cannot be reached at each end
     is_free[:, 2:-2] = ~is_near.any(axis=2).reshape(-1, HOP_TIME, NUM_LANES).any(axis=1)
@@ -96,8 +97,8 @@ def new_frog(
 @cache
 def background(resolution: int) -> Frames:
     frame = blank(resolution, ASPHALT)
-    for y in (0, TILES - LANE):
-        box(frame, 0, y, (TILES, LANE), plain(GRASS, ASPHALT))
+    for y, height in ((0, LANE), (BOTTOM * LANE, TILES - BOTTOM * LANE)):
+        box(frame, 0, y, (TILES, height), plain(GRASS, ASPHALT))
     line = sprite("#." * 8, ASPHALT, LINE)
     for lane in range(1, NUM_LANES):
         box(frame, 0, (lane + 1) * LANE - LINE_HEIGHT / 2, (TILES, LINE_HEIGHT), line)
@@ -127,5 +128,5 @@ def add_cars(frames: Frames, game: Road) -> None:
     strips = cells.reshape(NUM_LANES, -1, 9) @ columns  # T lanes channels * rows W
     strips = strips.reshape(len(strips), NUM_LANES, 3, 4, -1).transpose(2, 0, 1, 3, 4)
     edges = LANE * np.arange(1, NUM_LANES + 1)[:, None] + (LANE - CAR_HEIGHT) / 2 + CAR_HEIGHT * PARTS
-    rows, (top,) = coverage(np.append(edges.ravel(), TILES - LANE)[None], frames.shape[2])
+    rows, (top,) = coverage(np.append(edges.ravel(), BOTTOM * LANE)[None], frames.shape[2])
     frames[:, :, top : top + rows.shape[1]] += rows @ strips.reshape(*strips.shape[:2], -1, strips.shape[4])

@@ -12,16 +12,16 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from .drawing import TILES, Frames, blank, box, copies_along, finished, plain, sprite, stamp, with_gaps
+from .drawing import TILES, UNIT, Frames, blank, box, copies_along, finished, in_units, plain, sprite, stamp, with_gaps
 
 SKY, CLOUD, GRASS, EARTH, STONE = (120, 190, 255), (255, 255, 255), (70, 190, 60), (150, 95, 50), (110, 65, 35)
 PIPE, RIM = (20, 130, 60), (10, 90, 40)
 CAP, SKIN, TROUSERS = (230, 40, 40), (255, 205, 160), (40, 50, 160)
 GROUND_Y, GRASS_HEIGHT = 13.0, 0.75
-RUNNER_X, RUNNER_SIZE = 3.5, (2.75, 3.6)  # x of the left edge
-PIPE_SIZE = (1.75, 2.0)
+RUNNER_X, RUNNER_SIZE = 3.5, (2.5, 3.0)  # x of the left edge
+PIPE_SIZE = (2.0, 2.25)
 JUMP_HEIGHT, JUMP_TIME = 6.0, 14.0  # frames
-PIPE_DISTANCES = (13.0, 18.0)
+SPEEDS, PIPE_DISTANCES = (0.5, 0.75), (13.0, 18.0)
 STONE_DISTANCE, CLOUD_DISTANCE = 4.0, 10.0
 CLOUD_SIZE, CLOUD_Y = (4.0, 1.5), 1.25
 LEG_TIME = 3  # frames
@@ -40,11 +40,11 @@ class Runner(NamedTuple):
 
 
 def play(numbers: np.random.Generator, num_steps: int) -> Runner:
-    speed, start = numbers.uniform(0.5, 0.7), numbers.uniform(0, 100)
+    speed, start = numbers.choice(SPEEDS), in_units(numbers.uniform(0, 100))
     moved = start + speed * np.arange(num_steps)
     num_pipes = int((num_steps * speed + 32) / PIPE_DISTANCES[0]) + 2
     chances, delays = numbers.random((num_pipes, 2)).T
-    distances = PIPE_DISTANCES[0] + (PIPE_DISTANCES[1] - PIPE_DISTANCES[0]) * chances
+    distances = in_units(PIPE_DISTANCES[0] + (PIPE_DISTANCES[1] - PIPE_DISTANCES[0]) * chances)
     places = distances.cumsum() - 25  # the first one is to the left of the runner
     highest = (places + PIPE_SIZE[0] / 2 - RUNNER_X - RUNNER_SIZE[0] / 2) / speed + 2 * delays - 1  # times
     times = np.arange(num_steps)[:, None]
@@ -53,7 +53,7 @@ def play(numbers: np.random.Generator, num_steps: int) -> Runner:
     pipes = places - (moved - start)[:, None]
     is_passed = pipes + PIPE_SIZE[0] < RUNNER_X
     return Runner(
-        height=JUMP_HEIGHT * jumps.max(axis=1).clip(0),
+        height=np.ceil(JUMP_HEIGHT * jumps.max(axis=1).clip(0) / UNIT) * UNIT,
         pipes=pipes,
         moved=moved,
         time=times[:, 0],
@@ -75,7 +75,7 @@ def draw(game: Runner, resolution: int) -> UInt8[np.ndarray, "T H W 3"]:
     stones = sprite("#." * 5 + " " + ".#" * 5, EARTH, STONE)
     left = -(game.moved % STONE_DISTANCE)
     box(frames, left, GROUND_Y + GRASS_HEIGHT, (5 * STONE_DISTANCE, TILES - GROUND_Y - GRASS_HEIGHT), stones)
-    clouds = (np.arange(2) * CLOUD_DISTANCE - game.moved[:, None] / 4) % (2 * CLOUD_DISTANCE) - CLOUD_SIZE[0]
+    clouds = (np.arange(2) * CLOUD_DISTANCE - in_units(game.moved[:, None] / 4)) % (2 * CLOUD_DISTANCE) - CLOUD_SIZE[0]
     pipes = game.pipes[:, (np.abs(game.pipes - TILES / 2) < TILES).any(axis=0)]
     for lefts, top, size, cells in (
         (clouds, CLOUD_Y, CLOUD_SIZE, sprite(".##. ####", SKY, CLOUD)),

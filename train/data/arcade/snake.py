@@ -18,7 +18,7 @@ from .drawing import TILES, Frames, blank, box, finished, gapped, plain, stamp_b
 GROUND, WALL = (178, 208, 92), (70, 90, 50)
 BODY, HEAD, FOOD = (40, 110, 60), (40, 50, 210), (225, 40, 50)
 SIZE = 8  # cells along each side
-CELL, GAP, BORDER = 1.5, 0.35, 0.775
+CELL, GAP, BORDER = 1.5, 0.5, 0.25
 MOVE_TIME = 2  # frames
 LENGTHS = (4, 9)  # of the snake at the start
 FORESIGHT = 12  # moves for which the snake must find a way
