@@ -37,7 +37,7 @@ Expected result: not trained here.
 """
 
 TINY = MaskGitConfig(codebook_size=2**16, grid=(5, 4, 4), width=128, depth=6, num_heads=4, sequential=True)
-"""The size of the preset `demo` of `train/maskgit.py`: 1.37 M parameters, 1.30 M with the demo's 2^16 codes.
+"""The size of the presets `demo` and `laptop` of `train/maskgit.py`: 1.37 M parameters, 1.30 M with the demo's codes.
 
 Hardware: two CPU cores; a few minutes for the demo's 1,500 steps of 16 clips.
 Memory per clip: 0.005 GiB.
