@@ -294,7 +294,7 @@ def half_cells(frames: Frames) -> Int[np.ndarray, "T rows columns"]:
     strength = light.max(axis=-1, keepdims=True)  # less where a piece has a gap
     hues = np.subtract(blocks.COLOURS, blocks.GROUND).astype(float)
     hues /= hues.max(axis=-1, keepdims=True)
-    return np.where(strength[..., 0] > 70, 1 + distances_to(light / np.maximum(strength, 1), hues).argmin(axis=0), 0)
+    return np.where(strength[..., 0] > 110, 1 + distances_to(light / np.maximum(strength, 1), hues).argmin(axis=0), 0)
 
 
 def change_of_blocks(
@@ -340,7 +340,7 @@ def rules_of_road(frames: Frames) -> Rules:
     hops = np.diff(nearest_rows)
     is_new = nearest_rows[1:] == road.BOTTOM
     return {
-        "one frog": frog.is_one((road.FROG_SIZE, road.FROG_SIZE), 0.68),
+        "one frog": frog.is_one((road.FROG_SIZE, road.FROG_SIZE), 0.75),
         "frog in lanes": bool((np.abs(rows - nearest_rows) < 0.2).all()),
         "frog hops by one lane": bool(
             ((np.abs(hops) <= 1) & (np.abs(np.diff(frog.x)) < 0.5) | is_new).all() and (np.abs(hops) > 0).sum() <= 7

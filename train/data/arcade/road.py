@@ -25,7 +25,7 @@ PERIOD = 22.0  # distance after which a car returns on the other side
 LENGTHS, SPEEDS = (3.5, 5.0), (0.25, 0.5, 0.75)  # of cars and trucks
 CAR_HEIGHT, LINE_HEIGHT = 2.0, 0.25
 PARTS = np.array([0, 0.25, 0.75, 1])  # of the height of a car, above, beside and below its window
-FROG_SIZE, FROG_SHAPE = 2.0, "#..# #### .##. #..#"
+FROG_SIZE, FROG_SHAPE = 2.0, "#..# #### #### #..#"
 MARGIN = 0.1  # smallest distance between the frog and a car
 HOP_TIME, FORESIGHT = 3, 5  # frames between hops; hops
 
