@@ -13,7 +13,7 @@ Losses = dict[str, Float[Tensor, ""]]
 
 PIXEL_LOSSES = {"l2": F.mse_loss, "l1": F.l1_loss}
 NEED_A_NETWORK = {"perceptual", "adversarial"}  # their losses may be missing
-OF_BITS = {"commitment", "sample_entropy", "codebook_entropy"}  # FSQ has none of them
+ENTROPIES = {"sample_entropy", "codebook_entropy"}  # FSQ has none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class TokenizerLossWeights:
     reconstruction: float = 5.0
     """Mean squared (or absolute) error of the pixels in [-1, 1]."""
     commitment: float = 0.25
-    """Mean squared distance of the latents to their quantized values."""
+    """Mean squared distance of the latents to their quantized values; for FSQ in distances between two levels."""
     sample_entropy: float = 0.1
     """Mean entropy of the assignment of a latent to a code, in nats. It should be low."""
     codebook_entropy: float = -0.1
@@ -48,14 +48,14 @@ def weighted_sum(
         adversarial_factors: factors of the adversarial weight for `adversarial_0`, `adversarial_1` and so on.
 
     Raises:
-        ValueError: if a loss has no weight, or a weight has no loss. `perceptual`, `adversarial` and the three losses
-            of the quantizer together (FSQ) may be missing.
+        ValueError: if a loss has no weight, or a weight has no loss. `perceptual`, `adversarial` and both entropies
+            together (FSQ) may be missing.
     """
     weight_of: dict[str, float | Tensor] = asdict(weights)
     weight_of |= {
         f"adversarial_{index}": factor * weights.adversarial for index, factor in enumerate(adversarial_factors)
     }
     missing = weight_of.keys() - losses.keys() - NEED_A_NETWORK
-    if losses.keys() - weight_of.keys() or missing not in (set(), OF_BITS):
+    if losses.keys() - weight_of.keys() or missing not in (set(), ENTROPIES):
         raise ValueError(f"the losses {sorted(losses)} do not match the weights {sorted(weight_of)}")
     return torch.stack([weight_of[name] * loss for name, loss in losses.items()]).sum()

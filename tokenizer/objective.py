@@ -68,8 +68,8 @@ class TokenizerObjective(nn.Module):
         inverse_temperature: float | None = None,
         phase: int = 0,
     ) -> TokenizerLosses:
-        """Return the losses: `reconstruction`; except for FSQ, `commitment`, `sample_entropy` and `codebook_entropy`;
-        with a perceptual network, `perceptual`; and `adversarial_i` for each discriminator.
+        """Return the losses: `reconstruction`, `commitment`, and except for FSQ, `sample_entropy` and
+        `codebook_entropy`; with a perceptual network, `perceptual`; and `adversarial_i` for each discriminator.
 
         Args:
             cond: as in `VideoTokenizer.encode`.

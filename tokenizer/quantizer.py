@@ -100,8 +100,10 @@ class FiniteScalarQuantizer(nn.Module):
     """Bounds each channel by a tanh and rounds it to one of its levels in [-1, 1] (FSQ, arXiv 2309.15505).
 
     A code is the integer whose digits are the levels, with channel 0 as the lowest. Bounding keeps the latents near the
-    levels and rounding spreads them over the codes, so there are no losses. The values are those of
-    `vector_quantize_pytorch.FSQ`, whose buffers are not saved and which cannot be built on the meta device.
+    levels and rounding spreads them over the codes, so there are no entropy losses. The commitment loss, which the
+    paper does not have, keeps latents away from the middle between two levels, where the smallest change of the input
+    would change the code. The values are those of `vector_quantize_pytorch.FSQ`, whose buffers are not saved and which
+    cannot be built on the meta device.
     """
 
     def __init__(self, levels: tuple[int, ...]) -> None:
@@ -110,11 +112,8 @@ class FiniteScalarQuantizer(nn.Module):
         self.codebook_size = math.prod(levels)
 
     def forward(self, latents: Latents) -> Quantization:
-        exact = at_least_float32(latents)
         levels, place_values = self._digits(latents.device)
-        half = (levels - 1).to(exact) * (1 + FSQ_MARGIN) / 2
-        offset = 0.5 * (levels % 2 == 0).to(exact)
-        bounded = (exact + (offset / half).atanh()).tanh() * half - offset
+        bounded = self._bounded(latents)
         digits = bounded.detach().round().long() + levels // 2
         codes = (digits * place_values).sum(dim=1)
         quantized = self.dequantize(codes, type_of_quantized(latents))
@@ -128,8 +127,17 @@ class FiniteScalarQuantizer(nn.Module):
         return (exact / (levels // 2)).to(dtype).movedim(-1, 1)
 
     def losses(self, latents: Latents, quantized: Latents, inverse_temperature: float) -> Losses:
-        """Return no losses."""
-        return {}
+        """Return the commitment loss, unweighted: the distances between neighbouring levels are 1."""
+        bounded = self._bounded(latents)
+        return {"commitment": F.mse_loss(bounded, bounded.detach().round())}
+
+    def _bounded(self, latents: Latents) -> Latents:
+        """Return the latents between the lowest and the highest level of their channel. Levels are integers."""
+        exact = at_least_float32(latents)
+        levels, _ = self._digits(latents.device)
+        half = (levels - 1).to(exact) * (1 + FSQ_MARGIN) / 2
+        offset = 0.5 * (levels % 2 == 0).to(exact)
+        return (exact + (offset / half).atanh()).tanh() * half - offset
 
     def _digits(self, device: torch.device) -> tuple[Int[Tensor, "k 1 1 1"], Int[Tensor, "k 1 1 1"]]:
         """Return the number of levels of each channel, and the place value of its digit in a code."""

@@ -158,11 +158,11 @@ def _mp4_writer(path: Path, fps: Fraction, height: int, width: int) -> Iterator[
             even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
             picture = av.VideoFrame(stream.width, stream.height, "rgb24")
             plane = picture.planes[0]
-            rows = np.frombuffer(plane, np.uint8).reshape(stream.height, plane.line_size)
             # The conversion to YUV also reads the padding of the rows. Without values of our own, the same frames
             # would not always give the same file.
-            rows[:] = 0
+            rows = np.zeros((stream.height, plane.line_size), np.uint8)
             rows[:, : 3 * stream.width] = even.reshape(stream.height, -1)
+            plane.update(rows.tobytes())
             picture.pts, picture.time_base = num_frames, 1 / fps
             num_frames += 1
             container.mux(stream.encode(picture))

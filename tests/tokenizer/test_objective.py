@@ -188,7 +188,7 @@ def test_the_entropies_take_another_sharpness() -> None:
 @pytest.mark.parametrize(
     ("losses", "factors"),
     [
-        ({"reconstruction": 1.0, "commitment": 1.0}, ()),
+        ({"reconstruction": 1.0, "sample_entropy": 1.0}, ()),
         ({"reconstruction": 1.0, "commitment": 1.0, "sample_entropy": 1.0, "codebook_entropy": 1.0, "style": 1.0}, ()),
         ({"reconstruction": 1.0, "commitment": 1.0, "sample_entropy": 1.0, "codebook_entropy": 1.0}, (1.0,)),
         (

@@ -223,18 +223,40 @@ def test_losses_are_the_same_under_autocast(quantizer: LookupFreeQuantizer) -> N
         assert quantizer.losses(latents, quantizer(latents).quantized, 2.0) == expected
 
 
-def test_finite_scalar_quantizing_asks_for_no_losses() -> None:
-    quantizer = FiniteScalarQuantizer(LEVELS)
-    latents = torch.randn(1, 4, 1, 2, 2)
-
-    assert quantizer.losses(latents, quantizer(latents).quantized, 1.0) == {}
-
-
 OPTIONS: list[dict[str, Any]] = [
     {"codebook_size": 2**7},
     {"codebook_size": 2**7, "quantizer": "bsq"},
     {"codebook_size": 480, "quantizer": "fsq", "fsq_levels": LEVELS},
 ]
+
+
+def test_the_commitment_loss_of_fsq_is_the_squared_distance_to_the_nearest_level_where_levels_are_one_apart() -> None:
+    quantizer = FiniteScalarQuantizer((5,))  # without a margin, the levels would be at 2 tanh(latent) = -2, ..., 2
+    latents = torch.tensor([0.0, 0.05, 0.2, -0.3, 0.5, -1.5], dtype=torch.float64)
+
+    for latent in latents:
+        place = 2 * 1.001 * math.tanh(latent)
+        one = latent.view(1, 1, 1, 1, 1)
+        (loss,) = quantizer.losses(one, one, 1.0).values()
+        assert loss.item() == pytest.approx(min((place - level) ** 2 for level in range(-2, 3)), abs=1e-9)
+
+
+@pytest.mark.parametrize("levels", [(3,), (4,), (8, 5)])
+def test_steps_down_the_commitment_loss_of_fsq_keep_the_codes_and_make_them_stable(levels: tuple[int, ...]) -> None:
+    quantizer = FiniteScalarQuantizer(levels)
+    latents = torch.randn(1, len(levels), 4, 8, 8, requires_grad=True)
+    noise = 0.05 * torch.randn_like(latents)
+    codes = quantizer(latents).codes
+    changed = [(quantizer(latents + noise).codes != codes).float().mean()]
+
+    for _ in range(300):
+        loss = quantizer.losses(latents, latents, 1.0)["commitment"] * latents.numel()
+        (gradient,) = torch.autograd.grad(loss, latents)
+        latents = (latents - 0.02 * gradient).detach().requires_grad_()
+
+    assert torch.equal(quantizer(latents).codes, codes)
+    changed.append((quantizer(latents + noise).codes != codes).float().mean())
+    assert changed[1] < 0.2 * changed[0]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=["lfq", "bsq", "fsq"])
@@ -288,7 +310,7 @@ def test_a_tokenizer_of_each_quantizer_trains(options: dict[str, Any]) -> None:
     tokenizer = VideoTokenizer(image_size=8, init_dim=8, layers=("residual", "compress_space"), **options)
     optimizer = torch.optim.Adam(tokenizer.parameters(), lr=1e-2)
     video = torch.linspace(-1, 1, 8).expand(2, 3, 3, 8, 8)
-    own = [] if "fsq_levels" in options else ["commitment", "sample_entropy", "codebook_entropy"]
+    own = ["commitment"] if "fsq_levels" in options else ["commitment", "sample_entropy", "codebook_entropy"]
     errors = []
     for _ in range(30):
         total, losses = tokenizer(video, return_loss=True)
