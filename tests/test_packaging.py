@@ -20,7 +20,6 @@ PATCHED = {  # file and code that depend on a private part of the library
     "vector-quantize-pytorch": ("tokenizer/quantizer.py", "del self.lfq.codebook"),  # its buffers are replaced
     "accelerate": ("tests/train/conftest.py", "_reset_state()"),  # its global state is cleared between tests
     "huggingface_hub": ("magvit2_pytorch/hub.py", "HTTPError"),  # error class of its HTTP client
-    "imageio": ("pipelines/media/video_files.py", "PyAVPlugin"),  # class of a plugin
 }
 
 
