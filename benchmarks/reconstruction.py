@@ -10,6 +10,9 @@
 - `fd-lite0`: Fréchet distance of every fourth frame (`train/metrics/frechet.py`). Its network is also that of the
   perceptual loss, which can lower the distance without better pictures: look at them.
 - `sharpness`: variance of the Laplacian, reconstructions divided by originals.
+- `still`: share of codes that do not change from one latent frame to the next where the pixels do not; `noise`: share
+  of codes that noise on the pixels leaves as they are (`train/metrics/stability.py`). A transformer learns stable codes
+  more easily.
 
 The row `originals` has the values of the originals: the lowest grid energy, and `fd-lite0` between two halves of them.
 """
@@ -20,7 +23,7 @@ from pathlib import Path
 
 import torch
 from edge_network import EdgeNetwork
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from magvit2_pytorch import VideoTokenizer
@@ -31,7 +34,9 @@ from magvit2_pytorch.train.maskgit import load_tokenizer
 from magvit2_pytorch.train.metrics import bits_per_pixel, fd_lite0, psnr, real_floor, sharpness_ratio
 from magvit2_pytorch.train.metrics.grid import grid_energy
 from magvit2_pytorch.train.metrics.reconstruction import batches, decode, encode
+from magvit2_pytorch.train.metrics.stability import codes_kept_under_noise, equal_codes_where_still
 
+BATCH_SIZE = 8  # clips
 EVERY = 4  # frames, for the distances that use a network
 
 
@@ -56,8 +61,9 @@ def main() -> None:
     print_row("originals", figures["originals"])
     for folder in arguments.folders:
         tokenizer = load_tokenizer(folder).eval()
-        reconstructions = reconstruct(tokenizer, originals)
-        figures[str(folder)] = judge(tokenizer, originals, reconstructions, networks)
+        codes = torch.cat([encode(tokenizer, part) for part in originals.split(BATCH_SIZE)])
+        reconstructions = reconstruct(tokenizer, codes, originals)
+        figures[str(folder)] = judge(tokenizer, originals, codes, reconstructions, networks)
         print_row(str(folder), figures[str(folder)])
         if arguments.pictures is not None:
             draw(arguments.pictures / f"{folder.name}.png", originals, reconstructions)
@@ -66,15 +72,18 @@ def main() -> None:
 
 
 @torch.inference_mode()
-def reconstruct(tokenizer: VideoTokenizer, originals: Float[Tensor, "n 3 T H W"]) -> Float[Tensor, "n 3 T H W"]:
-    """Encode and decode videos in [0, 1]; the result is clipped to this range."""
-    parts = originals.split(8)
-    return torch.cat([decode(tokenizer, encode(tokenizer, part), part.shape[2:]) for part in parts]).clamp(0, 1)
+def reconstruct(
+    tokenizer: VideoTokenizer, codes: Int[Tensor, "n t h w"], originals: Float[Tensor, "n 3 T H W"]
+) -> Float[Tensor, "n 3 T H W"]:
+    """Decode codes to videos of the size of the originals, clipped to [0, 1]."""
+    parts = [decode(tokenizer, part, originals.shape[2:]) for part in codes.split(BATCH_SIZE)]
+    return torch.cat(parts).clamp(0, 1)
 
 
 def judge(
     tokenizer: VideoTokenizer,
     originals: Float[Tensor, "n 3 T H W"],
+    codes: Int[Tensor, "n t h w"],
     reconstructions: Float[Tensor, "n 3 T H W"],
     networks: tuple[EfficientNetLite0, EdgeNetwork],
 ) -> dict[str, float]:
@@ -89,6 +98,8 @@ def judge(
         "lpips-hed": edges.distance(*some),
         "fd-lite0": fd_lite0(*some, lite0),
         "sharpness": sharpness_ratio(originals, reconstructions),
+        "still": equal_codes_where_still(codes, originals, tokenizer.temporal_stride),
+        "noise": codes_kept_under_noise(tokenizer, originals, codes),
     }
 
 

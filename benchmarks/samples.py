@@ -51,6 +51,7 @@ from magvit2_pytorch.train.metrics.comparison import (
 )
 from magvit2_pytorch.train.metrics.reconstruction import batches, decode, encode
 from magvit2_pytorch.train.metrics.report import table
+from magvit2_pytorch.train.metrics.samples import half_mirrored
 from magvit2_pytorch.train.process import available_cores
 
 CLASSIFIERS: dict[str, type[VideoClassifier]] = {"single frames": FrameClassifier, "space-time": SpaceTimeClassifier}
@@ -195,12 +196,6 @@ def make_sets(pipeline: VideoGenerationPipeline, data: VideoData, *, per_label: 
         more_reconstructions=decode_all(tokenizer, codes[chosen[1]], sizes),
         heldout=decode_all(tokenizer, scores.codes, sizes),
     )
-
-
-def half_mirrored(videos: Videos, generator: torch.Generator) -> Videos:
-    """Mirror a random half of the videos, as training does: samples of a perfect model would be mirrored as often."""
-    is_mirrored = torch.rand(len(videos), generator=generator) < 0.5
-    return torch.where(is_mirrored.view(-1, 1, 1, 1, 1), videos.flip(-1), videos)
 
 
 def draw_samples(pipeline: VideoGenerationPipeline, labels: Int[Tensor, " b"], seed: int) -> Videos:

@@ -14,18 +14,14 @@ import argparse
 import json
 import shutil
 import statistics
-import subprocess
-import sys
-import time
 from pathlib import Path
 
-from magvit2_pytorch import VideoTokenizer
+from training import trained_tokenizer
+
 from magvit2_pytorch.files import read_json
 from magvit2_pytorch.train.data import Clips, DataConfig, load_data
 from magvit2_pytorch.train.data.shipped import CLIPS_DIR
 from magvit2_pytorch.train.metrics import evaluate_tokenizer
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> None:
@@ -52,14 +48,8 @@ def main() -> None:
                 shutil.copy(CLIPS_DIR / f"{other}.mp4", films)
         weights = ["--data.weights", *arguments.weights] if arguments.weights else []
         sources = ["--data.path", str(films.absolute()), *arguments.mix, *weights]
-        command = ["train/tokenizer.py", arguments.preset, *sources, *options, "--seed", arguments.seed]
-        print(f"{time.strftime('%X')} python {' '.join(command)}", flush=True)
-        command += ["--output-dir", str((run / "run").absolute()), "--no-progress"]
-        done = subprocess.run([sys.executable, *command], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-        if done.returncode:
-            sys.exit(done.stderr)
-
-        tokenizer = VideoTokenizer.from_pretrained(run / "run" / "tokenizer").eval()
+        run_options = [arguments.preset, *sources, *options, "--seed", arguments.seed]
+        tokenizer = trained_tokenizer(run_options, run / "run")
         unseen[film] = evaluate_tokenizer(tokenizer, windows_of(heldout, film)).psnr
         scores = read_json(run / "run" / "metrics.json")
         seen[film] = scores["films/psnr" if arguments.mix else "psnr"]

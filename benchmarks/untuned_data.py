@@ -4,13 +4,12 @@
 
 Draws a folder of videos (water, pendulums, fireworks, clouds). The drawings are newer than the recipe, and no setting
 was changed for them. Trains the tokenizer twice, for the same number of steps: with the preset, and with the preset as
-it was before (LFQ, AdamW, no overlapping patches, narrower, no magnified crops). Prints the PSNR of held-out windows.
-The exit status is 1 if the preset is worse.
+it was before (LFQ, AdamW, no overlapping patches, normalization of groups, narrower, no magnified crops). Prints the
+PSNR of held-out windows. The exit status is 1 if the preset is worse.
 """
 
 import argparse
 import colorsys
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -19,18 +18,17 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 from tqdm.auto import tqdm
+from training import trained_tokenizer
 
-from magvit2_pytorch import VideoTokenizer
 from magvit2_pytorch.pipelines.media.video_files import write_frames
 from magvit2_pytorch.train.data import DataConfig, load_data
 from magvit2_pytorch.train.metrics import evaluate_tokenizer
 
-ROOT = Path(__file__).resolve().parent.parent
 SIZE, NUM_FRAMES, VIDEOS_PER_LABEL = 128, 48, 12
 BEFORE = (
     "--model.quantizer lfq --model.fsq-levels None --model.inverse-temperature 2 --model.no-overlapping-patches "
-    "--model.init-dim 48 --model.loss-weights.commitment 0.05 --model.loss-weights.sample-entropy 0.02 "
-    "--model.loss-weights.codebook-entropy -0.02 --optimizer.matrices adamw --data.zoom 1"
+    "--model.norm group --model.init-dim 48 --model.loss-weights.commitment 0.05 "
+    "--model.loss-weights.sample-entropy 0.02 --model.loss-weights.codebook-entropy -0.02 --optimizer.matrices adamw --data.zoom 1"
 )
 
 Numbers = np.random.Generator
@@ -50,20 +48,10 @@ def main() -> None:
 
     rows = {}
     for name, options in (("before", BEFORE.split()), ("now", [])):
-        run = output / name
-        command = ["train/tokenizer.py", "laptop", "--data.path", str(output / "videos"), *options]
-        command += ["--num-steps", arguments.num_steps, "--seed", arguments.seed]
         started = time.monotonic()
-        print(f"{time.strftime('%X')} python {' '.join(command)}", flush=True)
-        done = subprocess.run(
-            [sys.executable, *command, "--output-dir", str(run), "--no-progress"],
-            cwd=ROOT,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        if done.returncode:
-            sys.exit(done.stderr)
-        tokenizer = VideoTokenizer.from_pretrained(run / "tokenizer").eval()
+        run_options = ["laptop", "--data.path", str(output / "videos"), *options]
+        run_options += ["--num-steps", arguments.num_steps, "--seed", arguments.seed]
+        tokenizer = trained_tokenizer(run_options, output / name)
         scores = evaluate_tokenizer(tokenizer, load_data(DataConfig(path=str(output / "videos"))).heldout)
         rows[name] = scores.psnr
         print(f"{name:8} {scores.psnr:.2f} dB on held-out windows, {time.monotonic() - started:.0f} s", flush=True)

@@ -143,6 +143,7 @@ PRESETS = {
             MODEL_PRESETS["tiny"],
             layers=("residual", ("compress_space", 96), "residual", ("compress_space", 192), *("residual",) * 3),
             overlapping_patches=False,
+            norm="group",
             codebook_size=2**8,
             quantizer="lfq",
             fsq_levels=None,

@@ -60,6 +60,12 @@ def energy_distance_within_labels(
     return sum(distances) / len(distances)
 
 
+def half_mirrored(videos: Float[Tensor, "b c T H W"], generator: torch.Generator) -> Float[Tensor, "b c T H W"]:
+    """Mirror a random half of the videos, as training does: samples of a perfect model would be mirrored as often."""
+    is_mirrored = torch.rand(len(videos), generator=generator) < 0.5
+    return torch.where(is_mirrored.view(-1, 1, 1, 1, 1), videos.flip(-1), videos)
+
+
 def nearest_clip_distances(
     videos: Float[Tensor, "b c T H W"], chunks: Iterable[Float[Tensor, "_ c T H W"]]
 ) -> Float[Tensor, " b"]:

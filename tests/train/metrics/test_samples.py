@@ -8,6 +8,7 @@ from magvit2_pytorch.train.metrics.samples import (
     diversity_within_labels,
     energy_distance,
     energy_distance_within_labels,
+    half_mirrored,
     mean_frame_difference,
     nearest_clip_distances,
 )
@@ -112,3 +113,13 @@ def test_a_copy_of_a_clip_is_at_distance_zero_from_it() -> None:
 def test_without_clips_nothing_is_near() -> None:
     with pytest.raises(ValueError, match="at least one clip"):
         nearest_clip_distances(torch.rand(2, 3, 2, 4, 4), [])
+
+
+def test_about_half_of_the_videos_are_mirrored_and_the_others_unchanged() -> None:
+    videos = torch.rand(200, 3, 2, 4, 4)
+    result = half_mirrored(videos, torch.Generator().manual_seed(0))
+
+    is_mirrored = (result == videos.flip(-1)).flatten(1).all(dim=1)
+    is_unchanged = (result == videos).flatten(1).all(dim=1)
+    assert (is_mirrored ^ is_unchanged).all()
+    assert 70 < is_mirrored.sum() < 130
