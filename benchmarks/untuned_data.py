@@ -28,7 +28,8 @@ SIZE, NUM_FRAMES, VIDEOS_PER_LABEL = 128, 48, 12
 BEFORE = (
     "--model.quantizer lfq --model.fsq-levels None --model.inverse-temperature 2 --model.no-overlapping-patches "
     "--model.norm group --model.init-dim 48 --model.loss-weights.commitment 0.05 "
-    "--model.loss-weights.sample-entropy 0.02 --model.loss-weights.codebook-entropy -0.02 --optimizer.matrices adamw --data.zoom 1"
+    "--model.loss-weights.sample-entropy 0.02 --model.loss-weights.codebook-entropy -0.02 "
+    "--optimizer.matrices adamw --data.zoom 1"
 )
 
 Numbers = np.random.Generator
