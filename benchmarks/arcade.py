@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import torch
+from decoding_options import add_decoding_options
 from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -49,8 +50,7 @@ def main() -> NoReturn:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="output folder of train/maskgit.py, or folder of a pipeline")
     parser.add_argument("--samples", type=int, default=480, help="number of samples over all games (default: 480)")
-    parser.add_argument("--guidance", type=float, default=3.0, help="guidance scale (default: 3)")
-    parser.add_argument("--steps", type=int, default=12, help="decoding passes (default: 12)")
+    add_decoding_options(parser, guidance_scale=1.5)
     parser.add_argument("--seed", type=int, default=0, help="seed of samples and classifier (default: 0)")
     parser.add_argument("--picture", type=Path, metavar="PATH", help="also draw two samples of each game")
     arguments = parser.parse_args()
@@ -118,9 +118,8 @@ def generate(pipeline: VideoGenerationPipeline, labels: Int[Tensor, " b"], argum
         output = pipeline.generate(
             labels=part.tolist(),
             seed=arguments.seed * 1000 + index,
-            guidance_scale=arguments.guidance,
-            num_steps=arguments.steps,
             progress=False,
+            **dict(arguments.decode),
         )
         videos.append(output.videos)
     return torch.cat(videos)
@@ -140,7 +139,6 @@ def predict(
             seed=arguments.seed * 1000 + index,
             temperature=0.3,
             choice_temperature=1.0,
-            num_steps=arguments.steps,
             progress=False,
         )
         predicted.append(output.videos)

@@ -17,10 +17,11 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
+from decoding_options import add_decoding_options
 from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -85,7 +86,7 @@ def run(arguments: argparse.Namespace) -> bool:
             f"--samples must be a multiple of {len(data.labels)}, the number of labels, got {arguments.samples}"
         )
     classifiers = train_classifiers(data, arguments.seed)
-    sets = make_sets(pipeline, data, per_label=per_label, seed=arguments.seed)
+    sets = make_sets(pipeline, data, dict(arguments.decode), per_label=per_label, seed=arguments.seed)
     heldout_accuracy = judge_heldout(classifiers, data, sets)
     rows = [
         *compare_labels(sets, classifiers),
@@ -119,6 +120,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="RATIO",
         help="bound of the energy distance divided by that of the baseline (default: %(default)s)",
     )
+    add_decoding_options(parser)
     parser.add_argument("--seed", type=int, default=0, help="seed of samples, classifiers and baseline (default: 0)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write the figures to this file")
     parser.add_argument(
@@ -171,9 +173,11 @@ def train_classifiers(data: VideoData, seed: int) -> dict[str, VideoClassifier]:
 
 
 @torch.inference_mode()
-def make_sets(pipeline: VideoGenerationPipeline, data: VideoData, *, per_label: int, seed: int) -> Sets:
+def make_sets(
+    pipeline: VideoGenerationPipeline, data: VideoData, decoding: Mapping[str, Any], *, per_label: int, seed: int
+) -> Sets:
     labels = torch.arange(len(data.labels)).repeat_interleave(per_label)
-    samples = draw_samples(pipeline, labels, seed)
+    samples = draw_samples(pipeline, labels, decoding, seed)
 
     tokenizer, sizes = pipeline.tokenizer, samples.shape[2:]
     shown = data.train.select(np.flatnonzero(~np.asarray(data.train.table["is_blank"][:])))
@@ -198,11 +202,13 @@ def make_sets(pipeline: VideoGenerationPipeline, data: VideoData, *, per_label: 
     )
 
 
-def draw_samples(pipeline: VideoGenerationPipeline, labels: Int[Tensor, " b"], seed: int) -> Videos:
+def draw_samples(
+    pipeline: VideoGenerationPipeline, labels: Int[Tensor, " b"], decoding: Mapping[str, Any], seed: int
+) -> Videos:
     videos = []
     for index, batch in enumerate(tqdm(labels.split(BATCH_SIZE), "Generating", unit="batch")):
         own_seed = int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
-        videos.append(pipeline.generate(labels=batch.tolist(), seed=own_seed, progress=False).videos)
+        videos.append(pipeline.generate(labels=batch.tolist(), seed=own_seed, progress=False, **decoding).videos)
     return torch.cat(videos)
 
 
