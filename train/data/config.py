@@ -14,6 +14,7 @@ SHIPPED_CLIPS = "clips"
 MOVING_SHAPES = "shapes"
 ARCADE = "arcade"
 DEAD_LEAVES = "leaves"
+DRAWN_CLIPS = 4096
 LARGEST_ZOOM = 8  # files are decoded at zoom times the resolution, which takes its square of the memory
 RENDERED = (MOVING_SHAPES, ARCADE, DEAD_LEAVES)  # drawn on demand, without files
 CHOOSE_CACHE = "choose another folder with --data.cache-dir or the environment variable MAGVIT2_CACHE"
@@ -36,12 +37,15 @@ class DataConfig:
     frames, with a side between 1 / zoom of the short side and all of it. 1: no magnification."""
     image_ratio: float = 0.0  # Share of training batches with images: image files and frames of videos.
     heldout_fraction: float = 0.05  # Held-out share of a folder's windows and image files; fixed for other sources.
+    drawn_clips: int = DRAWN_CLIPS
+    """Number of different training clips of `shapes`, `arcade` and `leaves`. A longer training needs more, or it learns
+    them by heart; stage two encodes all of them first."""
     seed: int = 0  # Seed of the held-out set of a folder, and of drawn clips.
     flip: bool = True  # Training mirrors half of the clips by default, but never "shapes" and "arcade".
     cache_dir: str | None = None  # Cache of decoded frames and codes. None: $MAGVIT2_CACHE or ~/.cache/magvit2-pytorch.
 
     def __post_init__(self) -> None:
-        for name, least in (("resolution", 8), ("num_frames", 1), ("frame_stride", 1), ("seed", 0)):
+        for name, least in (("resolution", 8), ("num_frames", 1), ("frame_stride", 1), ("drawn_clips", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if not 1 <= self.zoom <= LARGEST_ZOOM:

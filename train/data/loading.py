@@ -17,7 +17,7 @@ from ...files import as_path
 from ...labels import natural_order
 from ...messages import printable
 from . import arcade, leaves, shapes
-from .config import ARCADE, DEAD_LEAVES, MOVING_SHAPES, RENDERED, SHIPPED_CLIPS, DataConfig
+from .config import ARCADE, DEAD_LEAVES, DRAWN_CLIPS, MOVING_SHAPES, RENDERED, SHIPPED_CLIPS, DataConfig
 from .folder import FoundFiles, by_ending, counted, find_files, label_of
 from .frame_cache import FORMAT_VERSION, StoredVideo, VideoFile, store_videos
 from .shipped import HELDOUT_LIST, shipped_heldout, shipped_videos
@@ -25,7 +25,7 @@ from .video_data import Clips, Render, RenderedClips, StoredFrames, VideoData
 from .windows import FrameRange, choose_heldout, too_few_frames
 
 BLANK = 0.06  # windows whose standard deviation, of pixels in [0, 1], is smaller are blank
-NUM_TRAIN_RENDERED, NUM_HELDOUT_RENDERED = 4096, 256
+NUM_HELDOUT_RENDERED = 256
 
 Starts = Mapping[str, Int[np.ndarray, " _"]]  # first frames of windows, by file
 
@@ -76,7 +76,16 @@ def arcade_data(config: DataConfig) -> VideoData:
 
 
 def rendered_data(config: DataConfig, render: Render, labels: tuple[str, ...], version: int) -> VideoData:
-    """Return clips without files. Clip number i has label i modulo the number of labels."""
+    """Return clips without files. Clip number i has label i modulo the number of labels.
+
+    Raises:
+        ValueError: if there are fewer clips than labels.
+    """
+    if config.drawn_clips < len(labels):
+        raise ValueError(
+            f"drawn_clips must be at least {len(labels)}, the number of labels of {config.path}, "
+            f"got {config.drawn_clips}"
+        )
 
     def clips(split: int, num_clips: int, num_frames: int) -> Clips:
         source = RenderedClips(render, (config.seed, split), num_frames, config.frame_stride, config.resolution)
@@ -90,12 +99,12 @@ def rendered_data(config: DataConfig, render: Render, labels: tuple[str, ...], v
 
     return VideoData(
         labels=labels,
-        train=clips(0, NUM_TRAIN_RENDERED, config.num_frames),
+        train=clips(0, config.drawn_clips, config.num_frames),
         heldout=clips(1, NUM_HELDOUT_RENDERED, config.num_frames),
         allows_flip=False,
         fingerprint=fingerprint(config, [f"version {version}"]),
         image_ratio=config.image_ratio,
-        images=clips(0, NUM_TRAIN_RENDERED, 1) if config.image_ratio > 0 else None,
+        images=clips(0, config.drawn_clips, 1) if config.image_ratio > 0 else None,
     )
 
 
@@ -286,6 +295,7 @@ def fingerprint(config: DataConfig, sources: Sequence[str]) -> str:
         "cache_dir",
         *([] if config.image_ratio else ["image_ratio"]),
         *([] if config.zoom > 1 else ["zoom"]),
+        *([] if config.drawn_clips != DRAWN_CLIPS else ["drawn_clips"]),
     }  # older runs had no such fields
     settings = {name: value for name, value in asdict(config).items() if name not in left_out}
     kind = config.path if config.path in (*RENDERED, SHIPPED_CLIPS) else "folder"

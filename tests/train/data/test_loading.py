@@ -461,6 +461,31 @@ def test_shapes_have_images_too() -> None:
     assert data.images.video(0).shape == (3, 1, 16, 16)
 
 
+@pytest.mark.parametrize("source", ["shapes", "arcade", "leaves"])
+def test_more_drawn_clips_begin_with_the_same_ones_and_leave_the_held_out_ones_alone(source: str) -> None:
+    few, many = (
+        load_data(DataConfig(path=source, resolution=16, num_frames=5, drawn_clips=number), progress=False)
+        for number in (10, 5000)
+    )
+
+    assert (len(few.train), len(many.train)) == (10, 5000)
+    assert torch.equal(few.train.video(9), many.train.video(9))
+    assert not torch.equal(many.train.video(4999), many.train.video(4999 - 4096))
+    assert torch.equal(few.heldout.video(255), many.heldout.video(255))
+    assert few.fingerprint != many.fingerprint
+
+
+def test_the_fingerprint_does_not_know_the_default_number_of_drawn_clips() -> None:
+    """Tables of codes from before there was this field remain valid."""
+    before = "2521fa742d187a3f71a855ed1c028da6394623d3c8c7873d76bf6db64f36d0b5"
+    assert load_data(DataConfig(path="arcade")).fingerprint == before
+
+
+def test_each_label_needs_a_drawn_clip() -> None:
+    with pytest.raises(ValueError, match="drawn_clips must be at least 8, the number of labels of arcade, got 7"):
+        load_data(DataConfig(path="arcade", drawn_clips=7))
+
+
 def test_the_fingerprint_knows_of_images_where_there_are_any(folder_config: DataConfig, write_video, noise) -> None:
     root = Path(folder_config.sources[0])
     write_video(root / "a.mkv", noise(30))
