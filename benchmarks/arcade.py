@@ -50,7 +50,7 @@ def main() -> NoReturn:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="output folder of train/maskgit.py, or folder of a pipeline")
     parser.add_argument("--samples", type=int, default=480, help="number of samples over all games (default: 480)")
-    add_decoding_options(parser, guidance_scale=1.5)
+    add_decoding_options(parser, guidance_scale=1.5, num_steps=24)
     parser.add_argument("--seed", type=int, default=0, help="seed of samples and classifier (default: 0)")
     parser.add_argument("--picture", type=Path, metavar="PATH", help="also draw two samples of each game")
     arguments = parser.parse_args()

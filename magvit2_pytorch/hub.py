@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: downloads, and clear messages for its errors."""
+"""Where models come from: folders, the package, and the Hugging Face Hub, with clear messages for its errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +16,9 @@ from huggingface_hub.errors import (
 from .files import as_path
 from .messages import allowed_names, printable
 
+WEIGHTS_DIR = Path(__file__).resolve().parent / "weights"
+"""Folder of the weights that come with the package: one folder for each name."""
+
 
 class HubOptions(TypedDict, total=False):
     """Options of downloads from the Hub. They do not matter for local folders."""
@@ -31,10 +34,11 @@ class HubOptions(TypedDict, total=False):
 
 
 def fetch(name_or_folder: str | Path, **hub: Unpack[HubOptions]) -> Path:
-    """Return a local folder, or the local copy of a Hub repository.
+    """Return a local folder, that of weights in the package, or the local copy of a Hub repository.
 
     Args:
-        name_or_folder: a folder, or the name of a Hub repository (`owner/name`).
+        name_or_folder: a folder, the name of weights in the package, or the name of a Hub repository (`owner/name`). A
+            folder of the same name takes precedence.
         hub: `revision`, `token`, `cache_dir` and `local_files_only` (see `HubOptions`).
 
     Raises:
@@ -49,9 +53,12 @@ def fetch(name_or_folder: str | Path, **hub: Unpack[HubOptions]) -> Path:
     if folder.is_file():
         raise FileNotFoundError(f"{folder} is a file; pass the folder that contains it")
     name = str(name_or_folder)
+    if name in names_in_package():
+        return WEIGHTS_DIR / name
+    known = f", a name of weights in the package ({', '.join(names)}) " if (names := names_in_package()) else " "
     if folder.is_absolute() or name.count("/") != 1 or name.startswith((".", "~")):
         raise FileNotFoundError(
-            f"there is no folder {printable(name_or_folder)}; pass a folder or a Hub repository (owner/name)"
+            f"there is no folder {printable(name_or_folder)}; pass a folder{known}or a Hub repository (owner/name)"
         )
     if (cache_dir := hub.get("cache_dir")) is not None:
         hub["cache_dir"] = as_path(cache_dir)
@@ -62,6 +69,11 @@ def fetch(name_or_folder: str | Path, **hub: Unpack[HubOptions]) -> Path:
             f"there is no folder {printable(name)}, and no Hub repository of this name can be read: {error}"
         ) from error
     return Path(downloaded)
+
+
+def names_in_package() -> tuple[str, ...]:
+    """Return the names of the weights that come with the package."""
+    return tuple(sorted(path.name for path in WEIGHTS_DIR.glob("*/"))) if WEIGHTS_DIR.is_dir() else ()
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from magvit2_pytorch.train.codes import CodeBatches, encoded, fingerprint
 from magvit2_pytorch.train.command_line import WrittenTasks
 from magvit2_pytorch.train.contexts import find_contexts
 from magvit2_pytorch.train.data import Clips, DataConfig, load_data
-from magvit2_pytorch.train.data.config import RENDERED, SHIPPED_CLIPS
+from magvit2_pytorch.train.data.config import ARCADE, RENDERED, SHIPPED_CLIPS
 from magvit2_pytorch.train.optimization import (
     ExponentialMovingAverage,
     OptimizerConfig,
@@ -187,6 +187,26 @@ PRESETS = {
         model=TransformerConfig.of(TINY),
         label_balance=0.0,
         optimizer=replace(DEMO.optimizer, warmup_steps=100, ema_decay=0.995),
+    ),
+    # The weights that come with the package (train/weights.py).
+    "arcade64": replace(
+        DEMO,
+        output_dir=Path("outputs/maskgit-arcade64"),
+        tokenizer=Path("outputs/tokenizer-arcade64"),
+        num_steps=12_000,
+        batch_size=8,
+        evaluate_every=3000,
+        save_every=1000,
+        data=DataConfig(path=ARCADE, drawn_clips=2**14),
+        tasks=(
+            WeightedTask(name="class_generation", weight=4.0),
+            WeightedTask(name="class_frame_prediction", weight=2.0),
+            WeightedTask(name="frame_prediction", weight=1.0),
+            WeightedTask(name="dynamic_inpainting", weight=1.0),
+        ),
+        model=replace(TransformerConfig.of(TINY), width=192, num_heads=6),
+        label_balance=0.0,
+        optimizer=replace(DEMO.optimizer, learning_rate=4e-3, warmup_steps=100, ema_decay=0.998),
     ),
     "base": MaskGitRun(
         output_dir=Path("outputs/maskgit-base"),

@@ -33,7 +33,7 @@ from magvit2_pytorch.tokenizer.presets import PRESETS as MODEL_PRESETS
 from magvit2_pytorch.train.adversarial import AdversarialConfig, Adversary
 from magvit2_pytorch.train.annealing import AnnealingConfig
 from magvit2_pytorch.train.data import Clips, DataConfig, TrainingBatches, load_sources
-from magvit2_pytorch.train.data.config import DEAD_LEAVES, SHIPPED_CLIPS
+from magvit2_pytorch.train.data.config import ARCADE, DEAD_LEAVES, SHIPPED_CLIPS
 from magvit2_pytorch.train.metrics import (
     bit_balance,
     codebook_perplexity,
@@ -160,6 +160,19 @@ PRESETS = {
         LAPTOP,
         output_dir=Path("outputs/tokenizer-general"),
         data=DataConfig(path=(SHIPPED_CLIPS, DEAD_LEAVES), zoom=2.0),
+    ),
+    # The weights that come with the package (train/weights.py).
+    "arcade64": replace(
+        LAPTOP,
+        output_dir=Path("outputs/tokenizer-arcade64"),
+        num_steps=16_000,
+        data=DataConfig(path=ARCADE, drawn_clips=2**16),
+    ),
+    "general64": replace(
+        LAPTOP,
+        output_dir=Path("outputs/tokenizer-general64"),
+        num_steps=20_000,
+        data=DataConfig(path=(SHIPPED_CLIPS, DEAD_LEAVES), zoom=2.0, drawn_clips=2**16),
     ),
     "base": TokenizerRun(output_dir=Path("outputs/tokenizer-base"), data=DataConfig(resolution=128)),
     "magvit2": TokenizerRun(  # losses and optimizer of the paper, which has 256 clips per batch over all processes

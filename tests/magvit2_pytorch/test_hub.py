@@ -66,3 +66,34 @@ def test_what_can_be_no_repository_is_not_asked_for(asked: dict[str, Any], name:
         hub.fetch(name)
 
     assert not asked
+
+
+@pytest.fixture
+def weights_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The package contains the pipeline of format 1 as `games`, and the current folder is empty."""
+    shutil.copytree(FORMAT_1 / "pipeline", tmp_path / "weights" / "games")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    monkeypatch.setattr(hub, "WEIGHTS_DIR", tmp_path / "weights")
+    return tmp_path / "weights"
+
+
+@pytest.mark.parametrize("loaded", [VideoTokenizer, MaskGit, VideoGenerationPipeline, TokenizationPipeline])
+def test_weights_in_the_package_load_by_name_without_the_hub(
+    weights_dir: Path, asked: dict[str, Any], loaded: Any
+) -> None:
+    loaded.from_pretrained("games")
+
+    assert not asked
+
+
+def test_a_folder_takes_precedence_over_weights_in_the_package(weights_dir: Path) -> None:
+    Path("games").mkdir()
+
+    assert hub.fetch("games") == Path("games")
+
+
+@pytest.mark.parametrize("name", ["game", "games/maskgit/..", "../weights/games2"])
+def test_other_names_are_refused_with_those_of_the_package(weights_dir: Path, name: str) -> None:
+    with pytest.raises(FileNotFoundError, match=r"a name of weights in the package \(games\) or a Hub repository"):
+        hub.fetch(name)
