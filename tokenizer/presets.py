@@ -85,8 +85,7 @@ TINY = TokenizerConfig(
     codebook_size=2**16,
     quantizer="fsq",
     fsq_levels=(16, 16, 16, 16),
-    norm="channel",
-    loss_weights=TokenizerLossWeights(reconstruction=4.0, commitment=0.1),
+    loss_weights=TokenizerLossWeights(reconstruction=4.0, commitment=0.0),
 )
 """The tokenizer of the demo: 1.53 M parameters. 17 x 64 x 64 pixels are encoded as 5 x 4 x 4 codes.
 

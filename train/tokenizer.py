@@ -125,6 +125,8 @@ LAPTOP = replace(  # four times as many codes as the demo: 0.069 bits per pixel
         layers=("residual", ("compress_space", 128), "residual", "residual"),
         codebook_size=2**15,
         fsq_levels=(8, 8, 8, 8, 8),
+        norm="channel",
+        loss_weights=TokenizerLossWeights(reconstruction=4.0, commitment=0.1),
     ),
 )
 PRESETS = {
@@ -143,7 +145,6 @@ PRESETS = {
             MODEL_PRESETS["tiny"],
             layers=("residual", ("compress_space", 96), "residual", ("compress_space", 192), *("residual",) * 3),
             overlapping_patches=False,
-            norm="group",
             codebook_size=2**8,
             quantizer="lfq",
             fsq_levels=None,
