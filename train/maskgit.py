@@ -147,6 +147,22 @@ DEMO = MaskGitRun(
         learning_rate=5e-3, warmup_steps=40, betas=(0.9, 0.96), weight_decay=0.045, ema_decay=0.99, matrices="muon"
     ),
 )
+LAPTOP = replace(
+    DEMO,
+    output_dir=Path("outputs/maskgit-laptop"),
+    tokenizer=Path("outputs/tokenizer-laptop"),
+    num_steps=6000,
+    batch_size=8,
+    evaluate_every=2000,
+    save_every=1000,
+    tasks=(
+        WeightedTask(name="class_generation", weight=2.0),
+        WeightedTask(name="class_frame_prediction", weight=1.0),
+    ),
+    model=TransformerConfig.of(TINY),
+    label_balance=0.0,
+    optimizer=replace(DEMO.optimizer, warmup_steps=100, ema_decay=0.995),
+)
 # Relative frequencies, higher for harder tasks: generation and prediction without a label are the hardest, inpainting
 # and outpainting are the easiest.
 MIX = {"class_generation": 12.0, "frame_prediction": 7.0, "class_frame_prediction": 4.0, "frame_interpolation": 2.0}
@@ -172,31 +188,14 @@ PRESETS = {
         loss_weights=MaskGitLossWeights(),
         optimizer=replace(DEMO.optimizer, learning_rate=1.5e-3, ema_decay=0.995, matrices="adamw"),
     ),
-    "laptop": replace(
-        DEMO,
-        output_dir=Path("outputs/maskgit-laptop"),
-        tokenizer=Path("outputs/tokenizer-laptop"),
-        num_steps=6000,
-        batch_size=8,
-        evaluate_every=2000,
-        save_every=1000,
-        tasks=(
-            WeightedTask(name="class_generation", weight=2.0),
-            WeightedTask(name="class_frame_prediction", weight=1.0),
-        ),
-        model=TransformerConfig.of(TINY),
-        label_balance=0.0,
-        optimizer=replace(DEMO.optimizer, warmup_steps=100, ema_decay=0.995),
-    ),
+    "laptop": LAPTOP,
     # The weights that come with the package (train/weights.py).
     "arcade64": replace(
-        DEMO,
+        LAPTOP,
         output_dir=Path("outputs/maskgit-arcade64"),
         tokenizer=Path("outputs/tokenizer-arcade64"),
         num_steps=12_000,
-        batch_size=8,
         evaluate_every=3000,
-        save_every=1000,
         data=DataConfig(path=ARCADE, drawn_clips=2**14),
         tasks=(
             WeightedTask(name="class_generation", weight=4.0),
@@ -205,8 +204,7 @@ PRESETS = {
             WeightedTask(name="dynamic_inpainting", weight=1.0),
         ),
         model=replace(TransformerConfig.of(TINY), width=192, num_heads=6),
-        label_balance=0.0,
-        optimizer=replace(DEMO.optimizer, learning_rate=4e-3, warmup_steps=100, ema_decay=0.998),
+        optimizer=replace(LAPTOP.optimizer, learning_rate=4e-3, ema_decay=0.998),
     ),
     "base": MaskGitRun(
         output_dir=Path("outputs/maskgit-base"),
