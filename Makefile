@@ -1,10 +1,11 @@
+# make install      install the package into .venv
 # make demo         train both stages briefly on the shipped clips, then generate a video
 # make test         run every test
 # make check        check format, lint, types and import rules
 # make test-newest  run every test with the newest version of every library, in .venv-newest
 # make clean        remove caches and build files; virtual environments and results of runs are kept
 #
-# demo, test and check create .venv if it is missing, with the versions of constraints.txt.
+# install, demo, test and check create .venv if it is missing, with the versions of constraints.txt.
 
 PYTHON ?= python3
 PIP := .venv/bin/python -m pip --disable-pip-version-check -qq install --no-compile -c constraints.txt
@@ -13,11 +14,13 @@ started := $(shell date +%s)
 # Compiling everything that pip installs takes longer than the installation. Modules are compiled at first import instead.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test test-newest check clean
+.PHONY: help install demo test test-newest check clean
 .NOTPARALLEL:
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
+
+install: .venv/.runtime
 
 demo: .venv/.runtime
 	@set_up=$$(( $$(date +%s) - $(started) )); \

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .cli_options import (
+    PIPELINE,
     Box,
     Model,
     ModelOptions,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def generate(
-    pipeline: Positional[Path] = ModelOptions.model,
+    pipeline: Positional[Path] = PIPELINE,
     /,
     *,
     output: Path = Path("sample.mp4"),
@@ -34,10 +35,10 @@ def generate(
     sampling: Sampling,
     picture: Picture,
 ) -> None:
-    """Generate videos: `magvit2 generate outputs/demo/pipeline --labels sintel --seed 0 --output sample.gif`.
+    """Generate videos: `magvit2 generate --labels snake maze --seed 0 --output samples.gif`.
 
     Args:
-        pipeline: Folder or Hub name of a pipeline.
+        pipeline: Folder or Hub name of a pipeline, or weights that come with the package: arcade64.
         output: Output file: .mp4, .gif, or .png (one row of frames per video).
         num_frames: Number of frames, 1 for an image; by default the length of the training clips.
         device: Device such as cpu or cuda:1, by default the accelerator if there is one.
@@ -193,7 +194,6 @@ def loaded(model: ModelOptions, output: Path, picture: PictureOptions, *read: Pa
     check_ending(output, picture.decoding, *read)
     if picture.decoding is not None:
         check_ending(picture.decoding, *read)
-    model.check()
     return VideoGenerationPipeline.from_pretrained(model.model, device=chosen_device(model.device))
 
 

@@ -6,26 +6,27 @@ from typing import Annotated
 
 import tyro
 
+PIPELINE, TOKENIZER = Path("arcade64"), Path("general64")
+"""Default models: weights that come with the package."""
+
 Positional = tyro.conf.Positional
 Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    model: Path = Path("outputs/demo/pipeline")
-    """Folder or Hub name of a pipeline. Commands that need no transformer also take a tokenizer."""
+    model: Path = PIPELINE
+    """Folder or Hub name of a pipeline, or weights that come with the package: arcade64."""
     device: str | None = None
     """Device such as cpu or cuda:1, by default the accelerator if there is one."""
 
-    def check(self) -> None:
-        """
-        Raises:
-            FileNotFoundError: if no model is named and the demo has not been run.
-        """
-        if self.model == ModelOptions.model and not self.model.exists():
-            raise FileNotFoundError(
-                f"there is no {self.model}: run `magvit2 demo`, which creates it, or pass another pipeline"
-            )
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerOptions:
+    model: Path = TOKENIZER
+    """Folder or Hub name of a tokenizer or a pipeline, or weights that come with the package: general64, arcade64."""
+    device: str | None = None
+    """Device such as cpu or cuda:1, by default the accelerator if there is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,7 @@ class PictureOptions:
 
 
 Model = Annotated[ModelOptions, tyro.conf.arg(name="")]
+Tokenizer = Annotated[TokenizerOptions, tyro.conf.arg(name="")]
 Reading = Annotated[ReadingOptions, tyro.conf.arg(name="")]
 Sampling = Annotated[SamplingOptions, tyro.conf.arg(name="")]
 Picture = Annotated[PictureOptions, tyro.conf.arg(name="")]

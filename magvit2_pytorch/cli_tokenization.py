@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .cli_options import Model, ModelOptions, Positional, Reading
+from .cli_options import PIPELINE, Positional, Reading, Tokenizer, TokenizerOptions
 from .files import as_path
 from .messages import printable
 
@@ -20,7 +20,7 @@ def reconstruct(
     fps: float | None = None,
     min_width: int = 0,
     reading: Reading,
-    model: Model,
+    model: Tokenizer,
 ) -> None:
     """Encode and decode a video with the tokenizer: `magvit2 reconstruct film.mp4 --side-by-side --output both.gif`.
 
@@ -52,7 +52,7 @@ def tokenize(
     *,
     output: Path = Path("codes.safetensors"),
     reading: Reading,
-    model: Model,
+    model: Tokenizer,
 ) -> None:
     """Turn a video into a file of codes: `magvit2 tokenize film.mp4 --output film.safetensors`.
 
@@ -78,7 +78,7 @@ def detokenize(
     output: Path = Path("video.mp4"),
     fps: float | None = None,
     min_width: int = 0,
-    model: Model,
+    model: Tokenizer,
 ) -> None:
     """Turn a file of codes back into a video: `magvit2 detokenize film.safetensors --output film.mp4`.
 
@@ -95,24 +95,24 @@ def detokenize(
     print(f"{printable(output)}: {written.num_frames} frames, {written.fps:g} per second")
 
 
-def info(path: Positional[Path] = ModelOptions.model, /) -> None:
-    """Describe a file or folder: `magvit2 info outputs/demo/pipeline`, `magvit2 info film.safetensors`.
+def info(path: Positional[Path] = PIPELINE, /) -> None:
+    """Describe a file or folder: `magvit2 info general64`, `magvit2 info film.safetensors`.
 
     Args:
-        path: Folder or Hub name of a pipeline or model, folder of a training run, or file of codes.
+        path: Folder or Hub name of a pipeline or model, name of weights in the package, folder of a training run, or
+            file of codes.
     """
     from .model_card import MAX_FACT
     from .pipelines.info import facts_of
     from .train.run_folder import run_facts
 
     path = as_path(path)
-    ModelOptions(model=path).check()
     facts = run_facts(path) or facts_of(path)
     width = max(map(len, facts))
     print("\n".join(f"{name:{width}}  {printable(fact, MAX_FACT)}" for name, fact in facts.items()))
 
 
-def loaded(model: ModelOptions) -> "TokenizationPipeline":
+def loaded(model: TokenizerOptions) -> "TokenizationPipeline":
     """Load the tokenizer onto its device.
 
     Raises:
@@ -122,5 +122,4 @@ def loaded(model: ModelOptions) -> "TokenizationPipeline":
     from .devices import chosen_device
     from .pipelines import TokenizationPipeline
 
-    model.check()
     return TokenizationPipeline.from_pretrained(model.model, device=chosen_device(model.device))

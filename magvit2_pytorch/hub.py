@@ -47,14 +47,11 @@ def fetch(name_or_folder: str | Path, **hub: Unpack[HubOptions]) -> Path:
     """
     for option in hub.keys() - HubOptions.__annotations__:
         raise TypeError(f"unknown option {option!r}: {allowed_names(option, HubOptions.__annotations__)}")
-    folder = as_path(name_or_folder)
+    folder, name = local_folder(name_or_folder), str(name_or_folder)
     if folder.is_dir():
         return folder
     if folder.is_file():
         raise FileNotFoundError(f"{folder} is a file; pass the folder that contains it")
-    name = str(name_or_folder)
-    if name in names_in_package():
-        return WEIGHTS_DIR / name
     known = f", a name of weights in the package ({', '.join(names)}) " if (names := names_in_package()) else " "
     if folder.is_absolute() or name.count("/") != 1 or name.startswith((".", "~")):
         raise FileNotFoundError(
@@ -69,6 +66,15 @@ def fetch(name_or_folder: str | Path, **hub: Unpack[HubOptions]) -> Path:
             f"there is no folder {printable(name)}, and no Hub repository of this name can be read: {error}"
         ) from error
     return Path(downloaded)
+
+
+def local_folder(name_or_folder: str | Path) -> Path:
+    """Return the folder of weights in the package, or the path of any other folder, which may not exist.
+
+    A folder of the same name as weights in the package takes precedence.
+    """
+    folder = as_path(name_or_folder)
+    return WEIGHTS_DIR / folder if str(folder) in names_in_package() and not folder.exists() else folder
 
 
 def names_in_package() -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import json
 import tempfile
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self, Unpack
 
@@ -22,6 +23,7 @@ FORMAT_VERSION = 3
 defaults, and `MaskGit.upgrade_config` adds the fields of `MaskGitConfig` that formats 1 and 2 lack."""
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+TRAINING_NAME = "training.json"
 MAX_CONFIG_BYTES = 2**18
 MAX_LAYERS = 256  # of a loaded model: layers are built before their tensors are compared with those of the file
 FEW_DETAILS, LONGEST_DETAIL = 3, 200  # lines and characters per line of PyTorch's report on wrong weights
@@ -44,18 +46,19 @@ class Shareable:
         """Return the properties that the model card lists, by name."""
         raise NotImplementedError
 
-    def card(self, name: str, *, license: str | None) -> str:
+    def card(self, name: str, *, license: str | None, training: Mapping[str, str] | None = None) -> str:
         """Return the text of the model card.
 
         Args:
             name: argument of `from_pretrained` in the example.
+            training: facts about the training by name, which the card lists first.
         """
         kind = type(self)
         return model_card(
             kind.__name__,
             " ".join((kind.__doc__ or "").split("\n\n")[0].split()),
             example=kind.card_example.format(name=json.dumps(name)),
-            facts=self.card_facts() | {"format version": str(FORMAT_VERSION)},
+            facts=dict(training or {}) | self.card_facts() | {"format version": str(FORMAT_VERSION)},
             tags=("magvit2", "video", *kind.card_tags),
             license=license,
         )
@@ -244,6 +247,20 @@ class Pretrained(nn.Module, Shareable):
     def upgrade_config(cls, values: dict[str, Any], version: int) -> dict[str, Any]:
         """Return the fields of a config of format `version` under their current names, with missing fields added."""
         return values
+
+
+def training_facts(folder: Path) -> dict[str, str]:
+    """Return what `training.json` in the folder of a model says about its training; empty if there is none.
+
+    Raises:
+        ValueError: if the file is damaged or does not contain strings.
+    """
+    path = folder / TRAINING_NAME
+    facts = read_json(path) if path.is_file() else {}
+    for name, fact in facts.items():
+        if not isinstance(fact, str):
+            raise ValueError(f"{path}: {printable(name)} must be a string, got {printable(repr(fact))}")
+    return facts
 
 
 def read_shapes(weights: Path) -> dict[str, Tensor]:

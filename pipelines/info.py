@@ -6,7 +6,7 @@ from ..files import as_path, read_json
 from ..hub import fetch
 from ..maskgit import MaskGit
 from ..messages import printable
-from ..pretrained import CONFIG_NAME
+from ..pretrained import CONFIG_NAME, training_facts
 from ..tokenizer import VideoTokenizer
 from .code_files import ENDING, VideoCodes
 from .generation import VideoGenerationPipeline
@@ -34,12 +34,14 @@ def facts_of(name_or_path: str | Path) -> dict[str, str]:
         of_models = {
             f"{part}: {name}": fact for part, model in models.items() for name, fact in model.card_facts().items()
         }
-        return {"class": type(pipeline).__name__} | format_of(folder / INDEX_NAME) | pipeline.card_facts() | of_models
+        header = {"class": type(pipeline).__name__} | format_of(folder / INDEX_NAME) | training_facts(folder)
+        return header | pipeline.card_facts() | of_models
     path = folder / CONFIG_NAME
     name = read_json(path).get("_class") if path.is_file() else None
     if not isinstance(name, str) or name not in MODELS:
         raise ValueError(f"{printable(name_or_path)} contains no pipeline, no model and no training run")
-    return {"class": name} | format_of(path) | MODELS[name].from_pretrained(folder).card_facts()
+    header = {"class": name} | format_of(path) | training_facts(folder)
+    return header | MODELS[name].from_pretrained(folder).card_facts()
 
 
 def format_of(path: Path) -> dict[str, str]:

@@ -1,4 +1,5 @@
 import importlib.metadata
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from magvit2_pytorch.hub import WEIGHTS_DIR
 
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -109,6 +112,7 @@ def test_the_wheel_holds_all_sources_and_data(wheel: Path) -> None:
         "magvit2_pytorch/train/data/clips/NOTICE",
         "magvit2_pytorch/train/data/clips/heldout.csv",
         *(f"magvit2_pytorch/train/data/clips/{clip.name}" for clip in (ROOT / "train/data/clips").glob("*.mp4")),
+        *(path.relative_to(ROOT).as_posix() for path in WEIGHTS_DIR.rglob("*") if path.is_file()),
     }
     for import_name, folder in SETUPTOOLS["package-dir"].items():
         expected |= {f"{import_name.replace('.', '/')}/{file.name}" for file in (ROOT / folder).glob("*.py")}
@@ -116,7 +120,14 @@ def test_the_wheel_holds_all_sources_and_data(wheel: Path) -> None:
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
 
     assert len([name for name in expected if name.endswith(".mp4")]) == 4
+    assert len([name for name in expected if name.endswith(".safetensors")]) == 3
     assert names == expected
+
+
+def test_the_weights_in_the_wheel_are_small(wheel: Path) -> None:
+    sizes = [file.compress_size for file in zipfile.ZipFile(wheel).filelist if "/weights/" in file.filename]
+
+    assert sum(sizes) <= 16 * 10**6
 
 
 IMPORT_EVERYTHING = """
@@ -163,6 +174,40 @@ def test_the_installed_wheel_takes_the_first_steps_of_the_demo_preset(wheel: Pat
     assert finished.returncode == 0, finished.stderr
     assert "step 2, held out: psnr" in finished.stderr
     assert (tmp_path / "outputs" / "tokenizer" / "tokenizer" / "model.safetensors").is_file()
+
+
+WITHOUT_NETWORK = """
+import socket, sys
+def refuse(*arguments):
+    raise OSError("there is no network")
+socket.socket.connect = socket.getaddrinfo = refuse
+sys.argv[0] = "magvit2"
+from magvit2_pytorch.cli import main
+main()
+"""
+
+
+def test_the_installed_wheel_generates_without_network(wheel: Path, tmp_path: Path) -> None:
+    site, film = tmp_path / "site", ROOT / "train" / "data" / "clips" / "sintel.mp4"
+    pip("install", "--no-deps", "--target", site, wheel)
+
+    def magvit2(*arguments: str | Path) -> str:
+        finished = subprocess.run(
+            [sys.executable, "-c", WITHOUT_NETWORK, *arguments],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(site), "PATH": "", "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+        assert finished.returncode == 0, finished.stderr
+        return finished.stdout
+
+    for name in ("a.gif", "b.gif"):
+        said = magvit2("generate", "--seed", "3", "--output", name)
+        assert re.fullmatch(rf"{re.escape(name)}: 17 frames, \w+\n", said)
+    assert (tmp_path / "a.gif").read_bytes() == (tmp_path / "b.gif").read_bytes()
+    assert "17 frames" in magvit2("predict", film, "--max-frames", "5", "--output", "c.gif")
+    assert "PSNR" in magvit2("reconstruct", film, "--max-frames", "17", "--output", "d.gif")
 
 
 @pytest.mark.parametrize("library", PATCHED)

@@ -119,6 +119,17 @@ def decode_tiled(
     return trim(whole, sizes)
 
 
+def seams(config: TokenizerArchitecture, size: int, *, tile_size: int = 256, overlap: int | None = None) -> list[int]:
+    """Return the first pixel of each tile except the first, along the columns, without the overlap.
+
+    Args:
+        size: width of the frames in pixels, a multiple of the spatial stride.
+        tile_size, overlap: as in `encode_tiled`.
+    """
+    stride = config.spatial_stride[1]
+    return [tile.first_kept * stride for tile in _tiles(size // stride, tile_size, overlap, stride, config)[1:]]
+
+
 def _tiles(size: int, tile_size: int, overlap: int | None, stride: int, config: TokenizerArchitecture) -> list[Tile]:
     """Return the tiles along an axis of `size` codes. The parts that are kept cover the axis exactly once."""
     if overlap is not None and overlap < 0:

@@ -20,6 +20,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from magvit2_pytorch.files import as_path
+from magvit2_pytorch.hub import local_folder
 from magvit2_pytorch.maskgit import MaskGit, MaskGitConfig, MaskGitObjective
 from magvit2_pytorch.maskgit.losses import MaskGitLossWeights, weighted_sum
 from magvit2_pytorch.maskgit.presets import BASE, TINY
@@ -90,7 +91,8 @@ class MaskGitRun(RunConfig):
 
     output_dir: Path = Path("outputs/maskgit")
     tokenizer: Path = Path("outputs/tokenizer")
-    """Output folder of a run of stage one, folder of a pipeline, or folder of a saved tokenizer."""
+    """Output folder of a run of stage one, folder of a pipeline or a saved tokenizer, or weights that come with the
+    package: general64, arcade64."""
     num_steps: int = 100_000
     batch_size: int = 16
     data: DataConfig = field(default_factory=DataConfig)
@@ -186,7 +188,7 @@ PRESETS = {
         label_balance=0.0,
         tasks=tuple(WeightedTask(name=name, weight=MIX.get(name, 0.5)) for name in TASKS),
         loss_weights=MaskGitLossWeights(),
-        optimizer=replace(DEMO.optimizer, learning_rate=1.5e-3, ema_decay=0.995, matrices="adamw"),
+        optimizer=replace(DEMO.optimizer, learning_rate=4e-3, ema_decay=0.995),
     ),
     "laptop": LAPTOP,
     # The weights that come with the package (train/weights.py).
@@ -194,8 +196,8 @@ PRESETS = {
         LAPTOP,
         output_dir=Path("outputs/maskgit-arcade64"),
         tokenizer=Path("outputs/tokenizer-arcade64"),
-        num_steps=12_000,
-        evaluate_every=3000,
+        num_steps=20_000,
+        evaluate_every=5000,
         data=DataConfig(path=ARCADE, drawn_clips=2**14),
         tasks=(
             WeightedTask(name="class_generation", weight=4.0),
@@ -203,8 +205,7 @@ PRESETS = {
             WeightedTask(name="frame_prediction", weight=1.0),
             WeightedTask(name="dynamic_inpainting", weight=1.0),
         ),
-        model=replace(TransformerConfig.of(TINY), width=192, num_heads=6),
-        optimizer=replace(LAPTOP.optimizer, learning_rate=4e-3, ema_decay=0.998),
+        optimizer=replace(LAPTOP.optimizer, ema_decay=0.998),
     ),
     "base": MaskGitRun(
         output_dir=Path("outputs/maskgit-base"),
@@ -342,11 +343,12 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
 
 
 def load_tokenizer(folder: Path) -> VideoTokenizer:
-    """Load the tokenizer from its own folder, from that of a run, or from that of a pipeline.
+    """Load the tokenizer from its own folder, from that of a run or of a pipeline, or from the weights in the package.
 
     Raises:
         FileNotFoundError: if there is none.
     """
+    folder = local_folder(folder)
     inner = folder / "tokenizer"
     if not (inner / CONFIG_NAME).is_file() and not (folder / CONFIG_NAME).is_file():
         raise FileNotFoundError(
@@ -356,11 +358,12 @@ def load_tokenizer(folder: Path) -> VideoTokenizer:
 
 
 def load_pipeline(folder: Path) -> VideoGenerationPipeline:
-    """Load the pipeline from its own folder, from that of a run, or from that of the demo.
+    """Load the pipeline from its own folder, from that of a run or of the demo, or from the weights in the package.
 
     Raises:
         FileNotFoundError: if there is none.
     """
+    folder = local_folder(folder)
     for candidate in (folder / PIPELINE_FOLDER, folder):
         if (candidate / INDEX_NAME).is_file():
             return VideoGenerationPipeline.from_pretrained(candidate)

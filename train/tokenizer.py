@@ -132,8 +132,7 @@ LAPTOP = replace(  # four times as many codes as the demo: 0.069 bits per pixel
 PRESETS = {
     "demo": DEMO,
     "shapes": replace(DEMO, output_dir=Path("outputs/tokenizer-shapes"), data=DataConfig(path="shapes")),
-    # For a small transformer: few codes with few bits. The codebook entropy has a small weight; a larger one would
-    # spread a plain background over about ten equivalent codes.
+    # For a small transformer: few codes with few bits.
     "shapes-tasks": replace(
         DEMO,
         output_dir=Path("outputs/tokenizer-shapes-tasks"),
@@ -144,16 +143,9 @@ PRESETS = {
         model=replace(
             MODEL_PRESETS["tiny"],
             layers=("residual", ("compress_space", 96), "residual", ("compress_space", 192), *("residual",) * 3),
-            overlapping_patches=False,
             codebook_size=2**8,
-            quantizer="lfq",
-            fsq_levels=None,
-            inverse_temperature=2.0,
-            loss_weights=TokenizerLossWeights(
-                reconstruction=4.0, commitment=0.05, sample_entropy=0.02, codebook_entropy=-0.01
-            ),
+            fsq_levels=(4, 4, 4, 4),
         ),
-        optimizer=replace(DEMO_OPTIMIZER, matrices="adamw"),
     ),
     "laptop": LAPTOP,
     # For videos of any kind. Dead leaves and close-ups keep the tokenizer from learning the four films by heart.

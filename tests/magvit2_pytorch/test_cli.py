@@ -16,12 +16,13 @@ import torch
 import tyro
 from PIL import Image
 
-from magvit2_pytorch import VideoGenerationPipeline, cli
+from magvit2_pytorch import VideoGenerationPipeline, cli, pipelines
 from magvit2_pytorch.cli_options import SamplingOptions
 from magvit2_pytorch.files import write_json
 from magvit2_pytorch.pipelines import VideoCodes
 from magvit2_pytorch.pipelines.media.decoding import probe
 from magvit2_pytorch.pipelines.media.video_files import read_video
+from magvit2_pytorch.train.weights import MAKERS
 
 ROOT = Path(__file__).parents[2]
 Magvit2 = Callable[..., str]
@@ -29,8 +30,9 @@ Magvit2 = Callable[..., str]
 
 @pytest.fixture(autouse=True)
 def _folder(tmp_path: Path, pipeline: VideoGenerationPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The current folder has a pipeline where verbs look for it."""
-    pipeline.save_pretrained(tmp_path / "outputs" / "demo" / "pipeline")
+    """The current folder has models with the names of the default ones. They take precedence over the package's."""
+    pipeline.save_pretrained(tmp_path / "arcade64")
+    pipeline.tokenizer.save_pretrained(tmp_path / "general64")
     monkeypatch.chdir(tmp_path)
 
 
@@ -71,7 +73,7 @@ def test_options_of_drawing_are_those_of_generate_with_the_same_defaults() -> No
 
 def test_options_reach_generate(magvit2: Magvit2, asked: dict[str, Any]) -> None:
     said = magvit2(
-        *("generate", "outputs/demo/pipeline", "--labels", "up", "0", "--num-frames", 3, "--num-steps", 2, "--seed", 7),
+        *("generate", "arcade64", "--labels", "up", "0", "--num-frames", 3, "--num-steps", 2, "--seed", 7),
         *("--order", "halton", "--top-k", 5, "--schedule", "linear", "--output", "made/a.gif"),
         *("--decoding", "made/b.gif"),
     )
@@ -214,7 +216,7 @@ def test_a_tokenizer_by_itself_is_enough_to_tokenize(
 
 
 def test_info_says_what_a_folder_is(magvit2: Magvit2, pipeline: VideoGenerationPipeline) -> None:
-    folder = Path("outputs/demo/pipeline")
+    folder = Path("arcade64")
     write_json("run/config.json", {"num_steps": 40, "seed": 3, "data": {"path": "clips"}})
     write_json("run/inputs.json", {})
     Path("run/checkpoints/step-00000020").mkdir(parents=True)
@@ -230,12 +232,43 @@ def test_info_says_what_a_folder_is(magvit2: Magvit2, pipeline: VideoGenerationP
     assert re.search(r'^data.path +"clips"$', of_run, re.MULTILINE)
 
 
-@pytest.mark.parametrize("arguments", ["generate", "predict film.mkv", "tokenize film.mkv", "info"])
-def test_without_a_model_the_demo_is_named(magvit2: Magvit2, film: torch.Tensor, arguments: str) -> None:
-    shutil.rmtree("outputs/demo/pipeline")
+@pytest.mark.parametrize(
+    ("arguments", "class_name", "name"),
+    [
+        ("generate", "VideoGenerationPipeline", "arcade64"),
+        ("predict film.mkv", "VideoGenerationPipeline", "arcade64"),
+        ("reconstruct film.mkv", "TokenizationPipeline", "general64"),
+        ("tokenize film.mkv", "TokenizationPipeline", "general64"),
+        ("detokenize film.safetensors", "TokenizationPipeline", "general64"),
+    ],
+)
+def test_the_default_models_are_those_of_the_package(
+    magvit2: Magvit2, film: torch.Tensor, monkeypatch: pytest.MonkeyPatch, arguments: str, class_name: str, name: str
+) -> None:
+    loaded = []
 
-    with pytest.raises(SystemExit, match="there is no outputs/demo/pipeline: run `magvit2 demo`"):
+    def from_pretrained(folder: Path, **options: Any) -> None:
+        loaded.append(str(folder))
+        raise ValueError("loaded")
+
+    monkeypatch.setattr(getattr(pipelines, class_name), "from_pretrained", from_pretrained)
+
+    with pytest.raises(SystemExit, match="loaded"):
         magvit2(*arguments.split())
+
+    assert loaded == [name]
+    assert name in MAKERS
+
+
+def test_info_shows_facts_about_the_training(magvit2: Magvit2) -> None:
+    for name in ("arcade64", "general64"):
+        write_json(Path(name, "training.json"), {"trained on": "bars that move"})
+
+        assert re.search(r"^trained on +bars that move$", magvit2("info", name), re.MULTILINE)
+
+    write_json("general64/training.json", {"trained on": 3})
+    with pytest.raises(SystemExit, match=r"training\.json: trained on must be a string, got 3"):
+        magvit2("info", "general64")
 
 
 @pytest.mark.parametrize(
@@ -290,7 +323,7 @@ def test_mistakes_end_in_one_line_and_leave_no_file(
 ) -> None:
     Path("text.mp4").write_text("no video")
     Path("empty").mkdir()
-    shutil.copytree("outputs/demo/pipeline", "halved", ignore=shutil.ignore_patterns("maskgit"))
+    shutil.copytree("arcade64", "halved", ignore=shutil.ignore_patterns("maskgit"))
     Image.new("RGB", (8, 8), "white").save("small.png")
     Image.new("RGB", (16, 16)).save("black.png")
     write_video(Path("short.mkv"), np.full((3, 16, 16, 3), 255, dtype=np.uint8))

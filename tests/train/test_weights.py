@@ -1,3 +1,4 @@
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import torch
 
 from magvit2_pytorch import VideoGenerationPipeline, VideoTokenizer, hub
 from magvit2_pytorch.files import read_json
+from magvit2_pytorch.pretrained import training_facts
 from magvit2_pytorch.train import maskgit, tokenizer
 from magvit2_pytorch.train.weights import WeightsConfig, adding_seconds, make_weights
 
@@ -39,6 +41,28 @@ def test_weights_are_saved_in_half_precision_and_load_by_name(
             assert torch.equal(values, values.half().float())
     assert pipeline.generate(labels="snake", seed=0, progress=False).videos.shape == (1, 3, 5, 32, 32)
     assert VideoTokenizer.from_pretrained("arcade64").fingerprint() == pipeline.tokenizer.fingerprint()
+    assert maskgit.load_tokenizer(Path("arcade64")).fingerprint() == pipeline.tokenizer.fingerprint()
+    assert maskgit.load_pipeline(Path("arcade64")).maskgit.config == pipeline.maskgit.config
+
+
+def test_weights_come_with_facts_and_checksums(config: WeightsConfig) -> None:
+    make_weights(config)
+    folder = config.output_dir / "arcade64"
+
+    facts = training_facts(folder)
+    assert facts["trained by"].endswith("--names arcade64 --seed 0 --tokenizer-steps 2 --maskgit-steps 2")
+    assert facts["steps"] == "2 of the tokenizer, 2 of the transformer"
+    psnr = read_json(config.runs_dir / "arcade64" / "tokenizer" / "metrics.json")["psnr"]
+    assert facts["on held-out clips"] == f"psnr {psnr:.2f} dB"
+    card = (folder / "README.md").read_text()
+    assert 'from_pretrained("arcade64")' in card
+    assert "license: mit" in card
+    assert all(f"| {name} | " in card for name in facts)
+    sums = dict(line.split("  ")[::-1] for line in (folder / "SHA256SUMS").read_text().splitlines())
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    del files["SHA256SUMS"]
+    assert sums == {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    assert len(files) == 9
 
 
 def test_the_transformer_is_trained_on_the_codes_of_the_rounded_tokenizer(config: WeightsConfig) -> None:
