@@ -1,4 +1,4 @@
-"""The demo: train both stages on the shipped clips, sized for two CPU cores, then generate."""
+"""The demo: train both stages on the shipped clips or on arcade games, sized for two CPU cores, then generate."""
 
 import logging
 import time
@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from ..choices import chosen
 from ..files import as_path, write_json, written_whole
 from ..pipelines import VideoGenerationPipeline
 from ..pipelines.media.pictures import save_videos
@@ -18,6 +19,7 @@ from ..tokenizer.pixels import to_unit_range
 from ..train import maskgit, tokenizer
 from .codes import encoded
 from .data import VideoData, load_data
+from .data.config import ARCADE, SHIPPED_CLIPS
 from .metrics import (
     bits_per_pixel,
     codebook_perplexity,
@@ -35,6 +37,7 @@ METRICS_NAME = "metrics.json"
 PICTURED_PAIRS = 8
 SAMPLES_PER_LABEL = 4
 PICTURE_WIDTH = 768  # pixels
+PRESETS = {SHIPPED_CLIPS: "demo", ARCADE: "arcade"}  # of both stages, by source of the data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +45,15 @@ class DemoConfig:
     """Settings of `magvit2 demo`."""
 
     output_dir: Path = Path("outputs/demo")
+    data: str = SHIPPED_CLIPS
+    """clips or arcade."""
     seed: int = 0
-    tokenizer_steps: int = tokenizer.DEMO.num_steps
-    maskgit_steps: int = maskgit.DEMO.num_steps
+    tokenizer_steps: int | None = None
+    """By default those of the preset, as for the transformer."""
+    maskgit_steps: int | None = None
 
     def __post_init__(self) -> None:
+        chosen(PRESETS, self.data, "data")
         object.__setattr__(self, "output_dir", as_path(self.output_dir))
 
 
@@ -63,26 +70,27 @@ def run_demo(config: DemoConfig) -> None:
         raise ValueError(f"{folder} already holds a finished demo; choose another --output-dir")
     started = time.monotonic()
     seconds: dict[str, float] = {}
+    presets = tokenizer.PRESETS[PRESETS[config.data]], maskgit.PRESETS[PRESETS[config.data]]
     tokenizer_run = replace(
-        tokenizer.DEMO,
+        presets[0],
         output_dir=folder / "runs" / "tokenizer",
         seed=config.seed,
-        num_steps=config.tokenizer_steps,
+        num_steps=config.tokenizer_steps or presets[0].num_steps,
         resume=True,
     )
     maskgit_run = replace(
-        maskgit.DEMO,
+        presets[1],
         output_dir=folder / "runs" / "maskgit",
         tokenizer=tokenizer_run.output_dir,
         seed=config.seed,
-        num_steps=config.maskgit_steps,
+        num_steps=config.maskgit_steps or presets[1].num_steps,
         resume=True,
     )
 
     set_up()
     interruption = SignalInterruption()
-    logger.info("magvit2 demo: from real video to generated video, 6 to 8 minutes on two cores.")
-    logger.info("1/3 Training the tokenizer, which encodes video to codes and decodes them (about 4 minutes).")
+    logger.info("magvit2 demo: from %s to generated video, 6 to 10 minutes on two cores.", config.data)
+    logger.info("1/3 Training the tokenizer, which encodes video to codes and decodes them (4 to 5 minutes).")
     trained = timed(seconds, "tokenizer", lambda: tokenizer.train(tokenizer_run, interruption))
     exit_if_interrupted(trained, interruption)
     logger.info("2/3 Training the transformer, which generates codes (about 4 minutes).")

@@ -188,9 +188,19 @@ PRESETS = {
         label_balance=0.0,
         tasks=tuple(WeightedTask(name=name, weight=MIX.get(name, 0.5)) for name in TASKS),
         loss_weights=MaskGitLossWeights(),
-        optimizer=replace(DEMO.optimizer, learning_rate=4e-3, ema_decay=0.995),
+        optimizer=replace(DEMO.optimizer, learning_rate=1.5e-3, ema_decay=0.995, matrices="adamw"),
     ),
     "laptop": LAPTOP,
+    # `magvit2 demo --data arcade`: as `laptop`, in four minutes.
+    "arcade": replace(
+        LAPTOP,
+        output_dir=Path("outputs/maskgit-arcade"),
+        tokenizer=Path("outputs/tokenizer-arcade"),
+        num_steps=1000,
+        evaluate_every=500,
+        save_every=500,
+        data=DataConfig(path=ARCADE),
+    ),
     # The weights that come with the package (train/weights.py).
     "arcade64": replace(
         LAPTOP,

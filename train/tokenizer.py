@@ -148,6 +148,14 @@ PRESETS = {
         ),
     ),
     "laptop": LAPTOP,
+    # `magvit2 demo --data arcade`: as `laptop`, in five minutes.
+    "arcade": replace(
+        LAPTOP,
+        output_dir=Path("outputs/tokenizer-arcade"),
+        num_steps=3400,
+        evaluate_every=1700,
+        data=DataConfig(path=ARCADE),
+    ),
     # For videos of any kind. Dead leaves and close-ups keep the tokenizer from learning the four films by heart.
     "general": replace(
         LAPTOP,
