@@ -145,14 +145,19 @@ def facts_of_training(name: str, config: WeightsConfig) -> dict[str, str]:
     seconds = read_json(runs / SECONDS_NAME)["seconds"]
     steps = {stage: read_json(runs / stage / "config.json")["num_steps"] for stage in STAGES if (runs / stage).is_dir()}
     scores = read_json(runs / "tokenizer" / "metrics.json")
-    psnrs = [f"{score} {value:.2f} dB" for score, value in scores.items() if score.endswith("psnr")]
+    psnrs = [
+        f"{value:.2f} dB" + (f" ({source})" if source else "")
+        for score, value in scores.items()
+        for source, _, metric in [score.rpartition("/")]
+        if metric == "psnr"
+    ]
     options = ["--names", name, "--seed", str(config.seed)]
     for stage, chosen_steps in zip(STAGES, (config.tokenizer_steps, config.maskgit_steps), strict=True):
         options += [f"--{stage}-steps", str(chosen_steps)] if chosen_steps and stage in steps else []
     return PURPOSES[name] | {
-        "trained for": f"{seconds / 60:.0f} minutes on {f'{available_cores()} cores' if device == 'cpu' else device}",
+        "training time": f"{seconds / 60:.0f} minutes on {f'{available_cores()} cores' if device == 'cpu' else device}",
         "steps": ", ".join(f"{number:,} of the {STAGES[stage]}" for stage, number in steps.items()),
-        "on held-out clips": ", ".join(psnrs),
+        "PSNR of held-out clips": ", ".join(psnrs),
         "trained by": f"python train/weights.py {' '.join(options)}",
     }
 

@@ -7,6 +7,7 @@ import torch
 
 from magvit2_pytorch import VideoGenerationPipeline, VideoTokenizer, hub
 from magvit2_pytorch.files import read_json
+from magvit2_pytorch.model_card import as_markdown
 from magvit2_pytorch.pretrained import training_facts
 from magvit2_pytorch.train import maskgit, tokenizer
 from magvit2_pytorch.train.weights import WeightsConfig, adding_seconds, make_weights
@@ -53,11 +54,11 @@ def test_weights_come_with_facts_and_checksums(config: WeightsConfig) -> None:
     assert facts["trained by"].endswith("--names arcade64 --seed 0 --tokenizer-steps 2 --maskgit-steps 2")
     assert facts["steps"] == "2 of the tokenizer, 2 of the transformer"
     psnr = read_json(config.runs_dir / "arcade64" / "tokenizer" / "metrics.json")["psnr"]
-    assert facts["on held-out clips"] == f"psnr {psnr:.2f} dB"
+    assert facts["PSNR of held-out clips"] == f"{psnr:.2f} dB"
     card = (folder / "README.md").read_text()
     assert 'from_pretrained("arcade64")' in card
     assert "license: mit" in card
-    assert all(f"| {name} | " in card for name in facts)
+    assert all(f"| {name} | {as_markdown(fact)} |" in card for name, fact in facts.items())
     sums = dict(line.split("  ")[::-1] for line in (folder / "SHA256SUMS").read_text().splitlines())
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     del files["SHA256SUMS"]
