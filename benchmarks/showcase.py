@@ -2,7 +2,7 @@
 
     python benchmarks/showcase.py docs
 
-- `arcade_samples.gif`: two samples of each game.
+- `arcade_samples.gif`: two samples of each game, 24 passes with guidance 1.5.
 - `arcade_prediction.gif`: held-out clips above, below them 12 frames predicted from their first 5 and the game.
 - `arcade_inpainting.gif`: held-out clips with a grey box above, below them with the box filled in.
 - `general_reconstruction.gif`: held-out clips of the four films above, below them their reconstructions.
@@ -25,6 +25,7 @@ from magvit2_pytorch.train.data import DataConfig, VideoData, load_data
 from magvit2_pytorch.train.metrics.reconstruction import decode, encode
 
 NUM_GIVEN = 5  # frames
+SAMPLING = {"num_steps": 24, "guidance_scale": 1.5}
 LOW_TEMPERATURES = {"temperature": 0.3, "choice_temperature": 1.0}  # for results that the given pixels determine
 WIDTH = 900  # pixels
 UNKNOWN = 0.5  # grey
@@ -40,7 +41,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     pipeline = VideoGenerationPipeline.from_pretrained(arguments.pipeline)
-    samples = pipeline.generate(labels=[*pipeline.labels, *pipeline.labels], seed=0).videos
+    samples = pipeline.generate(labels=[*pipeline.labels, *pipeline.labels], seed=0, **SAMPLING).videos
     draw(arguments.folder / "arcade_samples.gif", samples, [*pipeline.labels, *[""] * len(pipeline.labels)])
 
     games, labels = first_clips(load_data(DataConfig(path="arcade", num_frames=pipeline.num_frames)))
