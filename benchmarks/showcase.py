@@ -13,6 +13,7 @@ Nothing is chosen by hand: seed 0, the first held-out clips of each label. Takes
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -25,8 +26,11 @@ from magvit2_pytorch.train.data import DataConfig, VideoData, load_data
 from magvit2_pytorch.train.metrics.reconstruction import decode, encode
 
 NUM_GIVEN = 5  # frames
-SAMPLING = {"num_steps": 24, "guidance_scale": 1.5}
-LOW_TEMPERATURES = {"temperature": 0.3, "choice_temperature": 1.0}  # for results that the given pixels determine
+SAMPLING: dict[str, Any] = {"num_steps": 24, "guidance_scale": 1.5}
+LOW_TEMPERATURES: dict[str, Any] = {
+    "temperature": 0.3,
+    "choice_temperature": 1.0,
+}  # for results that the given pixels determine
 WIDTH = 900  # pixels
 UNKNOWN = 0.5  # grey
 

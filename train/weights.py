@@ -96,8 +96,7 @@ def make_weights(config: WeightsConfig) -> None:
     """Train all weights and save them. An interruption ends the process with status 1."""
     set_up()
     for name in config.names:
-        with adding_seconds(config.runs_dir / name / SECONDS_NAME):
-            model = MAKERS[name](name, config)
+        model = MAKERS[name](name, config)
         folder = config.output_dir / name
         model.save_pretrained(folder, license=LICENSE)
         training = facts_of_training(name, config)
@@ -133,7 +132,8 @@ def trained(
     """Begin or continue a training, and return the folder of its result."""
     interruption = SignalInterruption()
     run = replace(run, output_dir=folder, seed=seed, num_steps=num_steps or run.num_steps, resume=True)
-    result = train(run, interruption)
+    with adding_seconds(folder.parent / SECONDS_NAME):
+        result = train(run, interruption)
     exit_if_interrupted(result, interruption)
     assert result is not None
     return result
