@@ -21,7 +21,7 @@ from magvit2_pytorch.pipelines import VideoCodes
 from magvit2_pytorch.pipelines.media.resizing import fit
 from magvit2_pytorch.pipelines.media.video_files import read_video
 from magvit2_pytorch.train.data import DataConfig, load_data
-from magvit2_pytorch.train.data.folder import find_files
+from magvit2_pytorch.train.data.folder import find_in_folder
 from magvit2_pytorch.train.data.frame_cache import store_videos
 
 CASES = Path(__file__).parent / "cases"
@@ -154,7 +154,9 @@ def test_training_reads_the_same_frames(name: str, check_warnings: Callable[[str
     right = RIGHT[name]
     shutil.copy(CASES / name, tmp_path)
 
-    stored = store_videos(find_files(tmp_path).videos, right.height, tmp_path / "cache", progress=False)[name]
+    stored = store_videos(find_in_folder(tmp_path).videos, right.height, tmp_path / "cache", progress=False).videos[
+        name
+    ]
 
     check_warnings(name)
     assert np.array_equal(stored.frames(0, right.num_frames, 1), as_bytes(frames_of(name)))

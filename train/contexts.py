@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..messages import printable
-from .data.folder import CONTEXT_ENDING, file_identity, visible_files
+from .data.folder import CONTEXT_ENDING, visible_files
 
 TENSOR_NAME = "context"
 
@@ -71,7 +71,7 @@ def find_contexts(folder: Path, videos: Sequence[str]) -> Contexts | None:
             raise ValueError(
                 f"contexts must have the same number of channels, got {channels} in {first} and {shape[1]} in {file}"
             )
-    identities = "\n".join(f"{video} {file_identity(file)}" for video, file in found.items())
+    identities = "\n".join(f"{video} {hashlib.sha256(file.read_bytes()).hexdigest()}" for video, file in found.items())
     return Contexts(
         [found.get(video) for video in videos],
         max(shape[0] for shape in shapes.values()),

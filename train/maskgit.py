@@ -19,7 +19,6 @@ from typing import Self
 import torch
 from torch.utils.data import DataLoader
 
-from magvit2_pytorch.files import as_path
 from magvit2_pytorch.hub import local_folder
 from magvit2_pytorch.maskgit import MaskGit, MaskGitConfig, MaskGitObjective
 from magvit2_pytorch.maskgit.losses import MaskGitLossWeights, weighted_sum
@@ -35,7 +34,8 @@ from magvit2_pytorch.train.codes import CodeBatches, encoded, fingerprint
 from magvit2_pytorch.train.command_line import WrittenTasks
 from magvit2_pytorch.train.contexts import find_contexts
 from magvit2_pytorch.train.data import Clips, DataConfig, load_data
-from magvit2_pytorch.train.data.config import ARCADE, RENDERED, SHIPPED_CLIPS
+from magvit2_pytorch.train.data.config import ARCADE
+from magvit2_pytorch.train.data.sources import folder_of_files
 from magvit2_pytorch.train.optimization import (
     ExponentialMovingAverage,
     OptimizerConfig,
@@ -255,10 +255,9 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
             f"the tokenizer was trained for {tokenizer.config.height_width} pixels, "
             f"but --data.resolution is {run.data.resolution}"
         )
-    (source,) = run.data.sources
-    is_folder = source not in (SHIPPED_CLIPS, *RENDERED)
-    videos = data.train.table["file"][:] if is_folder else []
-    contexts = find_contexts(as_path(source), videos)
+    folder = folder_of_files(run.data)
+    videos = data.train.table["file"][:] if folder is not None else []
+    contexts = None if folder is None else find_contexts(folder, videos)
     config = MaskGitConfig(
         codebook_size=tokenizer.codebook_size,
         levels=tokenizer.config.fsq_levels,
@@ -272,7 +271,7 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
         conditions = conditions_of(run.tasks)
         table = encoded(tokenizer, data, run.data.codes_dir, conditions=conditions, progress=session.shows_progress)
     inputs = {"codes": fingerprint(tokenizer, data, conditions)}
-    session.begin(inputs if contexts is None else inputs | {"contexts": contexts.fingerprint})
+    session.begin(inputs if contexts is None else inputs | {"contexts": contexts.fingerprint}, data)
 
     objective = MaskGitObjective(
         MaskGit(config),

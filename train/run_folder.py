@@ -15,6 +15,7 @@ from torch import nn
 from ..configs import config_from_dict, config_to_dict
 from ..files import read_json, write_json
 from ..messages import printable
+from .data.report import SKIPPED_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -24,11 +25,16 @@ LOCK_NAME = ".lock"
 CHECKPOINTS_NAME = "checkpoints"
 CHECKPOINTS_KEPT = 2
 LOGS_NAME = "tensorboard"
-NAMES_AT_START = {CONFIG_NAME, INPUTS_NAME, LOCK_NAME, LOGS_NAME}  # files of a run without a checkpoint
+NAMES_AT_START = {CONFIG_NAME, INPUTS_NAME, LOCK_NAME, LOGS_NAME, SKIPPED_NAME}  # files of a run without a checkpoint
 NUM_PROCESSES = "num_processes"  # an input of every run
 ARITHMETIC = "arithmetic"  # an input of every run: precision and compiler. Older versions did not record it.
-# Settings that may differ between a run and its continuation: they do not change what is computed.
+# Settings that may differ between a run and its continuation: they do not change what is computed. The inputs have a
+# digest of the data, so its place may change.
 MAY_CHANGE = {
+    "path",
+    "heldout",
+    "root",
+    "evaluation_clips",
     "resume",
     "stop_after",
     "log_every",

@@ -17,6 +17,8 @@ from tqdm.auto import tqdm
 
 from ..files import as_path
 from ..messages import printable
+from .data import VideoData
+from .data.report import write_skipped
 from .run_folder import ARITHMETIC, NUM_PROCESSES, RunFolder, flat
 
 logger = logging.getLogger(__name__)
@@ -145,11 +147,12 @@ class Session:
         """Whether all steps of the run are done."""
         return self.done >= self.run.num_steps
 
-    def begin(self, inputs: Mapping[str, Any]) -> None:
+    def begin(self, inputs: Mapping[str, Any], *sources: VideoData) -> None:
         """Claim the output folder, start TensorBoard and seed PyTorch.
 
         Args:
             inputs: what the run depends on besides its config; see `RunFolder.claim`.
+            sources: the data; files that are not used are listed in the folder.
         """
         if self.is_main:
             dynamo = self.accelerator.state.dynamo_plugin
@@ -159,6 +162,8 @@ class Session:
                 "float32_matmul_precision": torch.get_float32_matmul_precision(),
             }
             self.folder.claim({**inputs, NUM_PROCESSES: self.accelerator.num_processes, ARITHMETIC: arithmetic})
+            reports = [source.report for source in sources if source.report is not None]
+            write_skipped(self.run.output_dir, reports)
         settings = flat(self.folder.config)
         self.accelerator.init_trackers(
             "tensorboard",

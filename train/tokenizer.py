@@ -79,6 +79,9 @@ class TokenizerRun(RunConfig):
     EfficientNet-Lite0."""
     perceptual_stride: int = 1
     """The perceptual loss sees every n-th frame of a clip. The first of them changes from step to step."""
+    evaluation_clips: int = 256
+    """Largest number of held-out clips of each source that evaluations measure, always the same ones, spread over
+    labels and videos."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     annealing: AnnealingConfig = field(default_factory=AnnealingConfig)
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
@@ -92,8 +95,9 @@ class TokenizerRun(RunConfig):
             )
         if self.freeze_encoder and self.init_from is None:
             raise ValueError("freeze_encoder requires init_from, the tokenizer whose encoder is kept, got None")
-        if self.perceptual_stride < 1:
-            raise ValueError(f"perceptual_stride must be at least 1, got {self.perceptual_stride}")
+        for name in ("perceptual_stride", "evaluation_clips"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.model.dim_cond is not None:
             raise ValueError(
                 "model.dim_cond must be None: this command trains without a condition. Train a model with `cond_...` "
@@ -209,8 +213,11 @@ def train_in(session: Session, run: TokenizerRun) -> Path | None:
     accelerator = session.accelerator
     with accelerator.main_process_first():
         sources = load_sources(run.data, progress=session.shows_progress)
-    session.begin({"data": " ".join(source.fingerprint for source in sources)})
-    heldout = {name: source.heldout for name, source in zip(run.data.source_names, sources, strict=True)}
+    session.begin({"data": " ".join(source.fingerprint for source in sources)}, *sources)
+    heldout = {
+        name: source.heldout.spread(run.evaluation_clips)
+        for name, source in zip(run.data.source_names, sources, strict=True)
+    }
 
     objective = TokenizerObjective(
         new_tokenizer(run),

@@ -36,13 +36,26 @@ def open_frames(path: Path) -> FrameReader:
 
 def is_picture(path: Path) -> bool:
     """Return whether a file is a still image, by its ending or, if it may be an animation, by its first bytes."""
-    if path.suffix.lower() not in ANIMATED_ENDINGS:
-        return path.suffix.lower() in PICTURE_ENDINGS
+    ending = path.suffix.lower()
+    if ending not in ANIMATED_ENDINGS:
+        return is_still_image(ending)
     try:
         with path.open("rb") as file:
-            head = file.read(HEAD_BYTES)
+            return is_still_image(ending, file.read(HEAD_BYTES))
     except OSError:
         return True  # reading it raises the error
+
+
+def is_still_image(ending: str, head: bytes = b"") -> bool:
+    """Return whether a file is a still image.
+
+    Args:
+        ending: its extension in lower case.
+        head: its first `HEAD_BYTES` or more, if it may be an animation.
+    """
+    if ending not in ANIMATED_ENDINGS:
+        return ending in PICTURE_ENDINGS
+    head = head[:HEAD_BYTES]
     is_animated_png = head.startswith(b"\x89PNG") and b"acTL" in head
     is_animated_webp = head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
     return not (is_animated_png or is_animated_webp or head[4:12] == b"ftypavis")

@@ -26,6 +26,8 @@ class FrameReader(ABC):
     """Frames per second, the average if the rate varies; None for an image or if unknown."""
     num_frames: int | None = None
     """Number of frames according to the header, None if unknown."""
+    time: float | None = None
+    """Time of the latest frame in seconds from the first one; None if unknown."""
     frame_pixels: int
     """Number of pixels of a frame."""
 

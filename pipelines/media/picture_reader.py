@@ -25,13 +25,14 @@ class PictureReader(FrameReader):
     def __init__(self, path: Path) -> None:
         try:
             self.image = Image.open(path)
-            durations = webp_durations(path)
+            self.durations = webp_durations(path)
         except PICTURE_ERRORS as error:
             raise DecodingError(str(error)) from error
         self.frame_pixels = check_pixels(self.image.height, self.image.width)
-        self.num_frames = self.num_pictures = len(durations) or 1
-        if self.num_pictures > 1 and sum(durations):
-            self.fps = 1000 * len(durations) / sum(durations)
+        self.num_frames = self.num_pictures = len(self.durations) or 1
+        if self.num_pictures > 1 and sum(self.durations):
+            self.fps = 1000 * len(self.durations) / sum(self.durations)
+        self.time = 0.0
         self.num_pages = getattr(self.image, "n_frames", 1) if self.image.format == "TIFF" else 1
         self.damage: str | None = None
 
@@ -45,6 +46,7 @@ class PictureReader(FrameReader):
                     raise DecodingError(str(error)) from error
                 self.damage = f"{number} of {self.num_pictures} frames can be read ({error})"
                 return
+            self.time = sum(self.durations[:number]) / 1000
             yield frame
 
     @property

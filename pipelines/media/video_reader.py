@@ -78,6 +78,7 @@ class VideoReader(FrameReader):
                     self.times.append(frame.pts)
                     self.durations.append(frame.duration)
                     self.num_concealed += frame.is_corrupt
+                    self.time = self._time()
                     yield pixels
             except VIDEO_ERRORS as error:
                 self._count(error)
@@ -113,6 +114,12 @@ class VideoReader(FrameReader):
     def _count(self, error: Exception) -> None:
         self.num_undecodable += 1
         self.error = self.error or reason(error)
+
+    def _time(self) -> float | None:
+        first, latest = self.times[0], self.times[-1]
+        if first is None or latest is None:
+            return (len(self.times) - 1) / self.fps if self.fps else None
+        return float((latest - first) * (self.stream.time_base or 0))
 
     @property
     def gaps(self) -> list[int]:

@@ -17,6 +17,7 @@ DEAD_LEAVES = "leaves"
 DRAWN_CLIPS = 4096
 LARGEST_ZOOM = 8  # files are decoded at zoom times the resolution, which takes its square of the memory
 RENDERED = (MOVING_SHAPES, ARCADE, DEAD_LEAVES)  # drawn on demand, without files
+MOST_FPS = 1000
 CHOOSE_CACHE = "choose another folder with --data.cache-dir or the environment variable MAGVIT2_CACHE"
 
 
@@ -25,8 +26,9 @@ class DataConfig:
     """Source of the clips, and how they are cut from it."""
 
     path: str | tuple[str, ...] = SHIPPED_CLIPS
-    """Source: `clips` (the four shipped clips), `shapes`, `arcade` or `leaves` (drawn), or a folder. Several sources
-    are mixed."""
+    """Source: `clips` (the four shipped clips), `shapes`, `arcade` or `leaves` (drawn); a folder of videos; a list of
+    files (csv, jsonl, txt); tar files, for example `clips-{000..127}.tar`; a data set of the datasets library: a
+    Parquet file, a folder of `save_to_disk`, or `hf://datasets/USER/NAME`. Several sources are mixed."""
     weights: tuple[float, ...] = ()
     """Relative frequencies of the sources in training. Without them, all sources are equally frequent."""
     resolution: int = 64  # The short side is resized to it by area averaging; then a square is cropped.
@@ -36,7 +38,17 @@ class DataConfig:
     """Largest magnification of the files' clips in stage one. Above 1, half of the clips show a random square of the
     frames, with a side between 1 / zoom of the short side and all of it. 1: no magnification."""
     image_ratio: float = 0.0  # Share of training batches with images: image files and frames of videos.
+    fps: float | None = None
+    """Frames per second of the clips of files: the frames nearest to an even clock. None: all frames of each file."""
     heldout_fraction: float = 0.05  # Held-out share of a folder's windows and image files; fixed for other sources.
+    heldout: str | None = None
+    """Files to hold out, instead of a share of the windows: a list with their names, for example UCF-101's
+    testlist01.txt, or another source of files."""
+    root: str | None = None  # Folder that the paths in lists are relative to. None: the folder of the list.
+    column: str | None = None  # Column of the files in a list or table. None: `path`, or the first column of videos.
+    label_column: str = "label"  # Column of the labels in a list or table, and key in the JSON files of tar files.
+    split: str = "train"  # Split of a data set of the datasets library.
+    subset: str | None = None  # Subset (config) of a data set on the Hub.
     drawn_clips: int = DRAWN_CLIPS
     """Number of different training clips of `shapes`, `arcade` and `leaves`. A longer training needs more, or it learns
     them by heart; stage two encodes all of them first."""
@@ -50,6 +62,8 @@ class DataConfig:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if not 1 <= self.zoom <= LARGEST_ZOOM:
             raise ValueError(f"zoom must be in [1, {LARGEST_ZOOM}], got {self.zoom}")
+        if self.fps is not None and not 0 < self.fps <= MOST_FPS:
+            raise ValueError(f"fps must be positive and at most {MOST_FPS}, got {self.fps}")
         if not 0 < self.heldout_fraction < 0.5:
             raise ValueError(f"heldout_fraction must be in (0, 0.5), got {self.heldout_fraction}")
         if not 0 <= self.image_ratio < 1:
@@ -64,7 +78,7 @@ class DataConfig:
             object.__setattr__(self, "path", self.path[0])
         if not self.path or "" in self.sources:
             allowed = ", ".join(map(repr, (SHIPPED_CLIPS, *RENDERED)))
-            raise ValueError(f"path must be {allowed}, a folder, or several of these, got {self.path!r}")
+            raise ValueError(f"path must be {allowed}, a source of files, or several of these, got {self.path!r}")
         if len(set(self.sources)) < len(self.sources):
             raise ValueError(f"path must not name a source twice, got {' '.join(map(printable, self.sources))}")
         if self.weights and len(self.weights) != len(self.sources):

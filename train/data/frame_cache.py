@@ -14,6 +14,7 @@ from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -21,10 +22,12 @@ from tqdm import tqdm
 
 from ...messages import printable
 from ...pipelines.media.decoding import open_frames
-from ...pipelines.media.frame_reader import DecodingError
+from ...pipelines.media.frame_reader import DecodingError, FrameReader
 from ...pipelines.media.resizing import resize, stored_size
 from .config import naming_the_cache
 from .cuts import find_cuts, thumbnail
+from .even_clock import ROUNDING, EvenClock
+from .files import Section, Skipped, VideoFile
 from .windows import Timeline
 
 FORMAT_VERSION = 2  # part of every key; increase it if the same file would be stored differently
@@ -34,15 +37,9 @@ LARGEST_RATIO = 32  # of the sides; the short side is resized to the resolution,
 MANY_PIXELS = 2**24
 LARGE_FRAMES = Lock()  # files with more than `MANY_PIXELS` per frame are decoded one at a time
 
+NumberedFrame = tuple[int, UInt8[np.ndarray, "h w 3"]]
+
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class VideoFile:
-    path: Path
-    name: str  # path below the data folder, in tables
-    label: str
-    identity: str  # differs if the content may have changed
 
 
 @dataclass(frozen=True)
@@ -54,6 +51,7 @@ class Decoded:
     width: int
     cuts: tuple[int, ...]
     damage: str | None = None  # what is missing or wrong
+    seconds: float = 0.0  # from the first frame to the last one
 
 
 @dataclass(frozen=True)
@@ -94,36 +92,46 @@ def shard_name(shard: int) -> str:
     return f"frames-{shard:04d}.npy"
 
 
-def cache_key(file: VideoFile, resolution: int) -> str:
-    content = f"{FORMAT_VERSION}/{resolution}/{file.identity}"
+def cache_key(file: VideoFile, resolution: int, fps: float | None = None) -> str:
+    content = f"{FORMAT_VERSION}/{resolution}/{file.identity}" + (f"/{fps} fps" if fps else "")
     return hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
+class StoredFiles(NamedTuple):
+    """The decoded files by name, and those without a frame."""
+
+    videos: dict[str, StoredVideo]
+    skipped: list[Skipped]
+
+
 def store_videos(
-    files: Sequence[VideoFile], resolution: int, frames_dir: Path, *, progress: bool
-) -> dict[str, StoredVideo]:
-    """Decode the files that are not in the cache yet, and return those that have frames, by name.
+    files: Sequence[VideoFile], resolution: int, frames_dir: Path, *, fps: float | None = None, progress: bool
+) -> StoredFiles:
+    """Decode the files that are not in the cache yet.
+
+    Args:
+        fps: frames per second to store; None: all frames.
 
     Raises:
         OSError: if the cache cannot be read, or if it cannot be written and there is something to store.
     """
-    folders = {file.name: frames_dir / cache_key(file, resolution) for file in files}
+    folders = {file.name: frames_dir / cache_key(file, resolution, fps) for file in files}
     with naming_the_cache(frames_dir):
         missing = [file for file in files if find_stored(folders[file.name]) is None]
-        problems = decode_all(missing, folders, resolution, progress=progress)
+        problems = decode_all(missing, folders, resolution, fps, progress=progress)
 
-    stored = {}
+    stored, skipped = {}, []
     for file in files:
         if file.name in problems:
-            logger.warning("skipped %s: %s", printable(file.path, 4096), printable(problems[file.name], 4096))
+            skipped.append(Skipped(file.name, "unreadable", problems[file.name], file.label))
             continue
         video = find_stored(folders[file.name])
         if video is None:
             raise RuntimeError(f"{folders[file.name]} was removed while it was being used")
         if video.decoded.damage is not None:
-            logger.warning("%s: %s", printable(file.path, 4096), printable(video.decoded.damage, 4096))
+            logger.warning("%s: %s", printable(file.content, 4096), printable(video.decoded.damage, 4096))
         stored[file.name] = video
-    return stored
+    return StoredFiles(stored, skipped)
 
 
 def find_stored(folder: Path) -> StoredVideo | None:
@@ -139,7 +147,7 @@ def find_stored(folder: Path) -> StoredVideo | None:
 
 
 def decode_all(
-    files: Sequence[VideoFile], folders: dict[str, Path], resolution: int, *, progress: bool
+    files: Sequence[VideoFile], folders: dict[str, Path], resolution: int, fps: float | None, *, progress: bool
 ) -> dict[str, str]:
     """Decode files into their folders, several in parallel, and return the errors of those without a frame, by name."""
     problems: dict[str, str] = {}
@@ -147,7 +155,7 @@ def decode_all(
     executor = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
     bar = tqdm(total=len(files), desc="decoding", unit="file", disable=not (progress and files))
     try:
-        running = {executor.submit(store_video, file.path, folders[file.name], resolution): file for file in files}
+        running = {executor.submit(store_video, file, folders[file.name], resolution, fps): file for file in files}
         for done in as_completed(running):
             try:
                 num_frames += done.result().num_frames
@@ -161,14 +169,14 @@ def decode_all(
     return problems
 
 
-def store_video(path: Path, folder: Path, resolution: int) -> Decoded:
+def store_video(file: VideoFile, folder: Path, resolution: int, fps: float | None = None) -> Decoded:
     """Decode a file into a folder, which is created when it is complete.
 
     Raises:
         DecodingError: if no frame can be decoded.
     """
-    with whole_or_nothing(folder) as unfinished:
-        decoded = write_frames(path, unfinished, resolution)
+    with whole_or_nothing(folder) as unfinished, file.content.as_file() as path:
+        decoded = write_frames(path, unfinished, resolution, file.section, fps)
         (unfinished / "meta.json").write_text(json.dumps(asdict(decoded)))
     return decoded
 
@@ -193,39 +201,88 @@ def whole_or_nothing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def write_frames(path: Path, folder: Path, resolution: int) -> Decoded:
-    """Write the shards and moments of all decodable frames of a file, and find its cuts.
+def write_frames(
+    path: Path, folder: Path, resolution: int, section: Section | None = None, fps: float | None = None
+) -> Decoded:
+    """Write the shards and moments of all decodable frames of a file, or of a section of it, and find its cuts.
 
     There is also a cut where frames are missing.
     """
-    shard: list[UInt8[np.ndarray, "h w 3"]] = []
-    thumbnails, moments = [], []
-    size: tuple[int, int] | None = None
-
-    def write_shard() -> None:
-        np.save(folder / shard_name((len(thumbnails) - 1) // FRAMES_PER_SHARD), np.stack(shard))
-        shard.clear()
+    writer: ShardWriter | None = None
+    clock = None if fps is None else EvenClock[NumberedFrame](fps)
+    thumbnails = []
+    times: list[float] = []
+    num_before = 0  # frames before the section
 
     with open_frames(path) as reader, LARGE_FRAMES if reader.frame_pixels > MANY_PIXELS else nullcontext():
-        for picture in reader:
+        for number, picture in enumerate(reader):
+            if section is not None or clock is not None:
+                time = known_time(reader)
+                if section is not None and time < section.start - ROUNDING:
+                    num_before = number + 1
+                    continue
+                if section is not None and section.end is not None and time >= section.end - ROUNDING:
+                    break
             height, width, _ = picture.shape
             if max(height, width) > LARGEST_RATIO * min(height, width):
                 raise DecodingError(f"{width} x {height} pixels: one side is more than {LARGEST_RATIO} times the other")
-            if size is None:  # later frames may have another shape
-                size = stored_size(height, width, resolution)
+            if writer is None:  # later frames may have another shape
                 folder.mkdir(parents=True)
-            frame = resize(picture, size[0], size[1])
-            shard.append(frame)
+                writer = ShardWriter(folder, stored_size(height, width, resolution))
+            times.append(reader.time or 0.0)
+            frame = resize(picture, *writer.size)
             thumbnails.append(thumbnail(frame))
-            values = frame.astype(np.int64)
-            moments.append((values.sum(), np.square(values).sum()))
-            if len(shard) == FRAMES_PER_SHARD:
-                write_shard()
+            numbered = (number - num_before, frame)
+            for chosen in [numbered] if clock is None else clock.push(known_time(reader), numbered):
+                writer.write(*chosen)
         gaps, damage = reader.gaps, reader.lost
-    if size is None:
-        raise DecodingError("it contains no frames")
-    if shard:
-        write_shard()
-    np.save(folder / "moments.npy", np.array(moments))
-    cuts = tuple(sorted({*find_cuts(np.stack(thumbnails)), *gaps}))
-    return Decoded(len(thumbnails), size[0], size[1], cuts, damage)
+    if writer is None:
+        raise DecodingError("it contains no frames" if section is None else f"it has no frames in seconds {section}")
+    for chosen in [] if clock is None else clock.finish():
+        writer.write(*chosen)
+    writer.close()
+    cuts = {*find_cuts(np.stack(thumbnails)), *(gap - num_before for gap in gaps)}
+    found_cuts = {int(np.searchsorted(writer.numbers, cut)) for cut in cuts if cut > 0}
+    num_frames = len(writer.numbers)
+    stored_cuts = tuple(sorted(cut for cut in found_cuts if 0 < cut < num_frames))
+    return Decoded(num_frames, *writer.size, stored_cuts, damage, max(times) - min(times))
+
+
+class ShardWriter:
+    """Writes frames of one size into the shards of a folder."""
+
+    def __init__(self, folder: Path, size: tuple[int, int]) -> None:
+        self.folder = folder
+        self.size = size
+        self.numbers: list[int] = []  # of the stored frames, among the decoded ones
+        self.moments: list[tuple[int, int]] = []
+        self.shard: list[UInt8[np.ndarray, "h w 3"]] = []
+
+    def write(self, number: int, frame: UInt8[np.ndarray, "h w 3"]) -> None:
+        self.numbers.append(number)
+        self.shard.append(frame)
+        values = frame.astype(np.int64)
+        self.moments.append((values.sum(), np.square(values).sum()))
+        if len(self.shard) == FRAMES_PER_SHARD:
+            self.flush()
+
+    def flush(self) -> None:
+        np.save(self.folder / shard_name((len(self.numbers) - 1) // FRAMES_PER_SHARD), np.stack(self.shard))
+        self.shard.clear()
+
+    def close(self) -> None:
+        """Write what is left."""
+        if self.shard:
+            self.flush()
+        np.save(self.folder / "moments.npy", np.array(self.moments))
+
+
+def known_time(reader: FrameReader) -> float:
+    """Return the time of the latest frame in seconds.
+
+    Raises:
+        DecodingError: if it is unknown.
+    """
+    if reader.time is None:
+        raise DecodingError("the times of its frames are unknown, so neither a section nor a frame rate can be chosen")
+    return reader.time

@@ -6,21 +6,22 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import datasets
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Int
 
-from ...files import as_path
 from ...labels import natural_order
 from ...messages import printable
 from . import arcade, leaves, shapes
 from .config import ARCADE, DEAD_LEAVES, DRAWN_CLIPS, MOVING_SHAPES, RENDERED, SHIPPED_CLIPS, DataConfig
-from .folder import FoundFiles, by_ending, counted, find_files, label_of
-from .frame_cache import FORMAT_VERSION, StoredVideo, VideoFile, store_videos
+from .files import Skipped, VideoFile
+from .frame_cache import FORMAT_VERSION, StoredVideo, store_videos
+from .heldout import Split, split_files
+from .report import IMAGES_ARE_USED, UNUSED_IMAGES, DataReport
 from .shipped import HELDOUT_LIST, shipped_heldout, shipped_videos
+from .sources import find_files
 from .video_data import Clips, Render, RenderedClips, StoredFrames, VideoData
 from .windows import FrameRange, choose_heldout, too_few_frames
 
@@ -62,7 +63,7 @@ def load_data(config: DataConfig, *, progress: bool = True) -> VideoData:
         return arcade_data(config)
     if config.path == SHIPPED_CLIPS:
         return shipped_data(config, progress=progress)
-    return folder_data(config, progress=progress)
+    return files_data(config, progress=progress)
 
 
 def shape_data(config: DataConfig) -> VideoData:
@@ -113,9 +114,18 @@ def shipped_data(config: DataConfig, *, progress: bool) -> VideoData:
 
     The held-out windows start at the listed frames and have the length `config.span`. A window that does not fit into
     its shot is left out. Training never uses the listed frames.
+
+    Raises:
+        ValueError: if `config.fps` is set, since the list counts all frames.
     """
+    if config.fps is not None:
+        raise ValueError(
+            f"fps must be None for the source {SHIPPED_CLIPS!r}, whose held-out frames are listed by number, got "
+            f"{config.fps}; use frame_stride"
+        )
     files = shipped_videos()
-    videos = long_enough(store_videos(files, config.resolution, config.frames_dir, progress=progress), config.span)
+    stored, skipped = store_videos(files, config.resolution, config.frames_dir, progress=progress)
+    videos = {name: video for name, video in stored.items() if longest_shot(video) >= config.span}
     listed_windows = shipped_heldout()
     heldout, reserved = {}, {}
     for name, video in videos.items():
@@ -123,67 +133,58 @@ def shipped_data(config: DataConfig, *, progress: bool) -> VideoData:
         firsts = [window.start for window in listed]
         heldout[name] = np.intersect1d(firsts, video.timeline.window_starts(config.span))
         reserved[name] = [*listed, *(FrameRange(first, first + config.span) for first in heldout[name].tolist())]
-    sources = [HELDOUT_LIST.read_text(), *(file.identity for file in files)]
-    return file_data(config, files, videos, heldout, reserved, sources, progress=progress)
+    sources = [HELDOUT_LIST.read_text(), *(file.digest for file in files)]
+    return file_data(config, files, videos, heldout, reserved, sources, skipped, progress=progress)
 
 
-def folder_data(config: DataConfig, *, progress: bool) -> VideoData:
-    """Return clips of the files in a folder. Random blocks of video frames and random image files are held out."""
+def files_data(config: DataConfig, *, progress: bool) -> VideoData:
+    """Return clips of the user's own files.
+
+    Held out are the files of `config.heldout` or, without it, random blocks of video frames and random image files.
+    """
     (source,) = config.sources
-    root = as_path(source)
-    found = find_files(root)
+    found = find_files(source, config)
+    split = Split(found, frozenset()) if config.heldout is None else split_files(found, config)
+    found = split.found
     if config.num_frames > 1 and not found.videos:
         raise FileNotFoundError(
-            f"no videos in {printable(root)}, only {len(found.pictures)} images; set num_frames to 1 to train on them, "
-            f"got {config.num_frames}"
+            f"no videos in {printable(source)}, only {len(found.pictures)} images; set num_frames to 1 to train on "
+            f"them, got {config.num_frames}"
         )
     files = [*found.videos, *(found.pictures if config.takes_pictures else [])]
-    stored = store_videos(files, config.resolution, config.frames_dir, progress=progress)
-    videos = long_enough({file.name: stored[file.name] for file in found.videos if file.name in stored}, config.span)
+    unused = [] if config.takes_pictures else found.pictures
+    stored, unreadable = store_videos(files, config.resolution, config.frames_dir, fps=config.fps, progress=progress)
+    videos = {file.name: stored[file.name] for file in found.videos if file.name in stored}
     pictures = {file.name: stored[file.name] for file in found.pictures if file.name in stored}
+    short = [file for file in found.videos if file.name in videos and longest_shot(videos[file.name]) < config.span]
+    skipped = [
+        *found.skipped,
+        *unreadable,
+        *(Skipped(file.name, "too short", too_short(videos[file.name], config.span), file.label) for file in short),
+        *(Skipped(file.name, UNUSED_IMAGES, IMAGES_ARE_USED, file.label) for file in unused),
+    ]
+    for file in short:
+        del videos[file.name]
     usable = videos | pictures
-    reasons = by_ending(found.others) + Counter(
-        {
-            "unreadable": len(files) - len(stored),
-            "too short": len(stored) - len(usable),
-            "image files (used if num_frames is 1 or image_ratio is above 0)": len(found.pictures)
-            * (not config.takes_pictures),
-        }
-    )
     used = [file for file in files if file.name in usable]
-    report_left_out(root, found, used, reasons)
     sources_of_clips = usable if config.num_frames == 1 else videos
     if not sources_of_clips:
         reason = f"a clip needs {config.span} frames without a cut" if stored else "none of them can be read"
-        raise ValueError(f"nothing usable among the {len(files)} files in {printable(root)}: {reason}")
+        raise ValueError(f"nothing usable among the {len(files)} files in {printable(source)}: {reason}")
 
     timelines = {name: video.timeline for name, video in usable.items()}
     blocks: dict[str, list[FrameRange]] = {}
-    for group, span in ((videos, config.span), (pictures, 1)):
-        of_group = {name: timelines[name] for name in group}
-        blocks |= choose_heldout(of_group, span, config.heldout_fraction, config.seed)
-    if not any(blocks[name] for name in sources_of_clips):
-        raise ValueError(too_few_frames({name: timelines[name] for name in sources_of_clips}, config.span))
+    if config.heldout is not None:
+        blocks = {name: timelines[name].shots() if name in split.heldout else [] for name in usable}
+    else:
+        for group, span in ((videos, config.span), (pictures, 1)):
+            of_group = {name: timelines[name] for name in group}
+            blocks |= choose_heldout(of_group, span, config.heldout_fraction, config.seed)
+        if not any(blocks[name] for name in sources_of_clips):
+            raise ValueError(too_few_frames({name: timelines[name] for name in sources_of_clips}, config.span))
     heldout = {name: window_starts_in(blocks[name], config.span) for name in sources_of_clips}
-    sources = [f"{file.name} {file.label} {file.identity}" for file in used]
-    return file_data(config, used, usable, heldout, blocks, sources, progress=progress)
-
-
-def report_left_out(root: Path, found: FoundFiles, used: Sequence[VideoFile], reasons: Counter[str]) -> None:
-    """Log in one line how many files are left out, why, and which labels have no usable file."""
-    if not reasons.total():
-        return
-    folders = {label_of(path, root) for path in found.others if path.parent != root}
-    labels = folders.union(file.label for file in (*found.videos, *found.pictures))
-    missing = sorted(labels.difference(file.label for file in used), key=natural_order)
-    logger.warning(
-        "%d of %d files in %s are left out: %s%s",
-        reasons.total(),
-        sum(map(len, found)),
-        printable(root, 4096),
-        counted(reasons),
-        f"; labels without a usable file: {printable(', '.join(missing), 1000)}" if missing else "",
-    )
+    described = [f"{file.identity} {file.label}{' held out' * (file.name in split.heldout)}" for file in used]
+    return file_data(config, used, usable, heldout, blocks, described, skipped, progress=progress)
 
 
 def window_starts_in(blocks: Sequence[FrameRange], span: int) -> Int[np.ndarray, " windows"]:
@@ -192,19 +193,17 @@ def window_starts_in(blocks: Sequence[FrameRange], span: int) -> Int[np.ndarray,
     return np.concatenate([np.arange(0), *starts])
 
 
-def long_enough(videos: Mapping[str, StoredVideo], span: int) -> dict[str, StoredVideo]:
-    """Return the videos with at least one window, and log the names of the others."""
-    usable = {}
-    for name, video in videos.items():
-        longest = max(stop - start for start, stop in video.timeline.shots())
-        if longest >= span:
-            usable[name] = video
-            continue
-        logger.warning(
-            "skipped %s: a clip needs %d frames without a cut, but the longest shot has %d of %d frames",
-            *(printable(name, 4096), span, longest, video.decoded.num_frames),
-        )
-    return usable
+def longest_shot(video: StoredVideo) -> int:
+    """Return the number of frames of the longest shot."""
+    return max(stop - start for start, stop in video.timeline.shots())
+
+
+def too_short(video: StoredVideo, span: int) -> str:
+    """Return why a video has no window."""
+    return (
+        f"a clip needs {span} frames without a cut, but the longest shot has {longest_shot(video)} of "
+        f"{video.decoded.num_frames} frames"
+    )
 
 
 def file_data(
@@ -214,6 +213,7 @@ def file_data(
     heldout: Starts,
     reserved: Mapping[str, Sequence[FrameRange]],
     sources: Sequence[str],
+    skipped: Sequence[Skipped],
     *,
     progress: bool,
 ) -> VideoData:
@@ -228,7 +228,9 @@ def file_data(
     labels = sorted({file.label for file in files}, key=natural_order)
     label_indices = {file.name: labels.index(file.label) for file in files}
     largest_side = round(config.zoom * config.resolution) if config.zoom > 1 else None
-    detailed = largest_side and store_videos(files, largest_side, config.frames_dir, progress=progress)
+    detailed = None
+    if largest_side is not None:
+        detailed = store_videos(files, largest_side, config.frames_dir, fps=config.fps, progress=progress).videos
 
     def clips(split: str, starts: Starts, num_frames: int) -> Clips:
         names = [name for name in starts if len(starts[name])]
@@ -252,12 +254,27 @@ def file_data(
         without = {name: [frames.with_margin() for frames in reserved[name]] for name in names}
         return {name: stored[name].timeline.window_starts(span, without=taken) for name, taken in without.items()}
 
+    train = clips("training", for_training(heldout, config.span), config.num_frames)
+    decoded = [stored[file.name].decoded for file in files if file.name in stored]
+    report = DataReport(
+        source=str(config.path),
+        num_files=len(decoded),
+        num_frames=sum(video.num_frames for video in decoded),
+        hours=sum(video.seconds for video in decoded) / 3600,
+        num_cuts=sum(len(video.cuts) for video in decoded),
+        num_windows=len(train),
+        blank_share=float(np.mean(train.table["is_blank"][:])),
+        labels=Counter(file.label for file in files if file.name in stored),
+        skipped=skipped,
+    )
+    report.log()
     return VideoData(
         labels=tuple(labels),
-        train=clips("training", for_training(heldout, config.span), config.num_frames),
+        train=train,
         heldout=clips("held-out", heldout, config.num_frames),
         allows_flip=config.flip,
         fingerprint=fingerprint(config, sources),
+        report=report,
         largest_side=largest_side,
         image_ratio=config.image_ratio,
         images=clips("training", for_training(stored, 1), 1) if config.image_ratio > 0 else None,
@@ -293,6 +310,8 @@ def fingerprint(config: DataConfig, sources: Sequence[str]) -> str:
         "path",
         "weights",
         "cache_dir",
+        *("heldout", "root", "column", "label_column", "split", "subset"),  # the files say what these have chosen
+        *([] if config.fps else ["fps"]),
         *([] if config.image_ratio else ["image_ratio"]),
         *([] if config.zoom > 1 else ["zoom"]),
         *([] if config.drawn_clips != DRAWN_CLIPS else ["drawn_clips"]),

@@ -4,7 +4,7 @@ import csv
 import hashlib
 from pathlib import Path
 
-from .frame_cache import VideoFile
+from .files import OnDisk, VideoFile
 from .windows import FrameRange
 
 CLIPS_DIR = Path(__file__).parent / "clips"
@@ -14,7 +14,7 @@ HELDOUT_LIST = CLIPS_DIR / "heldout.csv"
 def shipped_videos() -> list[VideoFile]:
     """Return the clips. Each has a label of its own, the name of its file."""
     return [
-        VideoFile(path, path.name, path.stem, hashlib.sha256(path.read_bytes()).hexdigest())
+        VideoFile(OnDisk(path), path.name, path.stem, hashlib.sha256(path.read_bytes()).hexdigest())
         for path in sorted(CLIPS_DIR.glob("*.mp4"))
     ]
 

@@ -14,6 +14,8 @@ from torch import Tensor
 from ...pipelines.media.resizing import crop_start, reduced
 from ...tokenizer.pixels import to_model_range
 from .frame_cache import StoredVideo
+from .report import DataReport
+from .spreading import spread
 
 MODEL_VALUES = to_model_range(torch.arange(256) / 255).numpy()  # a lookup table is faster than arithmetic
 
@@ -120,6 +122,10 @@ class Clips(torch.utils.data.Dataset[dict[str, Tensor]]):
         """Return the clips of some rows of the table."""
         return Clips(self.table.select(indexes), self.source, self.resolution, self.detailed)
 
+    def spread(self, num_clips: int) -> "Clips":
+        """Return at most this number of clips, spread over labels, files and their frames, always the same ones."""
+        return self.select(spread(self.table["label"][:], self.table["file"][:], num_clips))
+
 
 def square_of(
     frames: UInt8[np.ndarray, "T H W 3"], side: int, offset: tuple[float, float]
@@ -148,6 +154,7 @@ class VideoData:
     heldout: Clips
     allows_flip: bool  # whether training may mirror clips
     fingerprint: str  # digest of everything that the clips depend on
+    report: DataReport | None = None  # on the files; None without files
     largest_side: int | None = None  # of a square for `Clips.close_up` in training; None for no such squares
     image_ratio: float = 0.0  # share of the training batches that are images
     images: Clips | None = None  # clips of one frame for those batches; None if the share is 0

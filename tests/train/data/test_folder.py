@@ -4,7 +4,10 @@ from pathlib import Path
 import pytest
 
 from magvit2_pytorch.pipelines.media.decoding import PICTURE_ENDINGS
-from magvit2_pytorch.train.data.folder import VIDEO_ENDINGS, by_ending, counted, find_files
+from magvit2_pytorch.train.data import DataConfig
+from magvit2_pytorch.train.data.files import VIDEO_ENDINGS, counted, kind_of_ending
+from magvit2_pytorch.train.data.folder import find_in_folder
+from magvit2_pytorch.train.data.sources import find_files
 
 
 def touch(root: Path, *names: str) -> None:
@@ -24,7 +27,7 @@ def test_the_first_folder_is_the_label(tmp_path: Path) -> None:
         "loose.mp4",
     )
 
-    labels = {video.name: video.label for video in find_files(root).videos}
+    labels = {video.name: video.label for video in find_in_folder(root).videos}
 
     assert labels == {
         "Archery/v_Archery_g01_c01.avi": "Archery",
@@ -38,7 +41,7 @@ def test_every_ending_counts_in_any_case_and_nothing_else_does(tmp_path: Path) -
     wanted = [f"{number}{ending}" for number, ending in enumerate(VIDEO_ENDINGS)]
     touch(tmp_path, *wanted, "loud.MP4", "notes.txt", "sound.wav", "mp4")
 
-    assert sorted(video.name for video in find_files(tmp_path).videos) == sorted([*wanted, "loud.MP4"])
+    assert sorted(video.name for video in find_in_folder(tmp_path).videos) == sorted([*wanted, "loud.MP4"])
 
 
 def test_the_endings_of_cameras_phones_and_discs_count() -> None:
@@ -50,21 +53,24 @@ def test_the_endings_of_cameras_phones_and_discs_count() -> None:
 def test_all_other_files_are_listed_but_contexts(tmp_path: Path) -> None:
     touch(tmp_path, "a.mp4", "a.context.safetensors", "b.txt", "more/c", ".hidden")
 
-    assert [path.name for path in find_files(tmp_path).others] == ["b.txt", "c"]
+    assert [(one.name, one.kind) for one in find_in_folder(tmp_path).skipped] == [
+        ("b.txt", ".txt"),
+        ("more/c", "without an extension"),
+    ]
 
 
 def test_many_endings_are_counted_in_few_words() -> None:
-    endings = by_ending([Path(f"{number}.{'a' * (number % 20)}") for number in range(400)])
+    endings = [kind_of_ending(f"{number}.{'a' * (number % 20)}") for number in range(400)]
 
     assert counted(endings).startswith("20 without an extension, 20 .a, ")
     assert counted(endings).endswith(", 160 more")
-    assert counted(by_ending([Path("a.t\nt"), Path("b")])) == r"1 .t\nt, 1 without an extension"
+    assert counted(map(kind_of_ending, ("a.t\nt", "b"))) == r"1 .t\nt, 1 without an extension"
 
 
 def test_hidden_files_and_folders_are_skipped(tmp_path: Path) -> None:
     touch(tmp_path / ".hidden root", "a.mp4", "._a.mp4", ".trash/b.mp4", "label/.git/c.mp4")
 
-    assert [video.name for video in find_files(tmp_path / ".hidden root").videos] == ["a.mp4"]
+    assert [video.name for video in find_in_folder(tmp_path / ".hidden root").videos] == ["a.mp4"]
 
 
 def test_links_to_folders_are_followed_even_in_a_circle(tmp_path: Path) -> None:
@@ -72,14 +78,14 @@ def test_links_to_folders_are_followed_even_in_a_circle(tmp_path: Path) -> None:
     (tmp_path / "root/linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere/back").symlink_to(tmp_path / "root")
 
-    assert [video.name for video in find_files(tmp_path / "root").videos] == ["b.mp4", "linked/a.mp4"]
+    assert [video.name for video in find_in_folder(tmp_path / "root").videos] == ["b.mp4", "linked/a.mp4"]
 
 
 def test_pictures_are_told_from_videos(tmp_path: Path) -> None:
     pictures = sorted(f"label/{number}{ending}" for number, ending in enumerate(PICTURE_ENDINGS))
     touch(tmp_path, *pictures, "LOUD.JPG", "clip.gif", "notes.txt", ".hidden.png")
 
-    found = find_files(tmp_path)
+    found = find_in_folder(tmp_path)
 
     assert [video.name for video in found.videos] == ["clip.gif"]
     assert [picture.name for picture in found.pictures] == ["LOUD.JPG", *pictures]
@@ -88,11 +94,11 @@ def test_pictures_are_told_from_videos(tmp_path: Path) -> None:
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / "missing"))):
-        find_files(tmp_path / "missing")
+        find_files(str(tmp_path / "missing"), DataConfig())
 
 
 def test_an_empty_folder_is_told_what_was_looked_for(tmp_path: Path) -> None:
     touch(tmp_path, "notes.txt")
 
     with pytest.raises(FileNotFoundError, match=r"found 1 \.txt; .*\.mp4 .*\.gif.*\.png .*\.tiff"):
-        find_files(tmp_path)
+        find_in_folder(tmp_path)

@@ -1,5 +1,4 @@
 import json
-import logging
 import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -10,13 +9,18 @@ import pytest
 from PIL import Image
 
 from magvit2_pytorch.train.data import frame_cache
-from magvit2_pytorch.train.data.folder import find_files
+from magvit2_pytorch.train.data.files import OnDisk, VideoFile
+from magvit2_pytorch.train.data.folder import find_in_folder
 from magvit2_pytorch.train.data.frame_cache import find_stored, store_video, store_videos
 from magvit2_pytorch.train.data.windows import Timeline
 
 
 def store(videos: Path, cache: Path, resolution: int = 12) -> dict[str, frame_cache.StoredVideo]:
-    return store_videos(find_files(videos).videos, resolution, cache, progress=False)
+    return store_videos(find_in_folder(videos).videos, resolution, cache, progress=False).videos
+
+
+def file_at(path: Path) -> VideoFile:
+    return VideoFile(OnDisk(path), path.name, "label", "digest")
 
 
 def times_of_change(cache: Path) -> dict[Path, int]:
@@ -75,11 +79,26 @@ def test_a_changed_file_is_decoded_again_and_the_others_are_not(tmp_path: Path, 
     assert np.array_equal(second["a.mkv"].frames(0, 9, 1), noise(9, seed=1))
 
 
-def test_a_file_of_the_same_size_with_another_time_is_decoded_again(tmp_path: Path, write_video, noise) -> None:
-    path = write_video(tmp_path / "in/a.mkv", noise(6))
+def test_a_file_is_known_by_name_and_content_wherever_it_is(tmp_path: Path, write_video, noise, monkeypatch) -> None:
+    write_video(tmp_path / "in/a.mkv", noise(6))
     first = store(tmp_path / "in", tmp_path / "cache")
 
-    os.utime(path, ns=(1, 1))
+    (tmp_path / "in").rename(tmp_path / "moved")
+    os.utime(tmp_path / "moved/a.mkv", ns=(1, 1))
+    monkeypatch.delattr(frame_cache, "open_frames")
+
+    assert store(tmp_path / "moved", tmp_path / "cache") == first
+
+
+def test_a_file_of_the_same_size_and_time_with_other_content_is_decoded_again(
+    tmp_path: Path, write_video, noise
+) -> None:
+    path = write_video(tmp_path / "in/a.mkv", noise(6))
+    first = store(tmp_path / "in", tmp_path / "cache")
+    time = path.stat().st_mtime_ns
+
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    os.utime(path, ns=(time, time))
 
     assert store(tmp_path / "in", tmp_path / "cache")["a.mkv"].folder != first["a.mkv"].folder
 
@@ -108,7 +127,7 @@ def test_several_builders_at_once_leave_one_whole_entry(tmp_path: Path, write_vi
     entry = tmp_path / "cache/entry"
 
     with ThreadPoolExecutor(4) as executor:
-        list(executor.map(lambda _: store_video(path, entry, 12), range(8)))
+        list(executor.map(lambda _: store_video(file_at(path), entry, 12), range(8)))
 
     assert [folder.name for folder in entry.parent.iterdir()] == ["entry"]
     stored = find_stored(entry)
@@ -124,21 +143,26 @@ def test_an_interrupted_build_leaves_nothing(tmp_path: Path, write_video, noise,
 
     monkeypatch.setattr(frame_cache, "find_cuts", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        store_video(path, tmp_path / "cache/entry", 12)
+        store_video(file_at(path), tmp_path / "cache/entry", 12)
 
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_what_cannot_be_decoded_is_named_and_skipped(tmp_path: Path, write_video, noise, caplog) -> None:
+def test_what_cannot_be_decoded_is_named_and_skipped(tmp_path: Path, write_video, noise) -> None:
     write_video(tmp_path / "in/good.mkv", noise(6))
     (tmp_path / "in/broken.mp4").write_bytes(b"broken" * 100)
     (tmp_path / "in/nowhere.mp4").symlink_to(tmp_path / "deleted.mp4")
+    os.mkfifo(tmp_path / "in/pipe.mp4")
 
-    with caplog.at_level(logging.WARNING):
-        stored = store(tmp_path / "in", tmp_path / "cache")
+    stored, skipped = store_videos(find_in_folder(tmp_path / "in").videos, 12, tmp_path / "cache", progress=False)
 
     assert list(stored) == ["good.mkv"]
-    assert [Path(record.args[0]).name for record in caplog.records] == ["broken.mp4", "nowhere.mp4"]
+    assert [(one.name, one.kind) for one in skipped] == [
+        (name, "unreadable") for name in ("broken.mp4", "nowhere.mp4", "pipe.mp4")
+    ]
+    assert "Invalid data" in skipped[0].reason
+    assert "No such file" in skipped[1].reason
+    assert "not a regular file" in skipped[2].reason
 
 
 def test_what_is_left_of_a_damaged_file_is_kept_and_said_at_every_start(
@@ -167,7 +191,7 @@ def test_pictures_are_stored_like_videos_of_one_frame(tmp_path: Path, noise, mon
         Image.fromarray(pixels).save(tmp_path / "in" / name)
 
     def stored() -> dict[str, frame_cache.StoredVideo]:
-        return store_videos(find_files(tmp_path / "in").pictures, 12, tmp_path / "cache", progress=False)
+        return store_videos(find_in_folder(tmp_path / "in").pictures, 12, tmp_path / "cache", progress=False).videos
 
     pictures = stored()
     assert {name: picture.timeline for name, picture in pictures.items()} == dict.fromkeys(frames, Timeline(1, ()))
@@ -177,16 +201,17 @@ def test_pictures_are_stored_like_videos_of_one_frame(tmp_path: Path, noise, mon
     assert stored() == pictures
 
 
-def test_a_tiny_picture_is_blown_up_and_a_strip_is_refused(tmp_path: Path, caplog) -> None:
+def test_a_tiny_picture_is_blown_up_and_a_strip_is_refused(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for name, size in (("dot", (1, 1)), ("panorama", (64, 2)), ("strip", (2, 65))):
         Image.new("RGB", size, (10, 20, 30)).save(tmp_path / f"in/{name}.png")
 
-    pictures = store_videos(find_files(tmp_path / "in").pictures, 12, tmp_path / "cache", progress=False)
+    pictures, skipped = store_videos(find_in_folder(tmp_path / "in").pictures, 12, tmp_path / "cache", progress=False)
 
     assert np.array_equal(pictures["dot.png"].frames(0, 1, 1), np.full((1, 12, 12, 3), (10, 20, 30)))
     assert pictures["panorama.png"].frames(0, 1, 1).shape == (1, 12, 384, 3)
-    assert "strip.png: 2 x 65 pixels: one side is more than 32 times" in caplog.text
+    assert [one.name for one in skipped] == ["strip.png"]
+    assert skipped[0].reason.startswith("2 x 65 pixels: one side is more than 32 times")
     assert len(pictures) == 2
 
 
@@ -218,7 +243,7 @@ def test_a_cache_that_cannot_be_written_is_named_with_the_ways_to_choose_another
 
 def test_the_bar_can_be_turned_off(tmp_path: Path, write_video, noise, capfd) -> None:
     write_video(tmp_path / "in/a.mkv", noise(6))
-    videos = find_files(tmp_path / "in").videos
+    videos = find_in_folder(tmp_path / "in").videos
 
     store_videos(videos, 12, tmp_path / "quiet", progress=False)
     assert capfd.readouterr().err == ""
