@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch.utils.data import DataLoader
 
 from magvit2_pytorch.files import write_json
@@ -42,6 +43,7 @@ from magvit2_pytorch.train.metrics import (
     num_used_codes,
     psnr_mean_colour,
 )
+from magvit2_pytorch.train.metrics.reconstruction import ReconstructionScores, joined
 from magvit2_pytorch.train.optimization import (
     ExponentialMovingAverage,
     OptimizerConfig,
@@ -340,24 +342,33 @@ def evaluate(
 ) -> dict[str, float]:
     """Evaluate the averaged weights on the held-out clips of each source, log the scores, and draw reconstructions.
 
-    If there are several sources, their names come first in the names of the scores and of the pictures.
+    The processes share the clips. If there are several sources, their names come first in the names of the scores and
+    of the pictures. Called on all processes.
     """
-    if not accelerator.is_main_process:
-        return {}
     scores: dict[str, float] = {}
     for source, clips in heldout.items():
         prefix = f"{printable(source)}/" if len(heldout) > 1 else ""
-        of_source = evaluate_source(tokenizer, clips, f"step {step}, held out{' of ' if prefix else ''}{prefix[:-1]}")
-        scores |= {f"{prefix}{name}": value for name, value in of_source.items()}
-        name = f"reconstruction-{prefix.replace('/', '-')}{step:08d}.png"
-        draw(tokenizer, clips, output_dir / "pictures" / name)
+        measured = evaluate_together(accelerator, tokenizer, clips)
+        if accelerator.is_main_process:
+            what = f"step {step}, held out{' of ' if prefix else ''}{prefix[:-1]}"
+            scores |= {f"{prefix}{name}": value for name, value in scores_of(tokenizer, clips, measured, what).items()}
+            name = f"reconstruction-{prefix.replace('/', '-')}{step:08d}.png"
+            draw(tokenizer, clips, output_dir / "pictures" / name)
     accelerator.log({f"heldout/{name}": value for name, value in scores.items()}, step=step)
     return scores
 
 
-def evaluate_source(tokenizer: VideoTokenizer, clips: Clips, what: str) -> dict[str, float]:
+def evaluate_together(accelerator: Accelerator, tokenizer: VideoTokenizer, clips: Clips) -> ReconstructionScores:
+    """Encode and decode every clip, each on one of the processes, in the precision of the training."""
+    own = clips.select(range(accelerator.process_index, len(clips), accelerator.num_processes))
+    with accelerator.autocast():
+        part = evaluate_tokenizer(tokenizer, own)
+    return joined(gather_object([part]))
+
+
+def scores_of(tokenizer: VideoTokenizer, clips: Clips, measured: ReconstructionScores, what: str) -> dict[str, float]:
     """Return the scores of held-out clips, and log them."""
-    psnr, codes = evaluate_tokenizer(tokenizer, clips)
+    psnr, codes = measured.psnr, measured.codes
     scores = {
         "psnr": psnr,
         "codes_used": num_used_codes(codes),

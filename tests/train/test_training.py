@@ -33,7 +33,9 @@ from magvit2_pytorch.tokenizer import DiscriminatorConfig
 from magvit2_pytorch.train import codes, maskgit, tokenizer
 from magvit2_pytorch.train.adversarial import AdversarialConfig, Adversary
 from magvit2_pytorch.train.annealing import AnnealingConfig
+from magvit2_pytorch.train.data import Clips
 from magvit2_pytorch.train.maskgit import MaskGitRun
+from magvit2_pytorch.train.metrics.reconstruction import ReconstructionScores
 from magvit2_pytorch.train.optimization import AdamWConfig, ExponentialMovingAverage
 from magvit2_pytorch.train.process import SignalInterruption
 from magvit2_pytorch.train.run_folder import RunFolder
@@ -272,6 +274,49 @@ def test_several_sources_are_evaluated_one_by_one(tokenizer_run: TokenizerRun) -
     assert scores["videos/psnr"] != scores["leaves/psnr"]
     names = {path.name for path in (tokenizer_run.output_dir / "pictures").iterdir()}
     assert names >= {"reconstruction-videos-00000006.png", "reconstruction-leaves-00000006.png"}
+
+
+def test_evaluations_measure_as_many_clips_as_asked(
+    tokenizer_run: TokenizerRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers, original = [], tokenizer.evaluate_tokenizer
+
+    def counted(model: VideoTokenizer, clips: Clips) -> ReconstructionScores:
+        numbers.append(len(clips))
+        return original(model, clips)
+
+    monkeypatch.setattr(tokenizer, "evaluate_tokenizer", counted)
+    run = replace(tokenizer_run, data=replace(tokenizer_run.data, heldout_fraction=0.3))
+
+    tokenizer.train(replace(run, evaluation_clips=3, stop_after=4))
+    tokenizer.train(replace(run, evaluation_clips=5, resume=True))
+
+    assert numbers == [3, 5]
+    with pytest.raises(ValueError, match="evaluation_clips must be at least 1, got 0"):
+        replace(run, evaluation_clips=0)
+
+
+def test_a_run_goes_on_with_a_data_set_that_was_moved(
+    tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun, videos: Path
+) -> None:
+    finished(tokenizer.train(tokenizer_run))
+    whole = finished(maskgit.train(maskgit_run))
+    assert maskgit.train(replace(maskgit_run, output_dir=videos.parent / "halved", stop_after=3)) is None
+
+    moved = replace(maskgit_run.data, path=str(videos.rename(videos.with_name("moved"))))
+    run = replace(maskgit_run, output_dir=videos.parent / "halved", data=moved, resume=True)
+
+    assert_equal_weights(weights_in(finished(maskgit.train(run)) / "maskgit"), weights_in(whole / "maskgit"))
+
+
+def test_files_that_are_not_used_are_listed_in_the_folder_of_the_run(tokenizer_run: TokenizerRun, videos: Path) -> None:
+    (videos / "left/broken.mp4").write_bytes(b"broken")
+
+    tokenizer.train(replace(tokenizer_run, stop_after=1))
+
+    listed = (tokenizer_run.output_dir / "skipped.csv").read_text().splitlines()
+    assert listed[0] == "source,file,reason"
+    assert listed[1].startswith(f"{videos},left/broken.mp4,Invalid data")
 
 
 def test_a_transformer_takes_one_source(maskgit_run: MaskGitRun) -> None:
@@ -687,6 +732,8 @@ def test_two_processes_train_as_one_with_the_joined_batch(tokenizer_run: Tokeniz
     one, two = (weights_in(folder / "tokenizer") for folder in (tokenizer_run.output_dir, halves.output_dir))
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, rtol=1e-4, atol=1e-5)
+    scores = [read_json(folder / "metrics.json") for folder in (tokenizer_run.output_dir, halves.output_dir)]
+    assert scores[1] == pytest.approx(scores[0], rel=1e-3)
 
 
 def test_two_processes_train_the_tasks_as_one_with_the_joined_batch(

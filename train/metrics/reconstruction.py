@@ -18,10 +18,14 @@ BATCH_SIZE = 7  # clips; the result does not depend on it
 
 
 class ReconstructionScores(NamedTuple):
-    psnr: float
-    """In dB, of the mean squared error over all clips."""
+    error: SquaredError
     codes: Int[Tensor, "b t h w"]
     """On the CPU, in the order of the clips."""
+
+    @property
+    def psnr(self) -> float:
+        """In dB, of the mean squared error over all clips."""
+        return self.error.psnr
 
 
 @torch.inference_mode()
@@ -29,11 +33,26 @@ def evaluate_tokenizer(
     tokenizer: VideoTokenizer, clips: Clips, *, batch_size: int = BATCH_SIZE
 ) -> ReconstructionScores:
     """Encode and decode every clip."""
-    error, codes = SquaredError(), []
+    error, codes = SquaredError(), [torch.zeros(0, 1, 1, 1, dtype=torch.int64)]
     for videos in batches(clips, batch_size):
         codes.append(encode(tokenizer, videos))
         error.add(videos, decode(tokenizer, codes[-1], videos.shape[2:]))
-    return ReconstructionScores(error.psnr, torch.cat(codes))
+    return ReconstructionScores(error, torch.cat(codes[1:] or codes))
+
+
+def joined(parts: Sequence[ReconstructionScores]) -> ReconstructionScores:
+    """Return the scores of clips of which part number i has every `len(parts)`-th one, from number i on."""
+    error = SquaredError()
+    for part in parts:
+        error.total += part.error.total
+        error.num_values += part.error.num_values
+    in_order = [
+        part.codes[row]
+        for row in range(max(len(part.codes) for part in parts))
+        for part in parts
+        if row < len(part.codes)
+    ]
+    return ReconstructionScores(error, torch.stack(in_order))
 
 
 def psnr(reference: Float[Tensor, "*shape"], video: Float[Tensor, "*shape"]) -> float:

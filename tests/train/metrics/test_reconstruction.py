@@ -12,6 +12,7 @@ from magvit2_pytorch.train.metrics import (
     psnr_first_frame,
     psnr_mean_colour,
 )
+from magvit2_pytorch.train.metrics.reconstruction import joined
 
 
 @pytest.fixture
@@ -63,6 +64,18 @@ def test_scores_do_not_depend_on_the_batch_size(tokenizer: VideoTokenizer, clips
     assert scores[0].psnr == pytest.approx(scores[1].psnr, abs=1e-4)
     assert scores[0].psnr == pytest.approx(scores[2].psnr, abs=1e-4)
     assert all(torch.equal(score.codes, scores[0].codes) for score in scores)
+
+
+@pytest.mark.parametrize("num_parts", [2, 3, 30])
+def test_parts_together_have_the_scores_of_all_clips(tokenizer: VideoTokenizer, clips: Clips, num_parts: int) -> None:
+    whole = evaluate_tokenizer(tokenizer, clips)
+
+    parts = [
+        evaluate_tokenizer(tokenizer, clips.select(range(part, len(clips), num_parts))) for part in range(num_parts)
+    ]
+
+    assert joined(parts).psnr == pytest.approx(whole.psnr, abs=1e-4)
+    assert torch.equal(joined(parts).codes, whole.codes)
 
 
 def test_scores_are_those_of_the_clipped_reconstruction(tokenizer: VideoTokenizer, clips: Clips) -> None:
