@@ -14,7 +14,8 @@ import psutil
 import torch
 
 from .command_line import parse_run
-from .session import Interruption, RunConfig, processes_here
+from .cores import available_cores, processes_here
+from .session import Interruption, RunConfig
 
 Run = TypeVar("Run", bound=RunConfig)
 
@@ -50,11 +51,6 @@ def set_up() -> None:
         logging.getLogger(library).setLevel(logging.WARNING)
     # `accelerate launch` sets OMP_NUM_THREADS=1.
     torch.set_num_threads(max(1, available_cores() // processes_here()))
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class SignalInterruption(Interruption):

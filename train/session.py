@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from ..files import as_path
 from ..messages import printable
+from .cores import processes_here
 from .data import VideoData
 from .data.report import write_skipped
 from .run_folder import ARITHMETIC, NUM_PROCESSES, RunFolder, flat
@@ -251,11 +252,6 @@ def create_accelerator(run: RunConfig) -> Accelerator:
             "ACCELERATE_USE_CPU=true: `ACCELERATE_USE_CPU=true torchrun --standalone --nproc_per_node 2 train/...`"
         )
     return accelerator
-
-
-def processes_here() -> int:
-    """Return the number of processes of this run on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 @contextmanager

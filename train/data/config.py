@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from ...files import as_path
 from ...messages import printable
@@ -54,6 +55,9 @@ class DataConfig:
     them by heart; stage two encodes all of them first."""
     seed: int = 0  # Seed of the held-out set of a folder, and of drawn clips.
     flip: bool = True  # Training mirrors half of the clips by default, but never "shapes" and "arcade".
+    cache: Literal["auto", "raw", "compressed", "none"] = "auto"
+    """How decoded frames of files are stored: raw; compressed (JPEG, an eighth of the bytes); none: files are decoded
+    at each use. auto: compressed if raw frames need more than about 64 GiB."""
     cache_dir: str | None = None  # Cache of decoded frames and codes. None: $MAGVIT2_CACHE or ~/.cache/magvit2-pytorch.
 
     def __post_init__(self) -> None:

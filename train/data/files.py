@@ -149,7 +149,8 @@ class VideoFile:
     """Path below the data set's folder, as in tables. It does not depend on where the data set is."""
     label: str
     digest: str
-    """Differs if the content may have changed."""
+    """Differs if the content may have changed. Empty if the file cannot be read."""
+    num_bytes: int = 0
     section: Section | None = None
     """Part of the video to use; None for all of it. It is also in the name."""
 
@@ -157,6 +158,11 @@ class VideoFile:
     def identity(self) -> str:
         """What the stored frames of the file depend on."""
         return f"{self.name} {self.digest}"
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether the bytes of the file can be read."""
+        return bool(self.digest)
 
 
 class Skipped(NamedTuple):
@@ -189,9 +195,9 @@ class FoundFiles(NamedTuple):
             size, head, tail = content.ends()
             digest = f"{size} {hashlib.sha256(head + tail).hexdigest()[:32]}"
         except OSError:  # for example a link to a missing file; decoding reports it
-            head, digest = b"", "unreadable"
+            size, head, digest = 0, b"", ""
         written = name if section is None else f"{name}@{section}"
-        file = VideoFile(content, written, label, digest, section)
+        file = VideoFile(content, written, label, digest, size, section)
         (self.pictures if is_still_image(ending, head) else self.videos).append(file)
 
 

@@ -1,69 +1,63 @@
-"""Cache of decoded frames: each file is decoded once, into memory-mapped shards that later runs reuse."""
+"""Cache of decoded frames: each file is decoded once, into shards that later runs, other processes and nodes reuse.
+
+Files are decoded in groups, one shard each. Every process that needs the files takes a group by a lock file, so nobody
+decodes what another process has or is decoding. What belongs to a group depends on the list of files alone; after a
+kill, only the unfinished groups are decoded again, into the same shards.
+"""
 
 import hashlib
-import json
 import logging
-import os
-import shutil
-import uuid
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
-from functools import lru_cache
-from itertools import groupby
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
+from threading import Event
 from typing import NamedTuple
 
 import numpy as np
+from filelock import FileLock, Timeout
 from jaxtyping import Int, UInt8
 from tqdm import tqdm
 
 from ...messages import printable
-from ...pipelines.media.decoding import open_frames
-from ...pipelines.media.frame_reader import DecodingError, FrameReader
-from ...pipelines.media.resizing import resize, stored_size
+from ..cores import available_cores, processes_here
 from .config import naming_the_cache
-from .cuts import find_cuts, thumbnail
-from .even_clock import ROUNDING, EvenClock
-from .files import Section, Skipped, VideoFile
+from .decoded_frames import Decoded, DecodedFrames
+from .files import Skipped, VideoFile
+from .shards import INDEX_ENDING, CacheKind, DamagedShardError, Shard, write_shard
 from .windows import Timeline
 
-FORMAT_VERSION = 2  # part of every key; increase it if the same file would be stored differently
-FRAMES_PER_SHARD = 1024
-LARGEST_RATIO = 32  # of the sides; the short side is resized to the resolution, so a thin strip would exhaust memory
-
-MANY_PIXELS = 2**24
-LARGE_FRAMES = Lock()  # files with more than `MANY_PIXELS` per frame are decoded one at a time
-
-NumberedFrame = tuple[int, UInt8[np.ndarray, "h w 3"]]
+FORMAT_VERSION = 3  # increase it if the same file would be stored differently
+CHECKED_BYTES = 2**31
+"""Frames are checked at each start if they have no more bytes than this together, and always when they are used."""
+SMALLEST_GROUP, LARGEST_GROUP = 2**18, 10 * 2**20  # bytes of the files of a group, on average
+GROUPS = 64  # of files whose groups would be smaller or larger otherwise
+WORTH_A_PROCESS = 2**25  # bytes of files for which another process starts
+POLL = 0.05  # seconds
+LOCK_ENDING = ".lock"
+DECODING_PROCESS = "magvit2_pytorch.train.data.decoding_process"
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """Properties of a decoded file. They do not come from its header, whose frame count may be wrong."""
-
-    num_frames: int
-    height: int
-    width: int
-    cuts: tuple[int, ...]
-    damage: str | None = None  # what is missing or wrong
-    seconds: float = 0.0  # from the first frame to the last one
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoredVideo:
-    """A decoded file and the folder of its shards."""
+    """A file whose frames are stored, and its row in the shard."""
 
-    folder: Path
+    shard: Shard
+    row: int
     decoded: Decoded
+    source: "Source | None" = None
+    """The file itself, if its frames are decoded at each use."""
 
     @property
     def timeline(self) -> Timeline:
-        return Timeline(self.decoded.num_frames, self.decoded.cuts)
+        return self.decoded.timeline
 
     @property
     def values_per_frame(self) -> int:
@@ -72,29 +66,46 @@ class StoredVideo:
     @property
     def moments(self) -> Int[np.ndarray, "T 2"]:
         """Sum and sum of squares of the values of each frame."""
-        return np.load(self.folder / "moments.npy")
+        return self.shard.moments(self.row)
 
     def frames(self, first_frame: int, num_frames: int, stride: int) -> UInt8[np.ndarray, "T h w 3"]:
-        indexes = range(first_frame, first_frame + num_frames * stride, stride)
-        pieces = []
-        for shard, group in groupby(indexes, key=lambda index: index // FRAMES_PER_SHARD):
-            places = [index % FRAMES_PER_SHARD for index in group]
-            pieces.append(open_shard(self.folder / shard_name(shard))[places[0] : places[-1] + 1 : stride])
-        return np.concatenate(pieces)
+        """Return frames of the file.
+
+        Raises:
+            DamagedCacheError: if they are not what was stored. The shard is deleted, so that it is decoded again.
+        """
+        if self.source is not None:
+            return self.source.frames(first_frame, num_frames, stride)
+        try:
+            return self.shard.frames(self.row, first_frame, num_frames, stride, self.decoded)
+        except (DamagedShardError, OSError) as error:
+            self.shard.remove()
+            raise DamagedCacheError(f"{error}; it was deleted, start again to decode its files again") from error
 
 
-@lru_cache(maxsize=128)  # each open map holds a file descriptor
-def open_shard(path: Path) -> UInt8[np.ndarray, "T h w 3"]:
-    return np.load(path, mmap_mode="r")
+class DamagedCacheError(OSError):
+    """Stored frames are not what was written."""
 
 
-def shard_name(shard: int) -> str:
-    return f"frames-{shard:04d}.npy"
+class Source(NamedTuple):
+    """A file that is decoded at each use."""
 
+    file: VideoFile
+    resolution: int
+    fps: float | None
 
-def cache_key(file: VideoFile, resolution: int, fps: float | None = None) -> str:
-    content = f"{FORMAT_VERSION}/{resolution}/{file.identity}" + (f"/{fps} fps" if fps else "")
-    return hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    def frames(self, first_frame: int, num_frames: int, stride: int) -> UInt8[np.ndarray, "T h w 3"]:
+        """Return frames of the file. It is read in order from the start, since seeking is wrong in some files."""
+        wanted = range(first_frame, first_frame + num_frames * stride, stride)
+        chosen = []
+        with self.file.content.as_file() as path:
+            decoded = DecodedFrames(path, self.resolution, section=self.file.section, fps=self.fps)
+            for number, frame in enumerate(decoded):
+                if number in wanted:
+                    chosen.append(frame)
+                if len(chosen) == num_frames:
+                    return np.stack(chosen)
+        raise DamagedCacheError(f"{printable(self.file.content)} has changed: it has only {len(chosen)} of the frames")
 
 
 class StoredFiles(NamedTuple):
@@ -104,185 +115,227 @@ class StoredFiles(NamedTuple):
     skipped: list[Skipped]
 
 
+class Job(NamedTuple):
+    """A group of files to decode into one shard."""
+
+    shard: Shard
+    files: Sequence[VideoFile]
+    resolution: int
+    fps: float | None
+
+
 def store_videos(
-    files: Sequence[VideoFile], resolution: int, frames_dir: Path, *, fps: float | None = None, progress: bool
+    files: Sequence[VideoFile],
+    resolution: int,
+    frames_dir: Path,
+    *,
+    fps: float | None = None,
+    kind: CacheKind = "raw",
+    progress: bool,
 ) -> StoredFiles:
     """Decode the files that are not in the cache yet.
 
     Args:
         fps: frames per second to store; None: all frames.
+        kind: `raw` frames, `compressed` ones (JPEG), or `none`: only facts about the files.
 
     Raises:
         OSError: if the cache cannot be read, or if it cannot be written and there is something to store.
     """
-    folders = {file.name: frames_dir / cache_key(file, resolution, fps) for file in files}
+    folder = frames_dir / folder_name(resolution, fps, kind)
     with naming_the_cache(frames_dir):
-        missing = [file for file in files if find_stored(folders[file.name]) is None]
-        problems = decode_all(missing, folders, resolution, fps, progress=progress)
+        found = find_stored(folder, kind)
+        readable = [file for file in files if file.is_readable]
+        jobs = [
+            Job(Shard(folder / group_name(group), kind), group, resolution, fps)
+            for group in missing_groups(readable, found)
+        ]
+        if jobs:
+            decode_all(jobs, progress=progress)
+            found = find_stored(folder, kind)
 
-    stored, skipped = {}, []
+    videos, skipped = {}, []
     for file in files:
-        if file.name in problems:
-            skipped.append(Skipped(file.name, "unreadable", problems[file.name], file.label))
+        if not file.is_readable:
+            skipped.append(Skipped(file.name, "unreadable", reason_of(file), file.label))
             continue
-        video = find_stored(folders[file.name])
-        if video is None:
-            raise RuntimeError(f"{folders[file.name]} was removed while it was being used")
-        if video.decoded.damage is not None:
-            logger.warning("%s: %s", printable(file.content, 4096), printable(video.decoded.damage, 4096))
-        stored[file.name] = video
-    return StoredFiles(stored, skipped)
+        row = found.get(file.identity)
+        if row is None:
+            raise RuntimeError(
+                f"frames of {printable(file.name)} were removed from {folder} while they were being used"
+            )
+        if row.problem is not None or row.decoded is None:
+            skipped.append(Skipped(file.name, "unreadable", row.problem or "", file.label))
+            continue
+        if row.decoded.damage is not None:
+            logger.warning("%s: %s", printable(file.content, 4096), printable(row.decoded.damage, 4096))
+        source = Source(file, resolution, fps) if kind == "none" else None
+        videos[file.name] = StoredVideo(row.shard, row.number, row.decoded, source)
+    return StoredFiles(videos, skipped)
 
 
-def find_stored(folder: Path) -> StoredVideo | None:
-    """Return the decoded file in a folder of the cache; None if it is missing or incomplete."""
+def folder_name(resolution: int, fps: float | None, kind: CacheKind) -> str:
+    rate = "" if fps is None else f"-{fps:g}fps"
+    return f"v{FORMAT_VERSION}-{resolution}px{rate}-{kind}"
+
+
+class Row(NamedTuple):
+    """A row of a shard."""
+
+    shard: Shard
+    number: int
+    decoded: Decoded | None
+    problem: str | None
+
+
+def find_stored(folder: Path, kind: CacheKind) -> dict[str, Row]:
+    """Return the rows of all complete shards in a folder, by identity. Damaged shards are deleted, and logged."""
+    shards = [Shard(path.with_suffix(""), kind) for path in sorted(folder.glob(f"*{INDEX_ENDING}"))]
+    num_bytes = sum(shard.frames_path.stat().st_size for shard in shards if shard.frames_path.is_file())
+    rows: dict[str, Row] = {}
+    for shard in shards:
+        try:
+            shard.check(with_frames=num_bytes <= CHECKED_BYTES)
+            columns = shard.table().drop_columns(["offsets", "sums", "squares"]).to_pylist()
+        except FileNotFoundError:  # another process has just deleted it
+            continue
+        except DamagedShardError as error:
+            logger.warning("%s; its files are decoded again", printable(error, 4096))
+            shard.remove()
+            continue
+        for number, row in enumerate(columns):
+            identity, problem = row.pop("identity"), row.pop("problem")
+            decoded = None if problem is not None else Decoded(**(row | {"cuts": tuple(row["cuts"])}))
+            rows[identity] = Row(shard, number, decoded, problem)
+    return rows
+
+
+def missing_groups(files: Sequence[VideoFile], found: Iterable[str]) -> Iterator[list[VideoFile]]:
+    """Yield the files to decode, in groups. A file in two places of the list is decoded once.
+
+    Where a group ends depends on the files of the whole list, not on what is found.
+    """
+    known = set(found)
+    scale = min(max(sum(file.num_bytes for file in files) / GROUPS, SMALLEST_GROUP), LARGEST_GROUP)
+    group: list[VideoFile] = []
+    for file in files:
+        if file.identity not in known:
+            known.add(file.identity)
+            group.append(file)
+        ends = int(hashlib.sha256(file.identity.encode()).hexdigest()[:8], 16) / 2**32 < file.num_bytes / scale
+        if ends and group:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def group_name(files: Sequence[VideoFile]) -> str:
+    return hashlib.sha256("\n".join(file.identity for file in files).encode()).hexdigest()[:32]
+
+
+def reason_of(file: VideoFile) -> str:
+    """Return why a file cannot be read."""
     try:
-        fields = json.loads((folder / "meta.json").read_text())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
-    decoded = Decoded(**(fields | {"cuts": tuple(fields["cuts"])}))
-    num_shards = -(-decoded.num_frames // FRAMES_PER_SHARD)
-    parts = ["moments.npy", *(shard_name(shard) for shard in range(num_shards))]
-    return StoredVideo(folder, decoded) if all((folder / part).is_file() for part in parts) else None
+        file.content.ends()
+    except OSError as error:
+        return error.strerror or str(error)
+    return "it could not be read before"
 
 
-def decode_all(
-    files: Sequence[VideoFile], folders: dict[str, Path], resolution: int, fps: float | None, *, progress: bool
-) -> dict[str, str]:
-    """Decode files into their folders, several in parallel, and return the errors of those without a frame, by name."""
-    problems: dict[str, str] = {}
-    num_frames = 0
-    executor = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
-    bar = tqdm(total=len(files), desc="decoding", unit="file", disable=not (progress and files))
-    try:
-        running = {executor.submit(store_video, file, folders[file.name], resolution, fps): file for file in files}
-        for done in as_completed(running):
-            try:
-                num_frames += done.result().num_frames
-            except DecodingError as error:
-                problems[running[done].name] = str(error)
-            bar.update()
-            bar.set_postfix(frames=num_frames, skipped=len(problems))
-    finally:
-        bar.close()
-        executor.shutdown(cancel_futures=True)
-    return problems
+def decode_all(jobs: Sequence[Job], *, progress: bool) -> None:
+    """Decode groups of files, together with other processes that need the same ones.
+
+    Returns when all are decoded, by whomever.
+    """
+    num_bytes = sum(file.num_bytes for job in jobs for file in job.files)
+    num_cores = max(1, available_cores() // processes_here())
+    num_processes = min(num_cores, len(jobs), 1 + num_bytes // WORTH_A_PROCESS)
+    num_threads = min(num_cores, len(jobs)) if num_processes == 1 else 1
+    bar = DecodingBar(total=sum(len(job.files) for job in jobs), desc="Decoding", unit="file", disable=not progress)
+    stop = Event()
+    with bar, decoding_processes(jobs, num_processes - 1), ThreadPoolExecutor(num_threads) as executor:
+        try:
+            list(executor.map(lambda _: take_jobs(jobs, bar, stop), range(num_threads)))
+        finally:
+            stop.set()
 
 
-def store_video(file: VideoFile, folder: Path, resolution: int, fps: float | None = None) -> Decoded:
-    """Decode a file into a folder, which is created when it is complete.
+class DecodingBar(tqdm):  # type: ignore[type-arg]
+    """Progress bar of files that also counts the frames and the skipped files of this process."""
+
+    num_frames = num_skipped = 0
+
+    def count(self, num_frames: int) -> None:
+        """Count a file."""
+        self.num_frames += num_frames
+        self.num_skipped += num_frames == 0
+        self.set_postfix(frames=self.num_frames, skipped=self.num_skipped, refresh=False)
+        self.update()
+
+
+def take_jobs(jobs: Sequence[Job], bar: "DecodingBar | None" = None, stop: Event | None = None) -> None:
+    """Decode the groups that nobody has decoded or is decoding, until all are decoded.
+
+    Args:
+        bar: counts the files.
+        stop: when set, return after the current file.
 
     Raises:
-        DecodingError: if no frame can be decoded.
+        OSError: if a shard cannot be written.
     """
-    with whole_or_nothing(folder) as unfinished, file.content.as_file() as path:
-        decoded = write_frames(path, unfinished, resolution, file.section, fps)
-        (unfinished / "meta.json").write_text(json.dumps(asdict(decoded)))
-    return decoded
+    waiting = list(jobs)
+    while waiting:
+        busy = []
+        for job in waiting:
+            if not take(job, bar, stop):
+                busy.append(job)
+            if stop is not None and stop.is_set():
+                return
+        if len(busy) == len(waiting):
+            time.sleep(POLL)
+        waiting = busy
+
+
+def take(job: Job, bar: "DecodingBar | None", stop: Event | None) -> bool:
+    """Decode a group, unless another process has decoded it. Return False if another one is decoding it."""
+    lock_path = job.shard.path.with_name(job.shard.path.name + LOCK_ENDING)
+    lock_path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(lock_path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    num_counted = 0
+    try:
+        if not job.shard.index_path.is_file():
+            for num_frames in write_shard(job.shard, job.files, job.resolution, job.fps):
+                num_counted += 1
+                if bar is not None:
+                    bar.count(num_frames)
+                if stop is not None and stop.is_set():
+                    return False
+        lock_path.unlink(missing_ok=True)  # whoever still gets it sees that the shard is complete
+    finally:
+        lock.release()
+    if bar is not None:
+        bar.update(len(job.files) - num_counted)
+    return True
 
 
 @contextmanager
-def whole_or_nothing(folder: Path) -> Iterator[Path]:
-    """Yield the path of a temporary folder that is renamed to `folder` at the end, unless another process created it.
-
-    After an error, the temporary folder is deleted.
-    """
-    unfinished = folder.with_name(f"unfinished-{uuid.uuid4().hex}")
+def decoding_processes(jobs: Sequence[Job], number: int) -> Iterator[None]:
+    """Let other processes take jobs in the meantime. They end with this one."""
+    command = [sys.executable, "-m", DECODING_PROCESS]
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(number)]
     try:
-        yield unfinished
-        if find_stored(folder) is None:
-            shutil.rmtree(folder, ignore_errors=True)  # an incomplete one
-        try:
-            unfinished.rename(folder)
-        except OSError:
-            if find_stored(folder) is None:
-                raise
+        content = pickle.dumps(list(jobs))
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write(content)
+            process.stdin.flush()
+        yield
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def write_frames(
-    path: Path, folder: Path, resolution: int, section: Section | None = None, fps: float | None = None
-) -> Decoded:
-    """Write the shards and moments of all decodable frames of a file, or of a section of it, and find its cuts.
-
-    There is also a cut where frames are missing.
-    """
-    writer: ShardWriter | None = None
-    clock = None if fps is None else EvenClock[NumberedFrame](fps)
-    thumbnails = []
-    times: list[float] = []
-    num_before = 0  # frames before the section
-
-    with open_frames(path) as reader, LARGE_FRAMES if reader.frame_pixels > MANY_PIXELS else nullcontext():
-        for number, picture in enumerate(reader):
-            if section is not None or clock is not None:
-                time = known_time(reader)
-                if section is not None and time < section.start - ROUNDING:
-                    num_before = number + 1
-                    continue
-                if section is not None and section.end is not None and time >= section.end - ROUNDING:
-                    break
-            height, width, _ = picture.shape
-            if max(height, width) > LARGEST_RATIO * min(height, width):
-                raise DecodingError(f"{width} x {height} pixels: one side is more than {LARGEST_RATIO} times the other")
-            if writer is None:  # later frames may have another shape
-                folder.mkdir(parents=True)
-                writer = ShardWriter(folder, stored_size(height, width, resolution))
-            times.append(reader.time or 0.0)
-            frame = resize(picture, *writer.size)
-            thumbnails.append(thumbnail(frame))
-            numbered = (number - num_before, frame)
-            for chosen in [numbered] if clock is None else clock.push(known_time(reader), numbered):
-                writer.write(*chosen)
-        gaps, damage = reader.gaps, reader.lost
-    if writer is None:
-        raise DecodingError("it contains no frames" if section is None else f"it has no frames in seconds {section}")
-    for chosen in [] if clock is None else clock.finish():
-        writer.write(*chosen)
-    writer.close()
-    cuts = {*find_cuts(np.stack(thumbnails)), *(gap - num_before for gap in gaps)}
-    found_cuts = {int(np.searchsorted(writer.numbers, cut)) for cut in cuts if cut > 0}
-    num_frames = len(writer.numbers)
-    stored_cuts = tuple(sorted(cut for cut in found_cuts if 0 < cut < num_frames))
-    return Decoded(num_frames, *writer.size, stored_cuts, damage, max(times) - min(times))
-
-
-class ShardWriter:
-    """Writes frames of one size into the shards of a folder."""
-
-    def __init__(self, folder: Path, size: tuple[int, int]) -> None:
-        self.folder = folder
-        self.size = size
-        self.numbers: list[int] = []  # of the stored frames, among the decoded ones
-        self.moments: list[tuple[int, int]] = []
-        self.shard: list[UInt8[np.ndarray, "h w 3"]] = []
-
-    def write(self, number: int, frame: UInt8[np.ndarray, "h w 3"]) -> None:
-        self.numbers.append(number)
-        self.shard.append(frame)
-        values = frame.astype(np.int64)
-        self.moments.append((values.sum(), np.square(values).sum()))
-        if len(self.shard) == FRAMES_PER_SHARD:
-            self.flush()
-
-    def flush(self) -> None:
-        np.save(self.folder / shard_name((len(self.numbers) - 1) // FRAMES_PER_SHARD), np.stack(self.shard))
-        self.shard.clear()
-
-    def close(self) -> None:
-        """Write what is left."""
-        if self.shard:
-            self.flush()
-        np.save(self.folder / "moments.npy", np.array(self.moments))
-
-
-def known_time(reader: FrameReader) -> float:
-    """Return the time of the latest frame in seconds.
-
-    Raises:
-        DecodingError: if it is unknown.
-    """
-    if reader.time is None:
-        raise DecodingError("the times of its frames are unknown, so neither a section nor a frame rate can be chosen")
-    return reader.time
+        for process in processes:
+            with suppress(OSError):
+                process.communicate()  # closes its input, which ends it

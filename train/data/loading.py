@@ -17,9 +17,10 @@ from ...messages import printable
 from . import arcade, leaves, shapes
 from .config import ARCADE, DEAD_LEAVES, DRAWN_CLIPS, MOVING_SHAPES, RENDERED, SHIPPED_CLIPS, DataConfig
 from .files import Skipped, VideoFile
-from .frame_cache import FORMAT_VERSION, StoredVideo, store_videos
+from .frame_cache import StoredVideo, store_videos
 from .heldout import Split, split_files
 from .report import IMAGES_ARE_USED, UNUSED_IMAGES, DataReport
+from .shards import CacheKind
 from .shipped import HELDOUT_LIST, shipped_heldout, shipped_videos
 from .sources import find_files
 from .video_data import Clips, Render, RenderedClips, StoredFrames, VideoData
@@ -27,6 +28,9 @@ from .windows import FrameRange, choose_heldout, too_few_frames
 
 BLANK = 0.06  # windows whose standard deviation, of pixels in [0, 1], is smaller are blank
 NUM_HELDOUT_RENDERED = 256
+FORMAT_VERSION = 3  # of the clips of files; increase it if the same files would give other clips
+RAW_PER_BYTE = 25  # estimate: bytes of raw frames at 128 pixels per byte of a video
+MOST_RAW = 2**36  # estimated bytes of raw frames above which they are compressed by default
 
 Starts = Mapping[str, Int[np.ndarray, " _"]]  # first frames of windows, by file
 
@@ -124,7 +128,8 @@ def shipped_data(config: DataConfig, *, progress: bool) -> VideoData:
             f"{config.fps}; use frame_stride"
         )
     files = shipped_videos()
-    stored, skipped = store_videos(files, config.resolution, config.frames_dir, progress=progress)
+    kind = cache_kind(config, files)
+    stored, skipped = store_videos(files, config.resolution, config.frames_dir, kind=kind, progress=progress)
     videos = {name: video for name, video in stored.items() if longest_shot(video) >= config.span}
     listed_windows = shipped_heldout()
     heldout, reserved = {}, {}
@@ -134,7 +139,7 @@ def shipped_data(config: DataConfig, *, progress: bool) -> VideoData:
         heldout[name] = np.intersect1d(firsts, video.timeline.window_starts(config.span))
         reserved[name] = [*listed, *(FrameRange(first, first + config.span) for first in heldout[name].tolist())]
     sources = [HELDOUT_LIST.read_text(), *(file.digest for file in files)]
-    return file_data(config, files, videos, heldout, reserved, sources, skipped, progress=progress)
+    return file_data(config, files, videos, heldout, reserved, sources, skipped, kind=kind, progress=progress)
 
 
 def files_data(config: DataConfig, *, progress: bool) -> VideoData:
@@ -153,7 +158,10 @@ def files_data(config: DataConfig, *, progress: bool) -> VideoData:
         )
     files = [*found.videos, *(found.pictures if config.takes_pictures else [])]
     unused = [] if config.takes_pictures else found.pictures
-    stored, unreadable = store_videos(files, config.resolution, config.frames_dir, fps=config.fps, progress=progress)
+    kind = cache_kind(config, files)
+    stored, unreadable = store_videos(
+        files, config.resolution, config.frames_dir, fps=config.fps, kind=kind, progress=progress
+    )
     videos = {file.name: stored[file.name] for file in found.videos if file.name in stored}
     pictures = {file.name: stored[file.name] for file in found.pictures if file.name in stored}
     short = [file for file in found.videos if file.name in videos and longest_shot(videos[file.name]) < config.span]
@@ -184,13 +192,26 @@ def files_data(config: DataConfig, *, progress: bool) -> VideoData:
             raise ValueError(too_few_frames({name: timelines[name] for name in sources_of_clips}, config.span))
     heldout = {name: window_starts_in(blocks[name], config.span) for name in sources_of_clips}
     described = [f"{file.identity} {file.label}{' held out' * (file.name in split.heldout)}" for file in used]
-    return file_data(config, used, usable, heldout, blocks, described, skipped, progress=progress)
+    return file_data(config, used, usable, heldout, blocks, described, skipped, kind=kind, progress=progress)
 
 
 def window_starts_in(blocks: Sequence[FrameRange], span: int) -> Int[np.ndarray, " windows"]:
     """Return the first frames of all windows inside the blocks, each of which lies in one shot."""
     starts = [np.arange(block.start, block.stop - span + 1) for block in sorted(blocks)]
     return np.concatenate([np.arange(0), *starts])
+
+
+def cache_kind(config: DataConfig, files: Sequence[VideoFile]) -> CacheKind:
+    """Return how the frames of the files are stored."""
+    if config.cache != "auto":
+        return config.cache
+    estimate = sum(file.num_bytes for file in files) * RAW_PER_BYTE * (config.resolution / 128) ** 2
+    if estimate <= MOST_RAW:
+        return "raw"
+    logger.info(
+        "frames are stored compressed, since raw ones would take about %.0f GiB; see --data.cache", estimate / 2**30
+    )
+    return "compressed"
 
 
 def longest_shot(video: StoredVideo) -> int:
@@ -215,6 +236,7 @@ def file_data(
     sources: Sequence[str],
     skipped: Sequence[Skipped],
     *,
+    kind: CacheKind,
     progress: bool,
 ) -> VideoData:
     """Return clips of the files in `heldout`, and images of all stored files.
@@ -230,7 +252,9 @@ def file_data(
     largest_side = round(config.zoom * config.resolution) if config.zoom > 1 else None
     detailed = None
     if largest_side is not None:
-        detailed = store_videos(files, largest_side, config.frames_dir, fps=config.fps, progress=progress).videos
+        detailed = store_videos(
+            files, largest_side, config.frames_dir, fps=config.fps, kind=kind, progress=progress
+        ).videos
 
     def clips(split: str, starts: Starts, num_frames: int) -> Clips:
         names = [name for name in starts if len(starts[name])]
@@ -273,7 +297,7 @@ def file_data(
         train=train,
         heldout=clips("held-out", heldout, config.num_frames),
         allows_flip=config.flip,
-        fingerprint=fingerprint(config, sources),
+        fingerprint=fingerprint(config, [*sources, "compressed"] if kind == "compressed" else sources),
         report=report,
         largest_side=largest_side,
         image_ratio=config.image_ratio,
@@ -312,6 +336,7 @@ def fingerprint(config: DataConfig, sources: Sequence[str]) -> str:
         "cache_dir",
         *("heldout", "root", "column", "label_column", "split", "subset"),  # the files say what these have chosen
         *([] if config.fps else ["fps"]),
+        "cache",
         *([] if config.image_ratio else ["image_ratio"]),
         *([] if config.zoom > 1 else ["zoom"]),
         *([] if config.drawn_clips != DRAWN_CLIPS else ["drawn_clips"]),

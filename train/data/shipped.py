@@ -14,7 +14,9 @@ HELDOUT_LIST = CLIPS_DIR / "heldout.csv"
 def shipped_videos() -> list[VideoFile]:
     """Return the clips. Each has a label of its own, the name of its file."""
     return [
-        VideoFile(OnDisk(path), path.name, path.stem, hashlib.sha256(path.read_bytes()).hexdigest())
+        VideoFile(
+            OnDisk(path), path.name, path.stem, hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size
+        )
         for path in sorted(CLIPS_DIR.glob("*.mp4"))
     ]
 

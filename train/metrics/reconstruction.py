@@ -83,8 +83,9 @@ def bits_per_pixel(tokenizer: VideoTokenizer, num_frames: int, height: int, widt
 
 def batches(clips: Clips, batch_size: int = BATCH_SIZE) -> Iterator[Float[Tensor, "b 3 T H W"]]:
     """Yield the clips in order, in [0, 1]."""
-    for indexes in torch.arange(len(clips)).split(batch_size):
-        yield to_unit_range(torch.stack([clips.video(index) for index in indexes.tolist()]))
+    for start in range(0, len(clips), batch_size):
+        indexes = range(start, min(start + batch_size, len(clips)))
+        yield to_unit_range(torch.stack([clips.video(index) for index in indexes]))
 
 
 def encode(tokenizer: VideoTokenizer, videos: Float[Tensor, "b 3 T H W"]) -> Int[Tensor, "b t h w"]:
