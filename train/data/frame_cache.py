@@ -10,7 +10,6 @@ import logging
 import pickle
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -20,16 +19,17 @@ from threading import Event
 from typing import NamedTuple
 
 import numpy as np
-from filelock import FileLock, Timeout
 from jaxtyping import Int, UInt8
 from tqdm import tqdm
 
 from ...messages import printable
 from ..cores import available_cores, processes_here
+from .checked_table import DamagedFileError
 from .config import naming_the_cache
 from .decoded_frames import Decoded, DecodedFrames
 from .files import Skipped, VideoFile
-from .shards import INDEX_ENDING, CacheKind, DamagedShardError, Shard, write_shard
+from .shards import INDEX_ENDING, CacheKind, Shard, write_shard
+from .shared_work import make_together
 from .windows import Timeline
 
 FORMAT_VERSION = 3  # increase it if the same file would be stored differently
@@ -38,8 +38,6 @@ CHECKED_BYTES = 2**31
 SMALLEST_GROUP, LARGEST_GROUP = 2**18, 10 * 2**20  # bytes of the files of a group, on average
 GROUPS = 64  # of files whose groups would be smaller or larger otherwise
 WORTH_A_PROCESS = 2**25  # bytes of files for which another process starts
-POLL = 0.05  # seconds
-LOCK_ENDING = ".lock"
 DECODING_PROCESS = "magvit2_pytorch.train.data.decoding_process"
 
 logger = logging.getLogger(__name__)
@@ -78,7 +76,7 @@ class StoredVideo:
             return self.source.frames(first_frame, num_frames, stride)
         try:
             return self.shard.frames(self.row, first_frame, num_frames, stride, self.decoded)
-        except (DamagedShardError, OSError) as error:
+        except (DamagedFileError, OSError) as error:
             self.shard.remove()
             raise DamagedCacheError(f"{error}; it was deleted, start again to decode its files again") from error
 
@@ -199,7 +197,7 @@ def find_stored(folder: Path, kind: CacheKind) -> dict[str, Row]:
             columns = shard.table().drop_columns(["offsets", "sums", "squares"]).to_pylist()
         except FileNotFoundError:  # another process has just deleted it
             continue
-        except DamagedShardError as error:
+        except DamagedFileError as error:
             logger.warning("%s; its files are decoded again", printable(error, 4096))
             shard.remove()
             continue
@@ -284,43 +282,21 @@ def take_jobs(jobs: Sequence[Job], bar: "DecodingBar | None" = None, stop: Event
     Raises:
         OSError: if a shard cannot be written.
     """
-    waiting = list(jobs)
-    while waiting:
-        busy = []
-        for job in waiting:
-            if not take(job, bar, stop):
-                busy.append(job)
+    by_path = {job.shard.index_path: job for job in jobs}
+
+    def decode(path: Path) -> None:
+        job = by_path[path]
+        for num_frames in write_shard(job.shard, job.files, job.resolution, job.fps):
+            if bar is not None:
+                bar.count(num_frames)
             if stop is not None and stop.is_set():
                 return
-        if len(busy) == len(waiting):
-            time.sleep(POLL)
-        waiting = busy
 
+    def skip(path: Path) -> None:
+        if bar is not None:
+            bar.update(len(by_path[path].files))
 
-def take(job: Job, bar: "DecodingBar | None", stop: Event | None) -> bool:
-    """Decode a group, unless another process has decoded it. Return False if another one is decoding it."""
-    lock_path = job.shard.path.with_name(job.shard.path.name + LOCK_ENDING)
-    lock_path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(lock_path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return False
-    num_counted = 0
-    try:
-        if not job.shard.index_path.is_file():
-            for num_frames in write_shard(job.shard, job.files, job.resolution, job.fps):
-                num_counted += 1
-                if bar is not None:
-                    bar.count(num_frames)
-                if stop is not None and stop.is_set():
-                    return False
-        lock_path.unlink(missing_ok=True)  # whoever still gets it sees that the shard is complete
-    finally:
-        lock.release()
-    if bar is not None:
-        bar.update(len(job.files) - num_counted)
-    return True
+    make_together(list(by_path), decode, found=skip, stop=stop)
 
 
 @contextmanager

@@ -7,8 +7,7 @@ each file of the data set, followed by its SHA-256; it is written last, so a sha
 import hashlib
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,16 +19,15 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 
 from ...pipelines.media.frame_reader import DecodingError
+from .checked_table import DamagedFileError, read_table, unfinished, write_table
 from .decoded_frames import Decoded, DecodedFrames, Frame
 from .files import VideoFile, utf8
 
 CacheKind = Literal["raw", "compressed", "none"]
 
 JPEG_QUALITY = 90  # without chroma subsampling: 40 dB and an eighth of the bytes on the shipped clips
-DIGEST_BYTES = 32
 FRAMES_ENDING = ".frames"
 INDEX_ENDING = ".index"
-UNFINISHED = ".unfinished"
 
 SCHEMA = pa.schema(
     [
@@ -48,10 +46,6 @@ SCHEMA = pa.schema(
 )
 """`problem` says why a file has no frames. `offsets` are the first bytes of the frames and the end of the last one, for
 raw frames only the first byte of the first one. `sums` and `squares` are sums over the values of each frame."""
-
-
-class DamagedShardError(Exception):
-    """A shard is not what was written."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +67,7 @@ class Shard:
         """Return the table of the files, memory-mapped.
 
         Raises:
-            DamagedShardError: if it is not what was written.
+            DamagedFileError: if it is not what was written.
         """
         return open_index(self.index_path)
 
@@ -83,7 +77,7 @@ class Shard:
         """Return frames of a file.
 
         Raises:
-            DamagedShardError: if the frames are not what was written.
+            DamagedFileError: if the frames are not what was written.
         """
         chosen = slice(first_frame, first_frame + (num_frames - 1) * stride + 1, stride)
         offsets = self.table().column("offsets")[row].values.to_numpy()
@@ -96,7 +90,7 @@ class Shard:
             ends = zip(offsets[:-1][chosen], offsets[1:][chosen], strict=True)
             frames = np.stack([from_jpeg(content[start:stop]) for start, stop in ends])
         if not np.array_equal(frames.sum(axis=(1, 2, 3), dtype=np.int64), self.moments(row)[chosen, 0]):
-            raise DamagedShardError(f"{self.frames_path} is damaged")
+            raise DamagedFileError(f"{self.frames_path} is damaged")
         return frames
 
     def moments(self, row: int) -> Int[np.ndarray, "T 2"]:
@@ -108,7 +102,7 @@ class Shard:
         """Check the sizes and, if asked, the digest of the frames.
 
         Raises:
-            DamagedShardError: if the shard is not what was written.
+            DamagedFileError: if the shard is not what was written.
         """
         facts = self.table().schema.metadata
         if self.kind == "none":
@@ -116,11 +110,11 @@ class Shard:
         try:
             size = self.frames_path.stat().st_size
         except OSError as error:
-            raise DamagedShardError(f"{self.frames_path} cannot be read: {error}") from error
+            raise DamagedFileError(f"{self.frames_path} cannot be read: {error}") from error
         if size != int(facts[b"num_bytes"]):
-            raise DamagedShardError(f"{self.frames_path} has {size} bytes instead of {int(facts[b'num_bytes'])}")
+            raise DamagedFileError(f"{self.frames_path} has {size} bytes instead of {int(facts[b'num_bytes'])}")
         if with_frames and file_digest(self.frames_path) != facts[b"digest"].decode():
-            raise DamagedShardError(f"{self.frames_path} is damaged")
+            raise DamagedFileError(f"{self.frames_path} is damaged")
 
     def remove(self) -> None:
         """Delete the shard, the index first."""
@@ -132,18 +126,8 @@ class Shard:
 
 @lru_cache(maxsize=128)
 def open_index(path: Path) -> pa.Table:
-    """Return the table in a file, memory-mapped, after a check of its digest.
-
-    Raises:
-        DamagedShardError: if it is not what was written.
-        FileNotFoundError: if there is no such file.
-    """
-    with pa.memory_map(str(path)) as file:
-        content = file.read_buffer()
-    payload = content.slice(0, max(0, len(content) - DIGEST_BYTES))
-    if hashlib.sha256(payload).digest() != content.slice(len(payload)).to_pybytes():
-        raise DamagedShardError(f"{path} is damaged")
-    return pa.ipc.open_file(payload).read_all()
+    """Return the table in a file, after a check. For errors see `read_table`."""
+    return read_table(path)
 
 
 @lru_cache(maxsize=128)  # each open map holds a file descriptor
@@ -160,12 +144,12 @@ def to_jpeg(frame: Frame) -> bytes:
 def from_jpeg(content: UInt8[np.ndarray, " bytes"]) -> Frame:
     """
     Raises:
-        DamagedShardError: if it cannot be decoded.
+        DamagedFileError: if it cannot be decoded.
     """
     try:
         return np.asarray(Image.open(io.BytesIO(content.tobytes())))
     except (OSError, SyntaxError, ValueError) as error:
-        raise DamagedShardError(f"a frame cannot be decoded: {error}") from error
+        raise DamagedFileError(f"a frame cannot be decoded: {error}") from error
 
 
 def file_digest(path: Path) -> str:
@@ -194,32 +178,7 @@ def write_shard(shard: Shard, files: Sequence[VideoFile], resolution: int, fps: 
             frames_path.unlink()
         else:
             frames_path.replace(shard.frames_path)
-        with unfinished(shard.index_path) as index_path:
-            write_index(index_path, rows, facts)
-            index_path.replace(shard.index_path)
-
-
-@contextmanager
-def unfinished(path: Path) -> Iterator[Path]:
-    """Yield a path for writing, next to the final one. What is left there at the end is deleted."""
-    aside = path.with_name(path.name + UNFINISHED)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield aside
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def write_index(path: Path, rows: Sequence[Mapping[str, Any]], facts: Mapping[str, str]) -> None:
-    buffer = io.BytesIO()
-    table = pa.Table.from_pylist(list(rows), schema=SCHEMA.with_metadata(dict(facts)))
-    with pa.ipc.new_file(buffer, table.schema) as writer:
-        writer.write_table(table)
-    content = buffer.getvalue()
-    with path.open("wb") as file:
-        file.write(content + hashlib.sha256(content).digest())
-        file.flush()
-        os.fsync(file.fileno())
+        write_table(shard.index_path, pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata(facts)))
 
 
 class FrameWriter:
