@@ -21,8 +21,8 @@ from magvit2_pytorch.pipelines import VideoCodes
 from magvit2_pytorch.pipelines.media.resizing import fit
 from magvit2_pytorch.pipelines.media.video_files import read_video
 from magvit2_pytorch.train.data import DataConfig, load_data
-from magvit2_pytorch.train.data.folder import find_in_folder
-from magvit2_pytorch.train.data.frame_cache import store_videos
+from magvit2_pytorch.train.data.cache.frame_cache import store_videos
+from magvit2_pytorch.train.data.sources.folder import find_in_folder
 
 CASES = Path(__file__).parent / "cases"
 RED, GREEN, BLUE, YELLOW, WHITE = (220, 30, 30), (30, 200, 30), (30, 30, 220), (220, 200, 30), (255, 255, 255)

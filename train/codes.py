@@ -1,16 +1,17 @@
-"""Codes for stage two: the data set is encoded once, with the conditions of the tasks, and cached as an Arrow table."""
+"""Codes for stage two: the data set is encoded once, with the conditions of the tasks, and cached as Arrow tables."""
 
 import hashlib
 import logging
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -23,18 +24,24 @@ from ..tokenizer import VideoTokenizer
 from .contexts import Contexts
 from .data import VideoData
 from .data.batches import NumberedBatches, epoch_order
+from .data.cache.checked_table import DamagedFileError, read_table, write_table
+from .data.cache.shared_work import make_together
 from .data.config import naming_the_cache
 from .task_mix import WeightedTask, condition_of, drawn_tasks
 
 logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 16
-FORMAT = 1
+ROWS_PER_SHARD = 1024
+FORMAT = 2
 
 
-def fingerprint(tokenizer: VideoTokenizer, data: VideoData, conditions: Sequence[str] = ()) -> str:
-    """Return a digest of everything that the codes depend on: tokenizer, data, and conditions of the tasks."""
-    described = " ".join([str(FORMAT), data.fingerprint, tokenizer.fingerprint(), *conditions])
+def fingerprint(
+    tokenizer: VideoTokenizer, data: VideoData, conditions: Sequence[str] = (), precision: str = "no"
+) -> str:
+    """Return a digest of everything that the codes depend on: tokenizer, data, conditions of the tasks, precision."""
+    own_precision = [] if precision == "no" else [precision]
+    described = " ".join([str(FORMAT), data.fingerprint, tokenizer.fingerprint(), *conditions, *own_precision])
     return hashlib.sha256(described.encode()).hexdigest()[:32]
 
 
@@ -44,15 +51,19 @@ def encoded(
     cache_dir: Path,
     *,
     conditions: Sequence[str] = (),
+    precision: str = "no",
     progress: bool = True,
 ) -> datasets.Dataset:
     """Return the codes of all training windows and, if the data allows flips, of all mirrored windows.
 
-    The first call encodes the windows; later calls load the table.
+    The first call encodes the windows, in shards of `ROWS_PER_SHARD` rows; later calls load the table. Several
+    processes that call this at the same time share the work. After a kill, only unfinished shards are encoded again. A
+    damaged shard is named and encoded again.
 
     Args:
         conditions: tasks whose condition codes are part of the table. A random region depends only on window, flip and
             task.
+        precision: `no` for float32, or `bf16` or `fp16` for autocast on the tokenizer's device.
 
     Returns:
         A table with one row per window and flip: `window` (row of the data's table), `label`, `flip`, `is_blank`,
@@ -60,48 +71,60 @@ def encoded(
 
     Raises:
         ValueError: if the clips are too short for a task.
+        OSError: if the cache cannot be used.
     """
-    folder = cache_dir / fingerprint(tokenizer, data, conditions)
-    if not folder.is_dir():
-        for task in conditions:  # `from_generator` would wrap the ValueError in another error
-            row_region(task, 0, False, data.train.video(0).shape[1:])
-        with naming_the_cache(cache_dir):
-            cache_dir.mkdir(parents=True, exist_ok=True)
-        with (
-            naming_the_cache(cache_dir),
-            tempfile.TemporaryDirectory(prefix=".codes-", dir=cache_dir) as name,
-            no_bars_of_datasets(),
-        ):
-            aside = Path(name)
-            table = datasets.Dataset.from_generator(
-                encode_windows,
-                features=features(tokenizer, data, conditions),
-                cache_dir=str(aside / "build"),
-                gen_kwargs={
-                    "tokenizer": tokenizer,
-                    "data": data,
-                    "conditions": tuple(conditions),  # a list would be split into shards
-                    "progress": progress,
-                },
-                fingerprint=folder.name,
-            )
-            assert isinstance(table, datasets.Dataset)
-            table.save_to_disk(aside / "table")
-            if not folder.is_dir():  # another process may have written the same table
-                shutil.move(aside / "table", folder)
-    return datasets.Dataset.load_from_disk(folder)
+    for task in conditions:
+        row_region(task, 0, False, data.train.video(0).shape[1:])
+    folder = cache_dir / fingerprint(tokenizer, data, conditions, precision)
+    flips = (False, True) if data.allows_flip else (False,)
+    keys = [(window, flip) for flip in flips for window in range(len(data.train))]
+    shards = {
+        folder / f"codes-{start // ROWS_PER_SHARD:05d}.arrow": keys[start : start + ROWS_PER_SHARD]
+        for start in range(0, len(keys), ROWS_PER_SHARD)
+    }
+    with naming_the_cache(cache_dir):
+        missing = [path for path in shards if not is_whole(path)]
+        if missing:
+            num_rows = sum(len(shards[path]) for path in missing)
+            encoder = Encoder(tokenizer, data, tuple(conditions), precision)
+            log_work(encoder, num_rows, len(shards[missing[0]]))
+            with tqdm(total=num_rows, desc="Encoding", unit="row", disable=not progress) as bar:
+
+                def encode(path: Path) -> None:
+                    write_table(path, encoder.table(shards[path], bar.update))
+
+                def skip(path: Path) -> None:
+                    bar.update(len(shards[path]))
+
+                make_together(missing, encode, found=skip)
+        return datasets.concatenate_datasets([datasets.Dataset.from_file(str(path)) for path in shards])
 
 
-@contextmanager
-def no_bars_of_datasets() -> Iterator[None]:
-    """Hide the progress bars of the datasets library; `encode_windows` has its own."""
-    were_shown = not datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
+def is_whole(path: Path) -> bool:
+    """Return whether a shard is there and is what was written. A damaged one is named and deleted."""
     try:
-        yield
-    finally:
-        if were_shown:
-            datasets.enable_progress_bars()
+        read_table(path)
+    except FileNotFoundError:
+        return False
+    except DamagedFileError as error:
+        logger.warning("%s; it is encoded again", error)
+        path.unlink()
+        return False
+    return True
+
+
+def log_work(encoder: "Encoder", num_rows: int, num_at_hand: int) -> None:
+    """Log how many rows will be encoded, their size, and how long this takes here, measured on a batch."""
+    chunk = [(window, False) for window in range(min(BATCH_SIZE, num_at_hand, len(encoder.data.train)))]
+    encoder.rows(chunk[:1])  # the first call is slower
+    started = time.monotonic()
+    (row, *_) = encoder.rows(chunk)
+    seconds = (time.monotonic() - started) / len(chunk)
+    num_bytes = sum(values.nbytes for values in row.values() if isinstance(values, np.ndarray))
+    logger.info(
+        "encoding %d rows of codes: %.0f MB, about %.1f minutes in one process",
+        *(num_rows, num_rows * num_bytes / 1e6, num_rows * seconds / 60),
+    )
 
 
 def features(tokenizer: VideoTokenizer, data: VideoData, conditions: Sequence[str]) -> datasets.Features:
@@ -118,31 +141,54 @@ def features(tokenizer: VideoTokenizer, data: VideoData, conditions: Sequence[st
     )
 
 
-@torch.inference_mode()
-def encode_windows(
-    tokenizer: VideoTokenizer, data: VideoData, conditions: tuple[str, ...], progress: bool
-) -> Iterator[dict[str, Any]]:
-    """Yield the rows of the table."""
-    parameter = next(tokenizer.parameters())
-    flips = (False, True) if data.allows_flip else (False,)
-    keys = [(window, flip) for flip in flips for window in range(len(data.train))]
-    labels, is_blank = data.train.table["label"][:], data.train.table["is_blank"][:]
-    chunks = [keys[start : start + BATCH_SIZE] for start in range(0, len(keys), BATCH_SIZE)]
-    for chunk in tqdm(chunks, desc="Encoding", unit="batch", disable=not progress):
-        videos = torch.stack([data.train.video(window, flip=flip) for window, flip in chunk]).to(parameter)
-        codes = {"codes": tokenizer.encode(videos)}
-        for task in conditions:
-            known = torch.stack([row_region(task, window, flip, videos.shape[2:]) for window, flip in chunk])
-            codes[task] = encode_condition(tokenizer, videos, known.to(videos.device)).codes
-        rows = {name: grids.flatten(1).cpu().numpy() for name, grids in codes.items()}
-        for row, (window, flip) in enumerate(chunk):
-            yield {
-                "window": window,
-                "label": labels[window],
-                "flip": flip,
-                "is_blank": is_blank[window],
-                **{name: values[row] for name, values in rows.items()},
-            }
+@dataclass
+class Encoder:
+    """Encodes training windows of a data set."""
+
+    tokenizer: VideoTokenizer
+    data: VideoData
+    conditions: tuple[str, ...]
+    precision: str
+
+    def table(self, keys: Sequence[tuple[int, bool]], count: Callable[[int], object]) -> pa.Table:
+        """Return the rows of some windows and flips.
+
+        Args:
+            count: called with the number of rows of each batch.
+        """
+        rows: list[dict[str, Any]] = []
+        for start in range(0, len(keys), BATCH_SIZE):
+            rows += self.rows(keys[start : start + BATCH_SIZE])
+            count(len(rows) - start)
+        schema = features(self.tokenizer, self.data, self.conditions).arrow_schema
+        return pa.Table.from_pylist(rows, schema=schema)
+
+    @torch.inference_mode()
+    def rows(self, keys: Sequence[tuple[int, bool]]) -> list[dict[str, Any]]:
+        """Return the rows of a batch."""
+        train = self.data.train
+        parameter = next(self.tokenizer.parameters())
+        videos = torch.stack([train.video(window, flip=flip) for window, flip in keys]).to(parameter)
+        with self.autocast():
+            codes = {"codes": self.tokenizer.encode(videos)}
+            for task in self.conditions:
+                known = torch.stack([row_region(task, window, flip, videos.shape[2:]) for window, flip in keys])
+                codes[task] = encode_condition(self.tokenizer, videos, known.to(videos.device)).codes
+        grids = {name: values.flatten(1).cpu().numpy() for name, values in codes.items()}
+        facts = train.table.select([window for window, _ in keys])
+        return [
+            {"window": window, "label": label, "flip": flip, "is_blank": is_blank}
+            | {name: values[row] for name, values in grids.items()}
+            for row, ((window, flip), label, is_blank) in enumerate(
+                zip(keys, facts["label"][:], facts["is_blank"][:], strict=True)
+            )
+        ]
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        if self.precision == "no":
+            return nullcontext()
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
+        return torch.autocast(next(self.tokenizer.parameters()).device.type, dtype)
 
 
 def row_region(task: str, window: int, flip: bool, clip: Sequence[int]) -> Bool[Tensor, "T H W"]:

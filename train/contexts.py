@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -13,9 +14,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..messages import printable
-from .data.folder import CONTEXT_ENDING, visible_files
+from .data.sources.folder import CONTEXT_ENDING, visible_files
 
 TENSOR_NAME = "context"
+SECTION = re.compile(r"@[\d.e+-]*-[\d.e+-]*$")  # of a list, at the end of a name
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +62,7 @@ def find_contexts(folder: Path, videos: Sequence[str]) -> Contexts | None:
                 files[file.relative_to(folder).as_posix().removesuffix(CONTEXT_ENDING)] = file
             else:
                 logger.warning("skipped %s: safetensors can only open names in UTF-8", printable(file, 4096))
-    stems = {video: PurePosixPath(video).with_suffix("").as_posix() for video in sorted(set(videos))}
+    stems = {video: PurePosixPath(SECTION.sub("", video)).with_suffix("").as_posix() for video in sorted(set(videos))}
     found = {video: files[stem] for video, stem in stems.items() if stem in files}
     if not found:
         return None

@@ -35,7 +35,7 @@ from magvit2_pytorch.train.command_line import WrittenTasks
 from magvit2_pytorch.train.contexts import find_contexts
 from magvit2_pytorch.train.data import Clips, DataConfig, load_data
 from magvit2_pytorch.train.data.config import ARCADE
-from magvit2_pytorch.train.data.sources import folder_of_files
+from magvit2_pytorch.train.data.sources.find import folder_of_files
 from magvit2_pytorch.train.optimization import (
     ExponentialMovingAverage,
     OptimizerConfig,
@@ -44,7 +44,7 @@ from magvit2_pytorch.train.optimization import (
     update,
 )
 from magvit2_pytorch.train.process import run_command
-from magvit2_pytorch.train.session import Interruption, RunConfig, Session, all_cores
+from magvit2_pytorch.train.session import Interruption, RunConfig, Session
 from magvit2_pytorch.train.task_mix import WeightedTask, check_mix, conditions_of
 from magvit2_pytorch.train.task_samples import draw_tasks
 
@@ -247,8 +247,7 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
     """Do the work of `train` in a session."""
     accelerator = session.accelerator
     tokenizer = load_tokenizer(run.tokenizer).to(accelerator.device).requires_grad_(False)
-    with accelerator.main_process_first():
-        data = load_data(run.data, progress=session.shows_progress)
+    data = load_data(run.data, progress=session.shows_progress)
     grid = tokenizer.code_shape(run.data.num_frames, run.data.resolution, run.data.resolution)
     if tokenizer.config.height_width != (run.data.resolution, run.data.resolution):
         raise ValueError(
@@ -267,10 +266,16 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
         dim_context=None if contexts is None else contexts.channels,
         **vars(run.model),
     )
-    with accelerator.main_process_first(), all_cores():
-        conditions = conditions_of(run.tasks)
-        table = encoded(tokenizer, data, run.data.codes_dir, conditions=conditions, progress=session.shows_progress)
-    inputs = {"codes": fingerprint(tokenizer, data, conditions)}
+    conditions, precision = conditions_of(run.tasks), accelerator.mixed_precision
+    table = encoded(
+        tokenizer,
+        data,
+        run.data.codes_dir,
+        conditions=conditions,
+        precision=precision,
+        progress=session.shows_progress,
+    )
+    inputs = {"codes": fingerprint(tokenizer, data, conditions, precision)}
     session.begin(inputs if contexts is None else inputs | {"contexts": contexts.fingerprint}, data)
 
     objective = MaskGitObjective(

@@ -17,7 +17,6 @@ from tqdm.auto import tqdm
 
 from ..files import as_path
 from ..messages import printable
-from .cores import processes_here
 from .data import VideoData
 from .data.report import write_skipped
 from .run_folder import ARITHMETIC, NUM_PROCESSES, RunFolder, flat
@@ -243,7 +242,7 @@ def create_accelerator(run: RunConfig) -> Accelerator:
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=run.gradient_accumulation),
         log_with="tensorboard",
         project_dir=run.output_dir,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=1))],  # while one process prepares the data
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=1))],  # while one process evaluates
     )
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size != accelerator.num_processes:
@@ -252,17 +251,6 @@ def create_accelerator(run: RunConfig) -> Accelerator:
             "ACCELERATE_USE_CPU=true: `ACCELERATE_USE_CPU=true torchrun --standalone --nproc_per_node 2 train/...`"
         )
     return accelerator
-
-
-@contextmanager
-def all_cores() -> Iterator[None]:
-    """Let this process use the threads of the other processes on this machine while they wait."""
-    own = torch.get_num_threads()
-    torch.set_num_threads(own * processes_here())
-    try:
-        yield
-    finally:
-        torch.set_num_threads(own)
 
 
 def check_finite(losses: Mapping[str, Tensor], step: int) -> None:

@@ -213,8 +213,7 @@ def train(run: TokenizerRun, interruption: Interruption | None = None) -> Path |
 def train_in(session: Session, run: TokenizerRun) -> Path | None:
     """Do the work of `train` in a session."""
     accelerator = session.accelerator
-    with accelerator.main_process_first():
-        sources = load_sources(run.data, progress=session.shows_progress)
+    sources = load_sources(run.data, progress=session.shows_progress)
     session.begin({"data": " ".join(source.fingerprint for source in sources)}, *sources)
     heldout = {
         name: source.heldout.spread(run.evaluation_clips)

@@ -1,4 +1,6 @@
+import logging
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -12,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from magvit2_pytorch import VideoTokenizer
 from magvit2_pytorch.pipelines.fill.regions import encode_condition
+from magvit2_pytorch.train import codes
 from magvit2_pytorch.train.codes import CodeBatches, encoded, fingerprint, row_region, times_in_an_epoch
 from magvit2_pytorch.train.contexts import find_contexts
 from magvit2_pytorch.train.data import DataConfig, VideoData, load_data
@@ -90,15 +93,110 @@ def test_other_weights_and_other_data_have_other_keys(tokenizer: VideoTokenizer,
     assert fingerprint(tokenizer, data) != key
 
 
-def test_an_interrupted_encoding_leaves_nothing(
+def shards_in(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Time of change and content of every finished shard."""
+    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in sorted(folder.rglob("*.arrow"))}
+
+
+def test_after_an_interruption_only_unfinished_shards_are_encoded(
     tokenizer: VideoTokenizer, data: VideoData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(VideoTokenizer, "encode", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(codes, "ROWS_PER_SHARD", 20)
+    monkeypatch.setattr(codes, "BATCH_SIZE", 6)
+    whole = encoded(tokenizer, data, tmp_path / "whole", progress=False)
+    undisturbed = {name: content for name, (_, content) in shards_in(tmp_path / "whole").items()}
+    assert len(undisturbed) == math.ceil(len(whole) / 20) > 3
 
+    rows, num_left = codes.Encoder.rows, 10
+
+    def interrupted(self: codes.Encoder, keys: list[tuple[int, bool]]) -> list[dict[str, object]]:
+        nonlocal num_left
+        num_left -= 1
+        if num_left == 0:
+            raise KeyboardInterrupt
+        return rows(self, keys)
+
+    monkeypatch.setattr(codes.Encoder, "rows", interrupted)
     with pytest.raises(KeyboardInterrupt):
         encoded(tokenizer, data, tmp_path / "codes", progress=False)
+    finished = shards_in(tmp_path / "codes")
+    assert 0 < len(finished) < len(undisturbed)
 
-    assert not list((tmp_path / "codes").iterdir())
+    again = encoded(tokenizer, data, tmp_path / "codes", progress=False)
+
+    after = shards_in(tmp_path / "codes")
+    assert {name: content for name, (_, content) in after.items()} == undisturbed
+    assert all(after[name] == shard for name, shard in finished.items())
+    assert again[:] == whole[:]
+
+
+def test_shards_of_other_processes_are_waited_for_and_not_encoded(
+    tokenizer: VideoTokenizer, data: VideoData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codes, "ROWS_PER_SHARD", 8)
+    encoded_rows: list[tuple[int, bool]] = []
+    rows = codes.Encoder.rows
+
+    def counted(self: codes.Encoder, keys: list[tuple[int, bool]]) -> list[dict[str, object]]:
+        encoded_rows.extend(keys)
+        return rows(self, keys)
+
+    monkeypatch.setattr(codes.Encoder, "rows", counted)
+    monkeypatch.setattr(codes, "log_work", lambda *_: None)
+
+    with ThreadPoolExecutor(3) as executor:
+        tables = list(executor.map(lambda _: encoded(tokenizer, data, tmp_path, progress=False), range(3)))
+
+    assert len(encoded_rows) == len(set(encoded_rows)) == len(tables[0])
+    assert all(table[:] == tables[0][:] for table in tables)
+
+
+@pytest.mark.parametrize("num_bytes_left", [0, 100, -1])
+def test_a_damaged_shard_is_named_and_encoded_again(
+    tokenizer: VideoTokenizer,
+    data: VideoData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    num_bytes_left: int,
+) -> None:
+    monkeypatch.setattr(codes, "ROWS_PER_SHARD", 20)
+    encoded(tokenizer, data, tmp_path, progress=False)
+    before = shards_in(tmp_path)
+    (path, *_) = sorted(tmp_path.rglob("*.arrow"))
+    path.write_bytes(path.read_bytes()[:num_bytes_left])
+
+    encoded(tokenizer, data, tmp_path, progress=False)
+
+    after = shards_in(tmp_path)
+    assert f"{path} is damaged" in caplog.text
+    assert "it is encoded again" in caplog.text
+    assert after[path.name][1] == before[path.name][1]
+    assert all(after[name] == shard for name, shard in before.items() if name != path.name)
+
+
+def test_what_encoding_takes_is_logged_before_it_starts(
+    tokenizer: VideoTokenizer, data: VideoData, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        encoded(tokenizer, data, tmp_path, progress=False)
+        encoded(tokenizer, data, tmp_path, progress=False)
+
+    (message,) = [message for message in caplog.messages if message.startswith("encoding")]
+    assert f"encoding {2 * len(data.train)} rows of codes: 0 MB, about 0." in message
+
+
+def test_codes_of_another_precision_are_a_table_of_their_own(
+    tokenizer: VideoTokenizer, data: VideoData, tmp_path: Path
+) -> None:
+    dtypes = []
+    tokenizer.encoder.register_forward_hook(lambda _module, _inputs, output: dtypes.append(output.dtype))
+
+    for precision in ("no", "bf16"):
+        encoded(tokenizer, data, tmp_path / "codes", precision=precision, progress=False)
+
+    assert len(list((tmp_path / "codes").iterdir())) == 2
+    assert set(dtypes) == {torch.float32, torch.bfloat16}
 
 
 def test_every_row_that_is_not_blank_comes_once_in_each_epoch(

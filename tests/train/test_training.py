@@ -657,7 +657,7 @@ def test_codes_are_encoded_once(
     def refuse(*_: object) -> None:
         raise AssertionError("encoded again")
 
-    monkeypatch.setattr(codes, "encode_windows", refuse)
+    monkeypatch.setattr(codes.Encoder, "rows", refuse)
     maskgit.train(replace(maskgit_run, output_dir=maskgit_run.output_dir.with_name("second")))
 
 
@@ -674,7 +674,7 @@ def test_a_run_oversamples_rare_labels_as_asked(
         run = maskgit_run.output_dir.with_name(f"balance{balance}")
         maskgit.train(replace(maskgit_run, output_dir=run, label_balance=balance))
 
-    plain, balanced = (int(number) for number in re.findall(r"(\d+) rows of", caplog.text))
+    plain, balanced = (int(number) for number in re.findall(r"(\d+) rows of \d+x", caplog.text))
     # 26, 4 and 11 windows that are not blank, each of them mirrored, too
     assert (plain, balanced) == (2 * (26 + 4 + 11), 2 * (26 + 6 * 4 + 2 * 11))
     with pytest.raises(ValueError, match=r"label_balance must be in \[0, 1\], got 1\.5"):

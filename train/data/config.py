@@ -85,6 +85,13 @@ class DataConfig:
             raise ValueError(f"path must be {allowed}, a source of files, or several of these, got {self.path!r}")
         if len(set(self.sources)) < len(self.sources):
             raise ValueError(f"path must not name a source twice, got {' '.join(map(printable, self.sources))}")
+        if self.heldout is not None and sum(source not in (SHIPPED_CLIPS, *RENDERED) for source in self.sources) != 1:
+            raise ValueError(f"heldout needs exactly one source of files, got {' '.join(map(printable, self.sources))}")
+        if sum(source.lower().endswith(".tar") for source in self.sources) > 1:
+            raise ValueError(
+                "several tar files are one source: pass their folder, or a range in quotes, for example "
+                f"'clips-{{000..127}}.tar', got {printable(' '.join(self.sources))}"
+            )
         if self.weights and len(self.weights) != len(self.sources):
             raise ValueError(
                 f"weights must have one number for each of the {len(self.sources)} sources of path, got {self.weights}"

@@ -15,14 +15,14 @@ from jaxtyping import Bool, Int
 from ...labels import natural_order
 from ...messages import printable
 from . import arcade, leaves, shapes
+from .cache.frame_cache import StoredVideo, store_videos
+from .cache.shards import CacheKind
 from .config import ARCADE, DEAD_LEAVES, DRAWN_CLIPS, MOVING_SHAPES, RENDERED, SHIPPED_CLIPS, DataConfig
-from .files import Skipped, VideoFile
-from .frame_cache import StoredVideo, store_videos
-from .heldout import Split, split_files
 from .report import IMAGES_ARE_USED, UNUSED_IMAGES, DataReport
-from .shards import CacheKind
 from .shipped import HELDOUT_LIST, shipped_heldout, shipped_videos
-from .sources import find_files
+from .sources.files import Skipped, VideoFile
+from .sources.find import find_files
+from .sources.heldout import Split, split_files
 from .video_data import Clips, Render, RenderedClips, StoredFrames, VideoData
 from .windows import FrameRange, choose_heldout, too_few_frames
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from ...files import written_whole
 from ...labels import natural_order
 from ...messages import printable
-from .files import OTHER_KIND, Skipped, counted
+from .sources.files import OTHER_KIND, Skipped, counted
 
 SKIPPED_NAME = "skipped.csv"  # in a run's folder
 MOST_NAMED = 5  # files that the log names

@@ -4,7 +4,7 @@ import csv
 import hashlib
 from pathlib import Path
 
-from .files import OnDisk, VideoFile
+from .sources.files import OnDisk, VideoFile
 from .windows import FrameRange
 
 CLIPS_DIR = Path(__file__).parent / "clips"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...pipelines.media.resizing import crop_start, reduced
 from ...tokenizer.pixels import to_model_range
-from .frame_cache import StoredVideo
+from .cache.frame_cache import StoredVideo
 from .report import DataReport
 from .spreading import spread
 

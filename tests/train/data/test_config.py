@@ -34,6 +34,18 @@ def test_images_are_not_mixed_into_images() -> None:
         DataConfig(num_frames=1, image_ratio=0.5)
 
 
+def test_an_official_split_belongs_to_one_source_of_files() -> None:
+    for path in (("mine", "others"), ("leaves", "arcade")):
+        with pytest.raises(ValueError, match=f"heldout needs exactly one source of files, got {' '.join(path)}"):
+            DataConfig(path=path, heldout="list.txt")
+    DataConfig(path=("mine", "leaves"), heldout="list.txt")
+
+
+def test_a_range_that_the_shell_has_expanded_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"several tar files are one source: .* in quotes, .* got s-0\.tar s-1\.tar"):
+        DataConfig(path=("s-0.tar", "s-1.tar"))
+
+
 def test_a_window_spans_the_frames_between_its_own() -> None:
     assert DataConfig(num_frames=5, frame_stride=3).span == 13
     assert DataConfig(num_frames=1, frame_stride=3).span == 1

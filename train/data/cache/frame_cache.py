@@ -22,15 +22,15 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from tqdm import tqdm
 
-from ...messages import printable
-from ..cores import available_cores, processes_here
+from ....messages import printable
+from ...cores import available_cores, processes_here
+from ..config import naming_the_cache
+from ..sources.files import Skipped, VideoFile
+from ..windows import Timeline
 from .checked_table import DamagedFileError
-from .config import naming_the_cache
 from .decoded_frames import Decoded, DecodedFrames
-from .files import Skipped, VideoFile
 from .shards import INDEX_ENDING, CacheKind, Shard, write_shard
 from .shared_work import make_together
-from .windows import Timeline
 
 FORMAT_VERSION = 3  # increase it if the same file would be stored differently
 CHECKED_BYTES = 2**31
@@ -38,7 +38,7 @@ CHECKED_BYTES = 2**31
 SMALLEST_GROUP, LARGEST_GROUP = 2**18, 10 * 2**20  # bytes of the files of a group, on average
 GROUPS = 64  # of files whose groups would be smaller or larger otherwise
 WORTH_A_PROCESS = 2**25  # bytes of files for which another process starts
-DECODING_PROCESS = "magvit2_pytorch.train.data.decoding_process"
+DECODING_PROCESS = "magvit2_pytorch.train.data.cache.decoding_process"
 
 logger = logging.getLogger(__name__)
 

@@ -3,6 +3,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 
@@ -87,6 +88,28 @@ def test_a_held_out_folder_with_a_training_file_is_refused(ucf101: DataConfig, t
 
     with pytest.raises(ValueError, match=r"1 files of the held-out source .*val are also training files.*renamed\.avi"):
         load_data(replace(ucf101, heldout=str(tmp_path / "val")), progress=False)
+
+
+def test_another_split_of_a_data_set_can_be_held_out(ucf101: DataConfig, tmp_path: Path) -> None:
+    paths = sorted(Path(ucf101.sources[0]).rglob("*.avi"))
+    rows = datasets.Dataset.from_dict({"video": [path.read_bytes() for path in paths], "label": ["a"] * len(paths)})
+    splits = datasets.DatasetDict([("train", rows.select(range(8))), ("test", rows.select(range(8, 12)))])
+    splits.save_to_disk(tmp_path / "both")
+
+    data = load_data(replace(ucf101, path=str(tmp_path / "both"), heldout=f"{tmp_path}/both#test"), progress=False)
+
+    assert (len(files_of(data)[0]), len(files_of(data)[1])) == (8, 4)
+
+
+def test_labels_with_held_out_files_only_are_named(
+    ucf101: DataConfig, tmp_path: Path, write_video: WriteVideo, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = np.random.default_rng(7).integers(0, 255, (20, 8, 8, 3), np.uint8)
+    write_video(tmp_path / "val/Surfing/0.avi", frames)
+
+    load_data(replace(ucf101, heldout=str(tmp_path / "val")), progress=False)
+
+    assert "these labels have held-out files only: Surfing" in caplog.text
 
 
 def test_holding_everything_out_is_refused(ucf101: DataConfig, tmp_path: Path) -> None:

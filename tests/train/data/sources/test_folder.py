@@ -5,9 +5,9 @@ import pytest
 
 from magvit2_pytorch.pipelines.media.decoding import PICTURE_ENDINGS
 from magvit2_pytorch.train.data import DataConfig
-from magvit2_pytorch.train.data.files import VIDEO_ENDINGS, counted, kind_of_ending
-from magvit2_pytorch.train.data.folder import find_in_folder
-from magvit2_pytorch.train.data.sources import find_files
+from magvit2_pytorch.train.data.sources.files import VIDEO_ENDINGS, counted, kind_of_ending
+from magvit2_pytorch.train.data.sources.find import find_files
+from magvit2_pytorch.train.data.sources.folder import find_in_folder
 
 
 def touch(root: Path, *names: str) -> None:

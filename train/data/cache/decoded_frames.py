@@ -9,13 +9,13 @@ from threading import Lock
 import numpy as np
 from jaxtyping import UInt8
 
-from ...pipelines.media.decoding import open_frames
-from ...pipelines.media.frame_reader import DecodingError, FrameReader
-from ...pipelines.media.resizing import resize, stored_size
+from ....pipelines.media.decoding import open_frames
+from ....pipelines.media.frame_reader import DecodingError, FrameReader
+from ....pipelines.media.resizing import resize, stored_size
+from ..sources.files import Section
+from ..windows import Timeline
 from .cuts import find_cuts, thumbnail
-from .even_clock import ROUNDING, EvenClock
-from .files import Section
-from .windows import Timeline
+from .even_clock import LONGEST_STEP, ROUNDING, EvenClock
 
 LARGEST_RATIO = 32  # of the sides; the short side is resized to the resolution, so a thin strip would exhaust memory
 
@@ -36,7 +36,7 @@ class Decoded:
     damage: str | None = None
     """What is missing or wrong."""
     seconds: float = 0.0
-    """From the first frame to the last one."""
+    """From the first frame to the last one, without pauses."""
 
     @property
     def timeline(self) -> Timeline:
@@ -66,6 +66,7 @@ class DecodedFrames:
         self.times: list[float] = []
         self.num_before = 0  # frames before the section
         self.gaps: list[int] = []
+        self.starts: list[int] = []  # numbers of the chosen frames before which frames are missing
         self.damage: str | None = None
 
     def __iter__(self) -> Iterator[Frame]:
@@ -85,6 +86,7 @@ class DecodedFrames:
             raise DecodingError(where)
         if clock is not None:
             yield from self._counted(clock.finish())
+            self.starts = clock.starts
 
     def _resized(self, reader: FrameReader) -> Iterator[tuple[int, Frame]]:
         """Yield the resized frames of the section with their numbers in it."""
@@ -116,10 +118,12 @@ class DecodedFrames:
         """Return what is known after the last frame. There is also a cut where frames are missing."""
         assert self.size is not None
         cuts = {*find_cuts(np.stack(self.thumbnails)), *(gap - self.num_before for gap in self.gaps)}
-        stored = {int(np.searchsorted(self.numbers, cut)) for cut in cuts if cut > 0}
+        stored = {int(np.searchsorted(self.numbers, cut)) for cut in cuts if cut > 0}.union(self.starts)
         num_frames = len(self.numbers)
         within = tuple(sorted(cut for cut in stored if 0 < cut < num_frames))
-        return Decoded(num_frames, *self.size, within, self.damage, max(self.times) - min(self.times))
+        steps = np.diff(self.times)
+        seconds = float(steps[(steps > 0) & (steps <= LONGEST_STEP)].sum())  # without pauses and wrong times
+        return Decoded(num_frames, *self.size, within, self.damage, seconds)
 
 
 def known_time(reader: FrameReader) -> float:

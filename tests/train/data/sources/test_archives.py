@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from magvit2_pytorch.train.data.archives import archives_of, find_in_archives
+from magvit2_pytorch.train.data.sources.archives import archives_of, find_in_archives
 
 
 def write_archive(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, mode) as archive:
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
         for name, content in members.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
@@ -93,10 +93,21 @@ def test_hidden_and_other_members_are_no_videos(tmp_path: Path) -> None:
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         content.addfile(link)
 
+        link.name, link.type, link.linkname = "b/same.mp4", tarfile.LNKTYPE, "a/0.mp4"
+        content.addfile(link)
+
     found = find_in_archives([archive], label_column="label")
 
-    assert [file.name for file in found.videos] == ["a/0.mp4"]
-    assert [one.name for one in found.skipped] == ["a/0.wav"]
+    assert [file.name for file in found.videos] == ["a/0.mp4", "b/same.mp4"]
+    with found.videos[1].content.as_file() as path:
+        assert path.read_bytes() == b"x"
+    assert [(one.name, one.kind) for one in found.skipped] == [("a/link.mp4", "links"), ("a/0.wav", ".wav")]
+
+
+def test_names_are_relative(tmp_path: Path) -> None:
+    archive = write_archive(tmp_path / "s.tar", {"./a/0.mp4": b"x", "./a/0.cls": b"7", "/b/1.mp4": b"x"})
+
+    assert labels(archive) == {"a/0.mp4": "7", "b/1.mp4": "b"}
 
 
 def test_what_comes_before_the_damage_of_an_archive_is_used(tmp_path: Path) -> None:

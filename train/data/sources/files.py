@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import datasets
 
-from ...messages import printable
-from ...pipelines.media.decoding import PICTURE_ENDINGS, is_still_image
-from ...pipelines.media.frame_reader import DecodingError
+from ....messages import printable
+from ....pipelines.media.decoding import PICTURE_ENDINGS, is_still_image
+from ....pipelines.media.frame_reader import DecodingError
 
 VIDEO_ENDINGS = (
     *(".mp4", ".m4v", ".mov", ".qt", ".f4v", ".3gp", ".3g2", ".mj2", ".mkv", ".webm", ".avi", ".divx"),
@@ -112,8 +112,8 @@ class InTable:
 
     def content(self) -> memoryview:
         """Return the bytes without a copy."""
-        column = self.table.with_format("arrow")[self.row : self.row + 1].column(0)
-        cell = column[0]
+        rows: Any = self.table.with_format("arrow")[self.row : self.row + 1]  # a pyarrow.Table
+        cell = rows.column(0)[0]
         return memoryview((cell["bytes"] if hasattr(cell, "keys") else cell).as_buffer())
 
     @contextmanager
@@ -199,6 +199,11 @@ class FoundFiles(NamedTuple):
         written = name if section is None else f"{name}@{section}"
         file = VideoFile(content, written, label, digest, size, section)
         (self.pictures if is_still_image(ending, head) else self.videos).append(file)
+
+    def in_order(self) -> "FoundFiles":
+        """Return the files in the order of their names, which is the same in every form of a data set."""
+        videos, pictures = (sorted(files, key=lambda file: file.name) for files in (self.videos, self.pictures))
+        return FoundFiles(videos, pictures, self.skipped)
 
 
 def ends_of_part(descriptor: int, offset: int, size: int) -> tuple[int, bytes, bytes]:

@@ -11,9 +11,9 @@ import pyarrow as pa
 from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import HfHubHTTPError
 
-from ...labels import normalized
-from ...messages import printable
-from .file_lists import first_folder, sorted_by_name
+from ....labels import normalized
+from ....messages import printable
+from .file_lists import first_folder
 from .files import Content, FoundFiles, InTable, OnDisk, Skipped, utf8
 
 HUB_PREFIX = "hf://datasets/"
@@ -67,24 +67,31 @@ def find_in_table(table: datasets.Dataset, source: str, *, column: str | None, l
         )
     if isinstance(table.features[column], datasets.Video | datasets.Image):
         table = table.cast_column(column, type(table.features[column])(decode=False))
+    ending = ".png" if isinstance(table.features[column], datasets.Image) else ".mp4"  # tells images from videos
     cells = table.select_columns([column])
     names, contents = [], list[Content | None]()
     for row, (path, has_bytes) in enumerate(described(cells, column)):
-        names.append(path or f"{row:08d}.mp4")
+        names.append(path or f"{row:08d}{ending}")
         is_local = path is not None and "://" not in path
         contents.append(InTable(cells, row, names[-1]) if has_bytes else OnDisk(Path(path or "")) if is_local else None)
     labels = labels_of(table, label_column)
     names = [utf8(name) for name in relative_names(names, labels)]
     found = FoundFiles([], [], [])
     for name, content, label in zip(names, contents, labels, strict=True):
-        label = normalized(label or first_folder(name) or PurePosixPath(source).stem)
+        label = normalized(label or first_folder(name) or name_of(source))
         if content is None:
             found.skipped.append(Skipped(name, "without bytes", "the cell has neither bytes nor a local path", label))
         else:
             found.add(name, label, content)
     if not found.videos and not found.pictures:
         raise FileNotFoundError(f"no videos or images in column {column!r} of {printable(source)}")
-    return sorted_by_name(found)
+    return found.in_order()
+
+
+def name_of(source: str) -> str:
+    """Return the name of a data set without revision and extension."""
+    name = PurePosixPath(source).name
+    return name.partition("@")[0] if source.startswith(HUB_PREFIX) else name.removesuffix(PurePosixPath(name).suffix)
 
 
 def video_column(table: datasets.Dataset) -> str | None:

@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from magvit2_pytorch.train.data import decoded_frames, frame_cache, shards
-from magvit2_pytorch.train.data.folder import find_in_folder
-from magvit2_pytorch.train.data.frame_cache import (
+from magvit2_pytorch.train.data.cache import decoded_frames, frame_cache, shards
+from magvit2_pytorch.train.data.cache.frame_cache import (
     DamagedCacheError,
     Job,
     StoredVideo,
@@ -28,7 +27,8 @@ from magvit2_pytorch.train.data.frame_cache import (
     store_videos,
     take_jobs,
 )
-from magvit2_pytorch.train.data.shards import CacheKind, Shard
+from magvit2_pytorch.train.data.cache.shards import CacheKind, Shard
+from magvit2_pytorch.train.data.sources.folder import find_in_folder
 from magvit2_pytorch.train.data.windows import Timeline
 
 
@@ -280,9 +280,9 @@ import signal
 import sys
 from pathlib import Path
 
-from magvit2_pytorch.train.data import shards
-from magvit2_pytorch.train.data.folder import find_in_folder
-from magvit2_pytorch.train.data.frame_cache import store_videos
+from magvit2_pytorch.train.data.cache import shards
+from magvit2_pytorch.train.data.sources.folder import find_in_folder
+from magvit2_pytorch.train.data.cache.frame_cache import store_videos
 
 write, left = shards.FrameWriter.write, int(sys.argv[3])
 

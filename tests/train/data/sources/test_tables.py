@@ -1,11 +1,13 @@
+import io
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
+from PIL import Image
 
-from magvit2_pytorch.train.data.files import FoundFiles
-from magvit2_pytorch.train.data.tables import find_in_table, load_table
+from magvit2_pytorch.train.data.sources.files import FoundFiles
+from magvit2_pytorch.train.data.sources.tables import find_in_table, load_table
 
 LABELS = datasets.ClassLabel(names=["cat", "dog"])
 VIDEO = datasets.Video(decode=False)
@@ -73,6 +75,25 @@ def test_a_missing_column_is_refused_with_those_that_there_are() -> None:
         found_in(rows, column="clip")
 
 
+def test_images_without_a_name_are_images() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "JPEG")
+    rows = table({"image": [{"bytes": buffer.getvalue(), "path": None}]}, image=datasets.Image(decode=False))
+
+    found = found_in(rows)
+
+    assert [file.name for file in found.pictures] == ["00000000.png"]
+    assert not found.videos
+
+
+def test_a_data_set_of_the_hub_is_a_label_without_its_revision() -> None:
+    rows = datasets.Dataset.from_dict({"video": [b"1"]})
+
+    found = find_in_table(rows, "hf://datasets/user/my.clips@v1.0", column=None, label_column="label")
+
+    assert found.videos[0].label == "my.clips"
+
+
 def test_selected_and_sorted_rows_have_their_own_bytes() -> None:
     rows = datasets.Dataset.from_dict({"video": [bytes([65 + row]) * 3 for row in range(5)]}).select([4, 2, 0])
 
@@ -81,7 +102,7 @@ def test_selected_and_sorted_rows_have_their_own_bytes() -> None:
 
 def test_saved_tables_and_parquet_files_are_loaded(tmp_path: Path) -> None:
     rows = datasets.Dataset.from_dict({"video": [b"1", b"2"]})
-    datasets.DatasetDict({"train": rows, "test": rows.select([1])}).save_to_disk(tmp_path / "both")
+    datasets.DatasetDict([("train", rows), ("test", rows.select([1]))]).save_to_disk(tmp_path / "both")
     rows.save_to_disk(tmp_path / "one")
     rows.to_parquet(tmp_path / "file.parquet")
     (tmp_path / "hub/data").mkdir(parents=True)

@@ -1,7 +1,7 @@
 import numpy as np
 
 from magvit2_pytorch.train.data import VideoData
-from magvit2_pytorch.train.data.cuts import find_cuts
+from magvit2_pytorch.train.data.cache.cuts import find_cuts
 from magvit2_pytorch.train.data.video_data import StoredFrames
 
 

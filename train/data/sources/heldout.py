@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from ...files import as_path
-from ...messages import printable
-from .config import DataConfig
+from ....files import as_path
+from ....messages import printable
+from ..config import DataConfig
 from .file_lists import LIST_ENDINGS, Entry, read_list
 from .files import FoundFiles, Skipped, VideoFile
-from .sources import find_files, kind_of
+from .find import find_files, kind_of
 
 NAMED = 3  # files in a message
 
@@ -46,12 +46,12 @@ def split_files(found: FoundFiles, config: DataConfig) -> Split:
         others = prefixed(
             find_files(config.heldout, config), f"{path.stem if path.suffix in LIST_ENDINGS else path.name}:"
         )
-        known = {(file.digest, file.section) for file in (*found.videos, *found.pictures)}
+        used = {(file.digest, file.section) for file in (*found.videos, *found.pictures)}
         found = FoundFiles(
             found.videos + others.videos, found.pictures + others.pictures, found.skipped + others.skipped
         )
         heldout = {file.name for file in (*others.videos, *others.pictures)}
-        same = [file.name for file in (*others.videos, *others.pictures) if (file.digest, file.section) in known]
+        same = [file.name for file in (*others.videos, *others.pictures) if (file.digest, file.section) in used]
         if same:
             raise ValueError(
                 f"{len(same)} files of the held-out source {printable(config.heldout)} are also training files, for "
@@ -59,6 +59,10 @@ def split_files(found: FoundFiles, config: DataConfig) -> Split:
             )
     if all(file.name in heldout for file in (*found.videos, *found.pictures)):
         raise ValueError(f"{printable(config.heldout)} holds out all files, so none are left for training")
+    files = [*found.videos, *found.pictures]
+    known = {file.label for file in files if file.name not in heldout}
+    if unknown := {file.label for file in files} - known:
+        logger.warning("these labels have held-out files only: %s", printable(", ".join(sorted(unknown)), 1000))
     return Split(found, frozenset(heldout))
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from ...labels import normalized
-from ...messages import printable
-from ...pipelines.media.decoding import PICTURE_ENDINGS
+from ....labels import normalized
+from ....messages import printable
+from ....pipelines.media.decoding import PICTURE_ENDINGS
 from .files import VIDEO_ENDINGS, FoundFiles, OnDisk, Section, Skipped, utf8
 from .folder import visible_files
 
@@ -42,7 +42,7 @@ def find_in_list(source: Path, *, root: Path | None, column: str | None, label_c
     """
     entries = read_list(source, column=column, label_column=label_column)
     root = source.parent if root is None else root
-    by_stem = {path.stem: path for path in visible_files(root)} if any(one.is_kinetics for one in entries) else {}
+    by_stem = videos_by_stem(root) if any(one.is_kinetics for one in entries) else {}
     found, seen = FoundFiles([], [], []), set[tuple[str, Section | None]]()
     for entry in entries:
         path, section = kinetics_file(entry, by_stem) if entry.is_kinetics else (root / entry.path, entry.section)
@@ -61,16 +61,13 @@ def find_in_list(source: Path, *, root: Path | None, column: str | None, label_c
             f"none of the {len(entries)} files in {printable(source)} can be used{example}; paths are relative to the "
             "folder of the list, or to --data.root"
         )
-    return sorted_by_name(found)
+    return found.in_order()
 
 
-def sorted_by_name(found: FoundFiles) -> FoundFiles:
-    """Return the files in the order of their names, so that the order of a list changes nothing."""
-    return FoundFiles(
-        sorted(found.videos, key=lambda file: file.name),
-        sorted(found.pictures, key=lambda file: file.name),
-        found.skipped,
-    )
+def videos_by_stem(root: Path) -> dict[str, Path]:
+    """Return the first video of each name without folder and extension."""
+    videos = sorted(path for path in visible_files(root) if path.suffix.lower() in VIDEO_ENDINGS)
+    return {path.stem: path for path in reversed(videos)}
 
 
 def name_in_list(path: Path, root: Path) -> str:
@@ -162,7 +159,7 @@ def entry_of(row: Mapping[str, Any], column: str, label_column: str, where: str)
         raise ValueError(f"{where} must have a {column!r}, the path of a file, got {printable(repr(path))}")
     label = row.get(label_column)
     names = ("time_start", "time_end") if is_kinetics else ("start", "end")
-    section = section_of(*(row.get(name) for name in names), where)
+    section = section_of(row.get(names[0]), row.get(names[1]), where)
     written = None if label is None or not str(label).strip() else normalized(str(label).strip())
     return Entry(path.strip(), written, section, is_kinetics)
 

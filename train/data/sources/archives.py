@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from ...labels import normalized
-from ...messages import printable
-from .file_lists import first_folder, sorted_by_name
+from ....labels import normalized
+from ....messages import printable
+from .file_lists import first_folder
 from .files import FoundFiles, InArchive, Skipped, utf8
 
 ARCHIVE_ENDING = ".tar"
@@ -76,7 +76,7 @@ def find_in_archives(archives: Sequence[Path], *, label_column: str) -> FoundFil
         found.add(name, normalized(label), InArchive(*member))
     if not found.videos and not found.pictures:
         raise FileNotFoundError(f"no videos or images in {printable(' '.join(map(str, archives)))}")
-    return sorted_by_name(found)
+    return found.in_order()
 
 
 def members_of(archive: Path, skipped: list[Skipped]) -> list[Member]:
@@ -88,13 +88,22 @@ def members_of(archive: Path, skipped: list[Skipped]) -> list[Member]:
     members: list[Member] = []
     size = archive.stat().st_size
     damage: str | None = None
+    by_name: dict[str, Member] = {}
     try:
         with tarfile.open(archive, "r:") as content:
             for entry in content:
-                is_hidden = any(part.startswith(".") for part in PurePosixPath(entry.name).parts)
+                path = PurePosixPath(entry.name)  # without `./` at the beginning
+                name = path.relative_to(path.anchor).as_posix()
                 end = entry.offset_data + entry.size
-                if entry.isreg() and not entry.issparse() and not is_hidden:
-                    members.append(Member(archive, entry.name, entry.offset_data, min(size, end) - entry.offset_data))
+                if any(part.startswith(".") for part in path.parts) or entry.isdir():
+                    continue
+                if entry.isreg() and not entry.issparse():
+                    members.append(Member(archive, name, entry.offset_data, min(size, end) - entry.offset_data))
+                    by_name[entry.name] = members[-1]
+                elif entry.islnk() and entry.linkname in by_name:  # the same file under another name
+                    members.append(by_name[entry.linkname]._replace(name=name))
+                else:
+                    skipped.append(Skipped(name, "links", "only files of an archive are read, no links"))
                 damage = f"it ends within {entry.name}" if end > size else None
             end_of_members = content.offset
         with archive.open("rb") as file:  # tarfile takes a damaged header for the end

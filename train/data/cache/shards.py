@@ -18,10 +18,10 @@ import pyarrow as pa
 from jaxtyping import Int, UInt8
 from PIL import Image
 
-from ...pipelines.media.frame_reader import DecodingError
+from ....pipelines.media.frame_reader import DecodingError
+from ..sources.files import VideoFile, utf8
 from .checked_table import DamagedFileError, read_table, unfinished, write_table
 from .decoded_frames import Decoded, DecodedFrames, Frame
-from .files import VideoFile, utf8
 
 CacheKind = Literal["raw", "compressed", "none"]
 

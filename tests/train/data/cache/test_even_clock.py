@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from magvit2_pytorch.train.data.even_clock import EvenClock
+from magvit2_pytorch.train.data.cache.even_clock import EvenClock
 
 
 def chosen(times: list[float], fps: float) -> list[int]:
@@ -40,6 +40,22 @@ def test_the_same_motion_at_two_rates_gives_the_same_times() -> None:
     at_fast = [fast[frame] for frame in chosen(fast, 8)]
 
     assert at_slow == at_fast == [tick / 8 for tick in range(16)]
+
+
+def test_a_wrong_time_does_not_fill_the_disk() -> None:
+    times = [frame / 25 for frame in range(12)]
+    times[7] += 47_722.0
+
+    clock = EvenClock[int](25)
+    frames = [frame for number, time in enumerate(times) for frame in clock.push(time, number)]
+
+    assert [*frames, *clock.finish()] == list(range(12))
+    assert clock.starts == [7, 8]
+
+
+def test_a_pause_is_not_filled_and_a_slow_video_is() -> None:
+    assert chosen([0, 0.5, 3, 3.5], 2) == [0, 1, 2, 3]
+    assert chosen([0, 1, 2], 2) == [0, 0, 1, 1, 2]
 
 
 def test_times_that_go_backwards_are_read_as_pauses() -> None:

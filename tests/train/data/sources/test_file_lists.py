@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from magvit2_pytorch.train.data.file_lists import Entry, find_in_list, read_list
-from magvit2_pytorch.train.data.files import FoundFiles, Section
+from magvit2_pytorch.train.data.sources.file_lists import Entry, find_in_list, read_list
+from magvit2_pytorch.train.data.sources.files import FoundFiles, Section
 
 
 def touch(root: Path, *names: str) -> None:
@@ -13,8 +13,10 @@ def touch(root: Path, *names: str) -> None:
         (root / name).write_text(name)
 
 
-def found_in(source: Path, **settings: str | Path | None) -> FoundFiles:
-    return find_in_list(source, **{"root": None, "column": None, "label_column": "label"} | settings)
+def found_in(
+    source: Path, root: Path | None = None, column: str | None = None, label_column: str = "label"
+) -> FoundFiles:
+    return find_in_list(source, root=root, column=column, label_column=label_column)
 
 
 def described(found: FoundFiles) -> list[tuple[str, str]]:
@@ -93,6 +95,7 @@ def test_numbers_that_do_not_number_the_folders_are_labels(tmp_path: Path) -> No
 
 def test_the_csvs_of_kinetics_name_files_by_their_ids(tmp_path: Path) -> None:
     touch(tmp_path, "videos/abseiling/aaaaaaaaaaa_000010_000020.mp4", "videos/zumba/b-b.b_bbbbb.mkv")
+    touch(tmp_path, "videos/info/aaaaaaaaaaa_000010_000020.json", "videos/other/aaaaaaaaaaa_000010_000020.webm")
     (tmp_path / "train.csv").write_text(
         "label,youtube_id,time_start,time_end,split\nabseiling,aaaaaaaaaaa,10,20,train\n"
         "zumba,b-b.b_bbbbb,3,13,train\nzumba,gone,0,10,train\n"

@@ -4,9 +4,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...labels import normalized
-from ...messages import printable
-from ...pipelines.media.decoding import PICTURE_ENDINGS
+from ....labels import normalized
+from ....messages import printable
+from ....pipelines.media.decoding import PICTURE_ENDINGS
 from .files import VIDEO_ENDINGS, FoundFiles, OnDisk, counted, utf8
 
 CONTEXT_ENDING = ".context.safetensors"
@@ -29,7 +29,7 @@ def find_in_folder(root: Path) -> FoundFiles:
             f"{counted(skipped.kind for skipped in found.skipped)}; supported extensions: "
             f"{' '.join(VIDEO_ENDINGS)} (videos), {' '.join(PICTURE_ENDINGS)} (images)"
         )
-    return found
+    return found.in_order()
 
 
 def visible_files(root: Path) -> Iterator[Path]:

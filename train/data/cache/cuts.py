@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ...pipelines.media.resizing import resize
+from ....pipelines.media.resizing import resize
 
 THUMBNAIL_SIZE = 16
 NEIGHBOURS = 6  # frames on each side whose differences give the usual amount of motion

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from ...files import as_path
-from ...messages import printable
-from ...pipelines.media.decoding import PICTURE_ENDINGS
+from ....files import as_path
+from ....messages import printable
+from ....pipelines.media.decoding import PICTURE_ENDINGS
+from ..config import RENDERED, SHIPPED_CLIPS, DataConfig
 from .archives import ARCHIVE_ENDING, archives_of, find_in_archives
-from .config import RENDERED, SHIPPED_CLIPS, DataConfig
 from .file_lists import LIST_ENDINGS, find_in_list
 from .files import VIDEO_ENDINGS, FoundFiles
 from .folder import find_in_folder, visible_files
@@ -30,9 +30,10 @@ def find_files(source: str, config: DataConfig) -> FoundFiles:
     path = as_path(source)
     match kind_of(source):
         case "table":
-            place = source if source.startswith(HUB_PREFIX) else str(path)
-            table = load_table(place, split=config.split, subset=config.subset)
-            return find_in_table(table, source, column=config.column, label_column=config.label_column)
+            place, split = without_split(source, config.split)
+            place = place if place.startswith(HUB_PREFIX) else str(as_path(place))
+            table = load_table(place, split=split, subset=config.subset)
+            return find_in_table(table, place, column=config.column, label_column=config.label_column)
         case "archives":
             archives = sorted(files_with(path, (ARCHIVE_ENDING,))) if path.is_dir() else archives_of(str(path))
             return find_in_archives(archives, label_column=config.label_column)
@@ -53,7 +54,10 @@ def kind_of(source: str) -> Kind | None:
 
     A folder with videos or images is a folder of them, whatever else is in it.
     """
+    source, split = without_split(source)
     path = as_path(source)
+    if split:
+        return "table"
     if source.startswith(HUB_PREFIX) or is_saved_table(path):
         return "table"
     if path.is_dir():
@@ -68,6 +72,14 @@ def kind_of(source: str) -> Kind | None:
     if ending in LIST_ENDINGS and path.is_file():
         return "list"
     return "table" if ending in TABLE_ENDINGS and path.is_file() else None
+
+
+def without_split(source: str, split: str = "") -> tuple[str, str]:
+    """Return a source without the `#SPLIT` at its end, and this split, or else the given one."""
+    name, _, own_split = source.rpartition("#")
+    if not name or as_path(source).exists():
+        return source, split
+    return name, own_split
 
 
 def files_with(folder: Path, endings: tuple[str, ...]) -> Iterator[Path]:

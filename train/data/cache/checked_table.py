@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,8 +39,11 @@ def read_table(path: Path) -> pa.Table:
         DamagedFileError: if it is not what was written.
         FileNotFoundError: if there is no such file.
     """
-    with pa.memory_map(str(path)) as file:
-        content = file.read_buffer()
+    with path.open("rb") as file:
+        try:
+            content = pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except ValueError as error:
+            raise DamagedFileError(f"{path} is damaged: it is empty") from error
     payload = content.slice(0, max(0, len(content) - DIGEST_BYTES))
     if hashlib.sha256(payload).digest() != content.slice(len(payload)).to_pybytes():
         raise DamagedFileError(f"{path} is damaged")

@@ -5,7 +5,7 @@ import io
 import json
 import logging
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +15,11 @@ import pytest
 import torch
 from PIL import Image
 
-from magvit2_pytorch.train.data import DataConfig, VideoData, decoded_frames, load_data
+from magvit2_pytorch.train.data import DataConfig, VideoData, load_data
+from magvit2_pytorch.train.data.cache import decoded_frames
+from magvit2_pytorch.train.data.cache.frame_cache import StoredVideo
 from magvit2_pytorch.train.data.report import write_skipped
+from magvit2_pytorch.train.data.video_data import StoredFrames
 
 LABELS = ("jump", "run", "sit", "walk")
 FORMS = ("folder", "csv", "jsonl", "tars", "range of tars", "table", "parquet", "folder of parquet")
@@ -42,9 +45,8 @@ def made(tmp_path_factory: pytest.TempPathFactory, write_video) -> Path:
     rows = [{"path": path.relative_to(root / "folder").as_posix(), "label": path.parent.name} for path in files]
 
     with (root / "folder/list.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, ("path", "label"))
-        writer.writeheader()
-        writer.writerows(reversed(rows))
+        lines = [[row["path"], row["label"]] for row in reversed(rows)]
+        csv.writer(file).writerows([["path", "label"], *lines])
     (root / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for shard in range(3):
         (root / "tars").mkdir(exist_ok=True)
@@ -54,7 +56,9 @@ def made(tmp_path_factory: pytest.TempPathFactory, write_video) -> Path:
                 label = tarfile.TarInfo(row["path"].replace(".mkv", ".cls"))
                 label.size = len(row["label"])
                 archive.addfile(label, io.BytesIO(row["label"].encode()))
-    features = datasets.Features({"video": datasets.Video(decode=False), "label": datasets.ClassLabel(names=LABELS)})
+    features = datasets.Features(
+        {"video": datasets.Video(decode=False), "label": datasets.ClassLabel(names=list(LABELS))}
+    )
     columns = {
         "video": [{"bytes": path.read_bytes(), "path": row["path"]} for path, row in zip(files, rows, strict=True)],
         "label": [row["label"] for row in rows],
@@ -82,8 +86,8 @@ def load(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., 
     }
 
     def load_form(form: str, **settings: object) -> VideoData:
-        config = DataConfig(resolution=8, num_frames=5, heldout_fraction=0.1, cache_dir=str(cache), **places[form])
-        return load_data(replace(config, **settings), progress=False)
+        config = DataConfig(resolution=8, num_frames=5, heldout_fraction=0.1, cache_dir=str(cache))
+        return load_data(replace(config, **places[form], **settings), progress=False)
 
     return load_form
 
@@ -135,7 +139,7 @@ def test_sections_and_rates_choose_frames(tmp_path: Path, write_video) -> None:
 
     def stored(**settings: float) -> dict[str, list[int]]:
         data = load_data(replace(config, heldout_fraction=0.1, **settings), progress=False)
-        videos = data.train.source.videos
+        videos = stored_videos(data)
         return {
             name: video.frames(0, video.decoded.num_frames, 1)[:, 0, 0, 0].tolist() for name, video in videos.items()
         }
@@ -145,13 +149,18 @@ def test_sections_and_rates_choose_frames(tmp_path: Path, write_video) -> None:
     assert stored(fps=50.0)["a.mkv@0.4-1.2"][:5] == [10, 10, 11, 11, 12]
 
 
+def stored_videos(data: VideoData) -> Mapping[str, StoredVideo]:
+    assert isinstance(data.train.source, StoredFrames)
+    return data.train.source.videos
+
+
 def test_a_cut_is_found_at_any_rate(tmp_path: Path, write_video, noise) -> None:
     write_video(tmp_path / "videos/a.mkv", np.concatenate([noise(31, seed=0), noise(29, seed=1)]))
     config = DataConfig(path=str(tmp_path / "videos"), resolution=8, num_frames=3, cache_dir=str(tmp_path / "cache"))
 
     data = load_data(replace(config, fps=5.0), progress=False)
 
-    (video,) = data.train.source.videos.values()
+    (video,) = stored_videos(data).values()
     assert video.decoded.cuts == (7,)  # frames 0, 5, ..., 30 are before it
     assert video.decoded.num_frames == 12
 

@@ -1,0 +1,1 @@
+"""Sources of files: folders, lists, tar files, data sets of the datasets library; official splits."""
