@@ -188,8 +188,14 @@ class DiscriminatorObjective(nn.Module):
 
     @torch.no_grad()
     def _averaged(self, means: Float[Tensor, "2 n"]) -> Float[Tensor, "2 n"]:
-        """Update the moving averages of real and fake logits, over all processes, and return them bias-corrected."""
-        for average, mean in zip((self.real_average, self.fake_average), mean_over_processes(means), strict=True):
-            average.lerp_(mean.to(average), 1 - self.lecam_decay)
-        self.num_averaged += 1
-        return torch.stack([self.real_average, self.fake_average]) / (1 - self.lecam_decay ** self.num_averaged.float())
+        """Update the moving averages of real and fake logits, over all processes, and return them bias-corrected.
+
+        Means that are not finite leave them as they are, since they would never be finite again.
+        """
+        means = mean_over_processes(means).to(self.real_average)
+        is_finite = means.isfinite().all()
+        for average, mean in zip((self.real_average, self.fake_average), means, strict=True):
+            average.copy_(torch.where(is_finite, average.lerp(mean, 1 - self.lecam_decay), average))
+        self.num_averaged += is_finite
+        num_averaged = self.num_averaged.clamp(min=1).float()
+        return torch.stack([self.real_average, self.fake_average]) / (1 - self.lecam_decay**num_averaged)

@@ -30,6 +30,7 @@ from magvit2_pytorch.pipelines import VideoGenerationPipeline
 from magvit2_pytorch.pipelines.saved_pipeline import INDEX_NAME
 from magvit2_pytorch.pretrained import CONFIG_NAME
 from magvit2_pytorch.tokenizer import VideoTokenizer
+from magvit2_pytorch.train.bad_steps import nan_unless_finite
 from magvit2_pytorch.train.codes import CodeBatches, encoded, fingerprint
 from magvit2_pytorch.train.command_line import WrittenTasks
 from magvit2_pytorch.train.contexts import find_contexts
@@ -334,10 +335,13 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
                 noise = seeded_generator(run.seed, step, 0, 1 + micro_step)  # the same on all processes
                 with accelerator.accumulate(objective):
                     losses = objective(generator=noise, **batch)
-                    accelerator.backward(weighted_sum(losses, run.loss_weights))
+                    total = weighted_sum(losses, run.loss_weights)
+                    accelerator.backward(total * nan_unless_finite(losses))
+                    is_bad = False
                     if accelerator.sync_gradients:
-                        accelerator.clip_grad_norm_(objective.parameters(), run.optimizer.max_grad_norm)
-                    update(optimizers)
+                        norm = accelerator.clip_grad_norm_(objective.parameters(), run.optimizer.max_grad_norm)
+                        is_bad = session.bad_steps.is_bad(norm, losses, step)
+                    update(optimizers, skip=is_bad)
             ema.update(accelerator.unwrap_model(objective).maskgit, step)
 
             done = step + 1

@@ -98,10 +98,11 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
         group["lr"] = learning_rate
 
 
-def update(optimizers: Iterable[torch.optim.Optimizer]) -> None:
-    """Take a step with each optimizer and clear the gradients."""
+def update(optimizers: Iterable[torch.optim.Optimizer], *, skip: bool = False) -> None:
+    """Take a step with each optimizer, unless it is skipped, and clear the gradients."""
     for optimizer in optimizers:
-        optimizer.step()
+        if not skip:
+            optimizer.step()
         optimizer.zero_grad()
 
 

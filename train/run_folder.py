@@ -1,14 +1,20 @@
 """The output folder of a run: config, checkpoints and lock."""
 
+import hashlib
 import json
 import logging
+import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
+import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 from torch import nn
 
@@ -25,12 +31,16 @@ LOCK_NAME = ".lock"
 CHECKPOINTS_NAME = "checkpoints"
 CHECKPOINTS_KEPT = 2
 LOGS_NAME = "tensorboard"
+CHECKPOINT = re.compile(r"step-\d+")
+DIGESTS_NAME = "digests.json"  # in a checkpoint
+UNFINISHED = (".unfinished-", ".step-")  # beginnings of our own temporary names
 NAMES_AT_START = {CONFIG_NAME, INPUTS_NAME, LOCK_NAME, LOGS_NAME, SKIPPED_NAME}  # files of a run without a checkpoint
 NUM_PROCESSES = "num_processes"  # an input of every run
 ARITHMETIC = "arithmetic"  # an input of every run: precision and compiler. Older versions did not record it.
 # Settings that may differ between a run and its continuation: they do not change what is computed. The inputs have a
 # digest of the data, so its place may change.
 MAY_CHANGE = {
+    "max_bad_steps",
     "path",
     "heldout",
     "root",
@@ -112,6 +122,8 @@ class RunFolder:
     def begin(self, inputs: dict[str, Any]) -> None:
         """Write the config and the inputs, with the lock held."""
         path = self.folder / INPUTS_NAME
+        sweep(self.folder)
+        sweep(self.checkpoints)
         if self.is_unused():
             shutil.rmtree(self.folder / LOGS_NAME, ignore_errors=True)  # TensorBoard would join the curves of two runs
         elif path.is_file():
@@ -127,7 +139,7 @@ class RunFolder:
             return True
         if not self.folder.is_dir():
             return False
-        names = {path.name for path in self.folder.iterdir()}
+        names = {path.name for path in self.folder.iterdir() if not path.name.startswith(UNFINISHED)}
         if names <= {LOCK_NAME}:
             return True
         # Files of other programs can have these names, so the content of the inputs decides.
@@ -147,33 +159,136 @@ class RunFolder:
         return latest_checkpoint(self.folder)
 
     def save(self, accelerator: Accelerator, ema: nn.Module, step: int) -> None:
-        """Save the state after `step` steps atomically, and delete old checkpoints. Called on all processes."""
+        """Save the state after `step` steps, and delete old checkpoints when the new one has been read back.
+
+        Called on all processes. The checkpoint appears when it is complete and on the disk.
+
+        Raises:
+            ValueError: if a weight is NaN or infinite. Nothing is saved then.
+            OSError: if it cannot be written. Older checkpoints are kept.
+        """
         final = self.checkpoints / f"step-{step:08d}"
         if final.exists():
             return
+        check_weights([*accelerator._models, ema], step)
         aside = self.checkpoints / f".{final.name}"
         if accelerator.is_main_process:
             shutil.rmtree(aside, ignore_errors=True)
         accelerator.wait_for_everyone()
-        accelerator.save_state(str(aside))
-        if accelerator.is_main_process:
-            safetensors.torch.save_model(ema, str(aside / "ema.safetensors"))
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            aside.rename(final)
-            for old in sorted(self.checkpoints.glob("step-*"), key=step_of)[:-CHECKPOINTS_KEPT]:
+        try:
+            accelerator.save_state(str(aside))
+            if accelerator.is_main_process:
+                safetensors.torch.save_model(ema, str(aside / "ema.safetensors"))
+            accelerator.wait_for_everyone()
+            if accelerator.is_main_process:
+                write_digests(aside)
+                aside.rename(final)
+                flush_folder(self.checkpoints)
+        except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            latest = self.latest()
+            intact = f"{latest} is intact" if latest else "there is no checkpoint yet"
+            raise OSError(
+                f"the checkpoint after step {step} cannot be saved in {self.checkpoints}: {error}; {intact}"
+            ) from error
+        if accelerator.is_main_process and is_intact(final):
+            for old in checkpoints_in(self.folder)[:-CHECKPOINTS_KEPT]:
                 shutil.rmtree(old)
         accelerator.wait_for_everyone()
 
     def load(self, accelerator: Accelerator, ema: nn.Module) -> int:
-        """Load the newest checkpoint, if there is one, and return its number of optimizer steps, or 0."""
-        latest = self.latest()
-        if latest is None:
+        """Load the newest checkpoint that is intact, if there is one, and return its number of optimizer steps, or 0.
+
+        Called on all processes; the main process chooses for all.
+
+        Raises:
+            ValueError: if there are checkpoints, but none is intact.
+        """
+        chosen, error = None, None
+        if accelerator.is_main_process:
+            try:
+                chosen = self.newest_intact()
+            except ValueError as none_is_intact:
+                error = str(none_is_intact)
+        chosen, error = broadcast_object_list([chosen, error])
+        if error is not None:
+            raise ValueError(error)
+        if chosen is None:
             return 0
-        accelerator.load_state(str(latest))
-        safetensors.torch.load_model(ema, str(latest / "ema.safetensors"))
-        logger.info("continuing after step %d, from %s", step_of(latest), latest)
-        return step_of(latest)
+        accelerator.load_state(str(chosen))
+        safetensors.torch.load_model(ema, str(chosen / "ema.safetensors"))
+        logger.info("continuing after step %d, from %s", step_of(chosen), chosen)
+        return step_of(chosen)
+
+    def newest_intact(self) -> Path | None:
+        """Return the newest checkpoint whose files are what was written. Damaged ones are named and passed over."""
+        found = checkpoints_in(self.folder)
+        for checkpoint in reversed(found):
+            if is_intact(checkpoint):
+                return checkpoint
+            logger.warning("%s is damaged, so the checkpoint before it is used", checkpoint)
+        if found:
+            raise ValueError(
+                f"no checkpoint in {self.checkpoints} is intact; choose another --output-dir to start again"
+            )
+        return None
+
+
+def sweep(folder: Path) -> None:
+    """Delete what a process that was killed has left unfinished in a folder."""
+    for path in list(folder.iterdir()) if folder.is_dir() else []:
+        if path.name.startswith(UNFINISHED):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def check_weights(models: Sequence[nn.Module], step: int) -> None:
+    """
+    Raises:
+        ValueError: if a weight is NaN or infinite.
+    """
+    weights = [parameter.detach() for model in models for parameter in model.parameters()]
+    if not all(torch.stack([weight.isfinite().all() for weight in weights]).tolist()):
+        raise ValueError(
+            f"the weights are NaN or infinite after step {step}, so they are not saved; the checkpoints of earlier "
+            "steps are kept. See docs/troubleshooting.md for what to change"
+        )
+
+
+def write_digests(folder: Path) -> None:
+    """Flush the files of a checkpoint to the disk, and write their digests."""
+    digests = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+                digests[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    write_json(folder / DIGESTS_NAME, digests)
+    flush_folder(folder)
+
+
+def is_intact(checkpoint: Path) -> bool:
+    """Return whether the files of a checkpoint are what was written. Older versions wrote no digests."""
+    try:
+        digests = read_json(checkpoint / DIGESTS_NAME)
+        for name, digest in digests.items():
+            with (checkpoint / name).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                    return False
+    except FileNotFoundError as error:
+        return Path(str(error.filename)).name == DIGESTS_NAME and (checkpoint / "ema.safetensors").is_file()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk, where the system can do this."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def run_facts(folder: Path) -> dict[str, str]:
@@ -191,7 +306,13 @@ def run_facts(folder: Path) -> dict[str, str]:
 
 def latest_checkpoint(folder: Path) -> Path | None:
     """Return the newest checkpoint of a run."""
-    return max((folder / CHECKPOINTS_NAME).glob("step-*"), key=step_of, default=None)
+    return checkpoints_in(folder)[-1] if checkpoints_in(folder) else None
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """Return the checkpoints of a run, in order. Other names in its folder are ignored."""
+    found = [path for path in (folder / CHECKPOINTS_NAME).glob("step-*") if CHECKPOINT.fullmatch(path.name)]
+    return sorted(found, key=step_of)
 
 
 def step_of(checkpoint: Path) -> int:

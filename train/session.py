@@ -11,12 +11,13 @@ from typing import Any, Self
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs, broadcast_object_list
+from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..files import as_path
 from ..messages import printable
+from .bad_steps import BadSteps
 from .data import VideoData
 from .data.report import write_skipped
 from .run_folder import ARITHMETIC, NUM_PROCESSES, RunFolder, flat
@@ -53,6 +54,9 @@ class RunConfig:
     """Steps between evaluations, which also draw pictures."""
     save_every: int = 1000
     """Steps between checkpoints. The last step and an interruption also save one."""
+    max_bad_steps: int = 10
+    """Steps in a row with a loss or gradient that is NaN or infinite after which the run stops. Such steps are
+    skipped."""
     num_workers: int = 0
     """Number of worker processes that load data."""
     resume: bool = False
@@ -71,7 +75,15 @@ class RunConfig:
         for field in fields(self):
             if isinstance(path := getattr(self, field.name), Path):
                 object.__setattr__(self, field.name, as_path(path))
-        at_least_one = ("num_steps", "batch_size", "gradient_accumulation", "log_every", "evaluate_every", "save_every")
+        at_least_one = (
+            "num_steps",
+            "batch_size",
+            "gradient_accumulation",
+            "log_every",
+            "evaluate_every",
+            "save_every",
+            "max_bad_steps",
+        )
         for name in at_least_one:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -130,6 +142,8 @@ class Session:
         self.is_main = self.accelerator.is_main_process
         self.shows_progress = run.progress and self.is_main
         self.done = 0
+        has_scaler = self.accelerator.scaler is not None
+        self.bad_steps = BadSteps(run.max_bad_steps, run.seed, has_scaler=has_scaler)
         self.at_end = ExitStack()
 
     def __enter__(self) -> Self:
@@ -199,14 +213,28 @@ class Session:
             logger.warning("stopped after %d of %d steps; continue with --resume", self.done, self.run.num_steps)
 
     def ends_after(self, done: int, ema: nn.Module) -> bool:
-        """Save a checkpoint if one is due, and return whether to stop here. Called on all processes."""
+        """Save a checkpoint if one is due, and return whether to stop here. Called on all processes.
+
+        Raises:
+            ValueError: after too many bad steps, or if the weights are not finite.
+        """
         self.done = done
-        interrupted = self.interruption.is_asked()
-        if self.accelerator.num_processes > 1:  # the main process decides
-            interrupted = bool(broadcast_object_list([interrupted])[0])
-        if interrupted or done % self.run.save_every == 0 or done == self.run.last_step:
+        self.bad_steps.end_step()
+        interrupted = self.is_interrupted()
+        too_many = self.bad_steps.are_too_many
+        if interrupted or too_many or done % self.run.save_every == 0 or done == self.run.last_step:
             self.folder.save(self.accelerator, ema, done)
+        if too_many:
+            raise ValueError(self.bad_steps.message(done))
         return interrupted and not self.is_complete
+
+    def is_interrupted(self) -> bool:
+        """Whether any process was asked to stop. Called on all processes."""
+        is_asked = self.interruption.is_asked()
+        if self.accelerator.num_processes == 1:
+            return is_asked
+        num_asked = self.accelerator.reduce(torch.tensor(int(is_asked), device=self.accelerator.device), "sum")
+        return int(torch.as_tensor(num_asked)) > 0
 
     def log_losses(self, bar: "tqdm[int]", losses: Mapping[str, Tensor], done: int, *, group: str) -> None:
         """Every `log_every` steps, log the losses of the last batch, averaged over the processes.
@@ -251,17 +279,3 @@ def create_accelerator(run: RunConfig) -> Accelerator:
             "ACCELERATE_USE_CPU=true: `ACCELERATE_USE_CPU=true torchrun --standalone --nproc_per_node 2 train/...`"
         )
     return accelerator
-
-
-def check_finite(losses: Mapping[str, Tensor], step: int) -> None:
-    """Stop the training before a NaN or infinite loss reaches the weights.
-
-    Raises:
-        ValueError: if a loss is infinite or NaN.
-    """
-    if not torch.stack([loss.detach().float() for loss in losses.values()]).isfinite().all():
-        broken = ", ".join(f"{name} is {loss.item()}" for name, loss in losses.items() if not loss.isfinite())
-        raise ValueError(
-            f"step {step}: {broken}. Training has stopped; the saved checkpoints are from earlier steps. "
-            "See docs/troubleshooting.md for what to change"
-        )

@@ -33,6 +33,7 @@ from magvit2_pytorch.tokenizer.pixels import to_unit_range
 from magvit2_pytorch.tokenizer.presets import PRESETS as MODEL_PRESETS
 from magvit2_pytorch.train.adversarial import AdversarialConfig, Adversary
 from magvit2_pytorch.train.annealing import AnnealingConfig
+from magvit2_pytorch.train.bad_steps import nan_unless_finite
 from magvit2_pytorch.train.data import Clips, DataConfig, TrainingBatches, load_sources
 from magvit2_pytorch.train.data.config import ARCADE, DEAD_LEAVES, SHIPPED_CLIPS
 from magvit2_pytorch.train.metrics import (
@@ -52,7 +53,7 @@ from magvit2_pytorch.train.optimization import (
     update,
 )
 from magvit2_pytorch.train.process import run_command
-from magvit2_pytorch.train.session import Interruption, RunConfig, Session, check_finite
+from magvit2_pytorch.train.session import Interruption, RunConfig, Session
 
 logger = logging.getLogger(__name__)
 
@@ -273,14 +274,17 @@ def train_in(session: Session, run: TokenizerRun) -> Path | None:
                         inverse_temperature=inverse_temperature,
                         phase=step,
                     )
-                    check_finite(losses, step + 1)
                     factors = opponent.factors(adaptive_weight) if opponent else ()
-                    accelerator.backward(weighted_sum(losses, loss_weights, adversarial_factors=factors))
+                    total = weighted_sum(losses, loss_weights, adversarial_factors=factors)
+                    accelerator.backward(total * nan_unless_finite(losses))
+                    is_bad = False
                     if accelerator.sync_gradients:
-                        accelerator.clip_grad_norm_(objective.parameters(), run.optimizer.max_grad_norm)
-                    update(optimizers)
+                        norm = accelerator.clip_grad_norm_(objective.parameters(), run.optimizer.max_grad_norm)
+                        is_bad = session.bad_steps.is_bad(norm, losses, step)
+                    update(optimizers, skip=is_bad)
                     if opponent:
-                        losses |= opponent.learn(video, reconstruction, step) | {"adaptive_weight": adaptive_weight}
+                        learned = opponent.learn(video, reconstruction, step, None if is_bad else session.bad_steps)
+                        losses |= learned | {"adaptive_weight": adaptive_weight}
             ema.update(accelerator.unwrap_model(objective).tokenizer, step)
 
             done = step + 1

@@ -1,5 +1,6 @@
 """Both stages as functions; `test_commands.py` starts them as commands."""
 
+import errno
 import json
 import logging
 import math
@@ -33,7 +34,8 @@ from magvit2_pytorch.tokenizer import DiscriminatorConfig
 from magvit2_pytorch.train import codes, maskgit, tokenizer
 from magvit2_pytorch.train.adversarial import AdversarialConfig, Adversary
 from magvit2_pytorch.train.annealing import AnnealingConfig
-from magvit2_pytorch.train.data import Clips
+from magvit2_pytorch.train.bad_steps import BadSteps
+from magvit2_pytorch.train.data import Clips, TrainingBatches
 from magvit2_pytorch.train.maskgit import MaskGitRun
 from magvit2_pytorch.train.metrics.reconstruction import ReconstructionScores
 from magvit2_pytorch.train.optimization import AdamWConfig, ExponentialMovingAverage
@@ -162,33 +164,197 @@ def test_every_loss_of_the_adversary_is_logged(tokenizer_run: TokenizerRun, monk
 
 
 @pytest.mark.parametrize(
-    ("adversary", "step", "said"),
+    ("adversary", "said"),
     [
-        ({}, 2, "reconstruction is nan, commitment is nan"),
-        ({"optimizer": AdamWConfig(learning_rate=1e30, warmup_steps=0), "start_step": 1}, 3, "adversarial_0 is nan"),
+        ({}, "reconstruction is nan, commitment is nan"),
+        ({"optimizer": AdamWConfig(learning_rate=1e30, warmup_steps=0), "start_step": 1}, "adversarial_0 is nan"),
     ],
 )
-def test_training_stops_at_a_loss_that_is_not_finite(
-    tokenizer_run: TokenizerRun, adversary: dict[str, Any], step: int, said: str
+def test_training_stops_after_too_many_bad_steps_in_a_row(
+    tokenizer_run: TokenizerRun, adversary: dict[str, Any], said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     optimizer = replace(tokenizer_run.optimizer, learning_rate=1e-3 if adversary else 1e30, warmup_steps=0)
-    run = replace(tokenizer_run, optimizer=optimizer, save_every=1)
+    run = replace(tokenizer_run, optimizer=optimizer, num_steps=9, max_bad_steps=3)
 
-    with pytest.raises(ValueError, match=f"step {step}: {said}"):
+    with pytest.raises(ValueError, match=r"of 3 steps in a row were NaN or infinite.*troubleshooting.*--resume"):
         tokenizer.train(with_adversary(run, **adversary) if adversary else run)
 
-    assert max(path.name for path in (run.output_dir / "checkpoints").iterdir()) == f"step-{step - 1:08d}"
+    assert said in caplog.text
+    latest = max((run.output_dir / "checkpoints").iterdir())
+    assert all(weight.isfinite().all() for weight in weights_in(latest).values())
 
 
-def test_a_discriminator_is_not_updated_from_a_loss_that_is_not_finite() -> None:
+def poisoned(batch: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return batch | {name: torch.full_like(batch[name], math.nan)}
+
+
+@pytest.mark.parametrize("gradient_accumulation", [1, 2])
+@pytest.mark.parametrize("has_adversary", [False, True])
+def test_a_bad_step_is_skipped_and_a_resumed_run_is_the_same(
+    tokenizer_run: TokenizerRun,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    gradient_accumulation: int,
+    has_adversary: bool,
+) -> None:
+    original = TrainingBatches.batch
+
+    def batch(self: TrainingBatches, index: int) -> dict[str, Tensor]:
+        is_bad = index // gradient_accumulation == 2 and index % gradient_accumulation == 0
+        return poisoned(original(self, index), "video") if is_bad else original(self, index)
+
+    monkeypatch.setattr(TrainingBatches, "batch", batch)
+    whole = replace(tokenizer_run, gradient_accumulation=gradient_accumulation)
+    whole = with_adversary(whole) if has_adversary else whole
+    halved = replace(whole, output_dir=whole.output_dir.with_name("halved"))
+
+    weights = weights_in(finished(tokenizer.train(whole)))
+    assert "step 3 is skipped: " in caplog.text
+    assert "(batch 2 of seed 0, bad step 1 in a row)" in caplog.text
+    assert tokenizer.train(replace(halved, stop_after=3)) is None
+    again = weights_in(finished(tokenizer.train(replace(halved, resume=True))))
+
+    assert all(weight.isfinite().all() for weight in weights.values())
+    assert_equal_weights(weights, again)
+    for checkpoint in (whole.output_dir / "checkpoints").glob("step-*/*.safetensors"):
+        assert all(value.isfinite().all() for value in safetensors.torch.load_file(checkpoint).values())
+
+
+def test_a_bad_step_changes_nothing(tokenizer_run: TokenizerRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An infinite gradient under a finite loss."""
+    run = replace(tokenizer_run, num_steps=20, save_every=1, optimizer=replace(tokenizer_run.optimizer, warmup_steps=0))
+    clip = Accelerator.clip_grad_norm_
+
+    def clip_with_infinity(self: Accelerator, parameters, *arguments, **settings):
+        parameters = list(parameters)
+        if clip_with_infinity.num_calls == 2:
+            parameters[0].grad[0] = math.inf
+        clip_with_infinity.num_calls += 1
+        return clip(self, parameters, *arguments, **settings)
+
+    clip_with_infinity.num_calls = 0
+    monkeypatch.setattr(Accelerator, "clip_grad_norm_", clip_with_infinity)
+
+    assert tokenizer.train(replace(run, stop_after=3)) is None
+
+    second, third = sorted((run.output_dir / "checkpoints").iterdir())
+    assert_equal_weights(weights_in(second), weights_in(third))
+
+
+def test_a_context_that_is_not_finite_skips_its_steps(
+    tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun, videos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokenizer.train(tokenizer_run)
+    for name, value in (("left", math.nan), ("right", 1.0)):
+        context = {"context": torch.full((1, 4), value)}
+        safetensors.torch.save_file(context, videos / name / "bar.context.safetensors")
+
+    folder = finished(maskgit.train(replace(maskgit_run, batch_size=1, num_steps=12)))
+
+    assert 0 < caplog.text.count("is skipped: ") < 12
+    assert all(weight.isfinite().all() for weight in weights_in(folder / "maskgit").values())
+
+
+def test_weights_that_are_not_finite_are_not_saved(
+    tokenizer_run: TokenizerRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = ExponentialMovingAverage.update
+
+    def spoil(self: ExponentialMovingAverage, model: torch.nn.Module, number: int) -> None:
+        update(self, model, number)
+        if number + 1 == 3:
+            with torch.no_grad():
+                next(self.model.parameters())[0] = math.nan
+
+    monkeypatch.setattr(ExponentialMovingAverage, "update", spoil)
+
+    with pytest.raises(ValueError, match="the weights are NaN or infinite after step 3, so they are not saved"):
+        tokenizer.train(replace(tokenizer_run, save_every=1))
+
+    names = sorted(path.name for path in (tokenizer_run.output_dir / "checkpoints").iterdir())
+    assert names == ["step-00000001", "step-00000002"]
+
+
+def test_a_bad_step_of_a_discriminator_leaves_its_state(caplog: pytest.LogCaptureFixture) -> None:
     config = AdversarialConfig(discriminators=(DiscriminatorConfig(width=4),))
     adversary = Adversary(Accelerator(cpu=True), config, channels=3, num_steps=10)
     video = torch.full((1, 3, 5, 16, 16), math.nan)
+    before = {name: value.clone() for name, value in adversary.objective.state_dict().items()}
 
-    with pytest.raises(ValueError, match="step 8: discriminator_0 is nan, lecam_0 is nan"):
-        adversary.learn(video, torch.zeros_like(video), step=7)
+    adversary.learn(video, torch.zeros_like(video), step=7, bad_steps=BadSteps(10, 0))
 
-    assert all(parameter.isfinite().all() for parameter in adversary.objective.parameters())
+    assert "step 8 is skipped: discriminator_0 is nan, lecam_0 is nan" in caplog.text
+    assert_equal_weights(adversary.objective.state_dict(), before)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [cut, flip, Path.unlink])
+@pytest.mark.parametrize("name", ["model.safetensors", "ema.safetensors", "optimizer.bin"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
+    tokenizer_run: TokenizerRun, damage: Callable[[Path], object], name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = weights_in(finished(tokenizer.train(tokenizer_run)))
+    halved = replace(tokenizer_run, output_dir=tokenizer_run.output_dir.with_name("halved"), save_every=2)
+    assert tokenizer.train(replace(halved, stop_after=4)) is None
+    damage(halved.output_dir / "checkpoints" / "step-00000004" / name)
+
+    again = weights_in(finished(tokenizer.train(replace(halved, resume=True))))
+
+    assert "step-00000004 is damaged, so the checkpoint before it is used" in caplog.text
+    assert_equal_weights(whole, again)
+
+
+def test_a_run_without_an_intact_checkpoint_is_refused(tokenizer_run: TokenizerRun) -> None:
+    assert tokenizer.train(replace(tokenizer_run, stop_after=4)) is None
+    flip(tokenizer_run.output_dir / "checkpoints" / "step-00000004" / "model.safetensors")
+
+    with pytest.raises(ValueError, match=r"no checkpoint in .* is intact; choose another --output-dir"):
+        tokenizer.train(replace(tokenizer_run, resume=True))
+
+
+def test_a_full_disk_is_named_with_what_is_intact(tokenizer_run: TokenizerRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    save, num_calls = safetensors.torch.save_model, 0
+
+    def save_on_a_full_disk(model: torch.nn.Module, path: str) -> None:
+        nonlocal num_calls
+        num_calls += 1
+        if num_calls == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        save(model, path)
+
+    monkeypatch.setattr(safetensors.torch, "save_model", save_on_a_full_disk)
+    with pytest.raises(
+        OSError, match=r"after step 4 cannot be saved in .*checkpoints.* No space .*step-00000002 is intact"
+    ):
+        tokenizer.train(replace(tokenizer_run, save_every=2))
+
+    assert [path.name for path in (tokenizer_run.output_dir / "checkpoints").iterdir()] == ["step-00000002"]
+    assert finished(tokenizer.train(replace(tokenizer_run, save_every=2, resume=True)))
+
+
+def test_what_a_killed_run_has_left_unfinished_is_swept(tokenizer_run: TokenizerRun) -> None:
+    tokenizer_run.output_dir.mkdir()
+    (tokenizer_run.output_dir / ".unfinished-x.json").touch()
+    assert tokenizer.train(replace(tokenizer_run, stop_after=4)) is None
+    checkpoints = tokenizer_run.output_dir / "checkpoints"
+    (checkpoints / ".step-00000005").mkdir()
+    (checkpoints / "step-old").mkdir()
+    (checkpoints / "notes.txt").touch()
+
+    finished(tokenizer.train(replace(tokenizer_run, resume=True)))
+
+    assert not list(tokenizer_run.output_dir.rglob(".unfinished-*"))
+    names = sorted(path.name for path in checkpoints.iterdir())
+    assert names == ["notes.txt", "step-00000004", "step-00000006", "step-old"]
 
 
 def test_reconstructions_worse_than_the_mean_colour_are_named(
@@ -704,13 +870,37 @@ def test_a_tokenizer_of_another_size_is_refused(tokenizer_run: TokenizerRun, mas
 
 
 TWO_PROCESSES = """
+import os
+import signal
 import sys
 from magvit2_pytorch.pretrained import config_from_dict, read_json
 from magvit2_pytorch.train import codes, maskgit, tokenizer
+from magvit2_pytorch.train.optimization import ExponentialMovingAverage
+from magvit2_pytorch.train.process import SignalInterruption
 
+update = ExponentialMovingAverage.update
+
+
+def signalled(self, model, number):
+    update(self, model, number)
+    if number + 1 == int(os.environ.get("SIGNAL_AFTER", "0")) and os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+ExponentialMovingAverage.update = signalled
 stage, run = {"tokenizer": (tokenizer, tokenizer.TokenizerRun), "maskgit": (maskgit, maskgit.MaskGitRun)}[sys.argv[2]]
-stage.train(config_from_dict(run, read_json(sys.argv[1])))
+stage.train(config_from_dict(run, read_json(sys.argv[1])), SignalInterruption())
 """
+
+
+def test_a_signal_to_any_process_stops_all_with_a_checkpoint(
+    tokenizer_run: TokenizerRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGNAL_AFTER", "3")
+
+    train_in_two_processes(tokenizer_run, "tokenizer", tmp_path)
+
+    assert [path.name for path in (tokenizer_run.output_dir / "checkpoints").iterdir()] == ["step-00000003"]
 
 
 def train_in_two_processes(run: TokenizerRun | MaskGitRun, stage: str, folder: Path) -> None:
