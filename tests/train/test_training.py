@@ -324,12 +324,12 @@ def test_a_run_without_an_intact_checkpoint_is_refused(tokenizer_run: TokenizerR
 def test_a_full_disk_is_named_with_what_is_intact(tokenizer_run: TokenizerRun, monkeypatch: pytest.MonkeyPatch) -> None:
     save, num_calls = safetensors.torch.save_model, 0
 
-    def save_on_a_full_disk(model: torch.nn.Module, path: str) -> None:
+    def save_on_a_full_disk(model: torch.nn.Module, path: str, **settings: Any) -> None:
         nonlocal num_calls
         num_calls += 1
         if num_calls == 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        save(model, path)
+        save(model, path, **settings)
 
     monkeypatch.setattr(safetensors.torch, "save_model", save_on_a_full_disk)
     with pytest.raises(
