@@ -38,7 +38,7 @@ class BadSteps:
         """Whether the run should stop."""
         return self.num_in_row >= self.most
 
-    def is_bad(self, norm: Float[Tensor, ""] | float, losses: Mapping[str, Tensor], step: int) -> bool:
+    def is_bad(self, norm: Tensor | float | None, losses: Mapping[str, Tensor], step: int) -> bool:
         """Return whether the caller must skip an update, and log it.
 
         Args:
@@ -47,6 +47,7 @@ class BadSteps:
             losses: of this process, for the message.
             step: number of the step, from 0.
         """
+        assert norm is not None
         if math.isfinite(float(norm)):
             return False
         broken = [f"{name} is {loss.item()}" for name, loss in losses.items() if not loss.isfinite()]

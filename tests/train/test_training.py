@@ -223,16 +223,16 @@ def test_a_bad_step_is_skipped_and_a_resumed_run_is_the_same(
 def test_a_bad_step_changes_nothing(tokenizer_run: TokenizerRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """An infinite gradient under a finite loss."""
     run = replace(tokenizer_run, num_steps=20, save_every=1, optimizer=replace(tokenizer_run.optimizer, warmup_steps=0))
-    clip = Accelerator.clip_grad_norm_
+    clip, num_calls = Accelerator.clip_grad_norm_, 0
 
     def clip_with_infinity(self: Accelerator, parameters, *arguments, **settings):
+        nonlocal num_calls
         parameters = list(parameters)
-        if clip_with_infinity.num_calls == 2:
+        if num_calls == 2:
             parameters[0].grad[0] = math.inf
-        clip_with_infinity.num_calls += 1
+        num_calls += 1
         return clip(self, parameters, *arguments, **settings)
 
-    clip_with_infinity.num_calls = 0
     monkeypatch.setattr(Accelerator, "clip_grad_norm_", clip_with_infinity)
 
     assert tokenizer.train(replace(run, stop_after=3)) is None
