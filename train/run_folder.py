@@ -41,9 +41,7 @@ ARITHMETIC = "arithmetic"  # an input of every run: precision and compiler. Olde
 # digest of the data, so its place may change.
 MAY_CHANGE = {
     "max_bad_steps",
-    "path",
-    "heldout",
-    "root",
+    *(f"data.{name}" for name in ("path", "heldout", "root", "column", "label_column", "split", "subset")),
     "evaluation_clips",
     "resume",
     "stop_after",
@@ -337,5 +335,5 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [
         f"{name} was {json.dumps(was.get(name))} and is now {json.dumps(is_now.get(name))}"
         for name in sorted({*was, *is_now})
-        if name.rpartition(".")[2] not in MAY_CHANGE and was.get(name) != is_now.get(name)
+        if not {name, name.rpartition(".")[2]} & MAY_CHANGE and was.get(name) != is_now.get(name)
     ]

@@ -22,6 +22,11 @@ MOST_FPS = 1000
 CHOOSE_CACHE = "choose another folder with --data.cache-dir or the environment variable MAGVIT2_CACHE"
 
 
+def is_built_in(source: str) -> bool:
+    """Return whether a source needs no files of the user."""
+    return source in (SHIPPED_CLIPS, *RENDERED)
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Source of the clips, and how they are cut from it."""
@@ -41,7 +46,7 @@ class DataConfig:
     image_ratio: float = 0.0  # Share of training batches with images: image files and frames of videos.
     fps: float | None = None
     """Frames per second of the clips of files: the frames nearest to an even clock. None: all frames of each file."""
-    heldout_fraction: float = 0.05  # Held-out share of a folder's windows and image files; fixed for other sources.
+    heldout_fraction: float = 0.05  # Held-out share of the windows and image files; fixed for the built-in sources.
     heldout: str | None = None
     """Files to hold out, instead of a share of the windows: a list with their names, for example UCF-101's
     testlist01.txt, or another source of files."""
@@ -85,7 +90,7 @@ class DataConfig:
             raise ValueError(f"path must be {allowed}, a source of files, or several of these, got {self.path!r}")
         if len(set(self.sources)) < len(self.sources):
             raise ValueError(f"path must not name a source twice, got {' '.join(map(printable, self.sources))}")
-        if self.heldout is not None and sum(source not in (SHIPPED_CLIPS, *RENDERED) for source in self.sources) != 1:
+        if self.heldout is not None and sum(not is_built_in(source) for source in self.sources) != 1:
             raise ValueError(f"heldout needs exactly one source of files, got {' '.join(map(printable, self.sources))}")
         if sum(source.lower().endswith(".tar") for source in self.sources) > 1:
             raise ValueError(

@@ -17,7 +17,16 @@ from ...messages import printable
 from . import arcade, leaves, shapes
 from .cache.frame_cache import StoredVideo, store_videos
 from .cache.shards import CacheKind
-from .config import ARCADE, DEAD_LEAVES, DRAWN_CLIPS, MOVING_SHAPES, RENDERED, SHIPPED_CLIPS, DataConfig
+from .config import (
+    ARCADE,
+    DEAD_LEAVES,
+    DRAWN_CLIPS,
+    MOVING_SHAPES,
+    RENDERED,
+    SHIPPED_CLIPS,
+    DataConfig,
+    is_built_in,
+)
 from .report import IMAGES_ARE_USED, UNUSED_IMAGES, DataReport
 from .shipped import HELDOUT_LIST, shipped_heldout, shipped_videos
 from .sources.files import Skipped, VideoFile
@@ -39,7 +48,13 @@ logger = logging.getLogger(__name__)
 
 def load_sources(config: DataConfig, *, progress: bool = True) -> tuple[VideoData, ...]:
     """Return the result of `load_data` for each source of the config."""
-    return tuple(load_data(replace(config, path=path, weights=()), progress=progress) for path in config.sources)
+    return tuple(
+        load_data(
+            replace(config, path=path, weights=(), heldout=None if is_built_in(path) else config.heldout),
+            progress=progress,
+        )
+        for path in config.sources
+    )
 
 
 def load_data(config: DataConfig, *, progress: bool = True) -> VideoData:
@@ -178,7 +193,11 @@ def files_data(config: DataConfig, *, progress: bool) -> VideoData:
     sources_of_clips = usable if config.num_frames == 1 else videos
     if not sources_of_clips:
         reason = f"a clip needs {config.span} frames without a cut" if stored else "none of them can be read"
-        raise ValueError(f"nothing usable among the {len(files)} files in {printable(source)}: {reason}")
+        examples = "; ".join(f"{one.name}: {one.reason}" for one in skipped if one.reason != IMAGES_ARE_USED)
+        raise ValueError(
+            f"nothing usable among the {len(files)} files in {printable(source)}: {reason} "
+            f"({printable(examples, 1000)})"
+        )
 
     timelines = {name: video.timeline for name, video in usable.items()}
     blocks: dict[str, list[FrameRange]] = {}
@@ -279,6 +298,7 @@ def file_data(
         return {name: stored[name].timeline.window_starts(span, without=taken) for name, taken in without.items()}
 
     train = clips("training", for_training(heldout, config.span), config.num_frames)
+    held_out = clips("held-out", heldout, config.num_frames)
     decoded = [stored[file.name].decoded for file in files if file.name in stored]
     report = DataReport(
         source=str(config.path),
@@ -287,6 +307,7 @@ def file_data(
         hours=sum(video.seconds for video in decoded) / 3600,
         num_cuts=sum(len(video.cuts) for video in decoded),
         num_windows=len(train),
+        num_heldout=len(held_out),
         blank_share=float(np.mean(train.table["is_blank"][:])),
         labels=Counter(file.label for file in files if file.name in stored),
         skipped=skipped,
@@ -295,7 +316,7 @@ def file_data(
     return VideoData(
         labels=tuple(labels),
         train=train,
-        heldout=clips("held-out", heldout, config.num_frames),
+        heldout=held_out,
         allows_flip=config.flip,
         fingerprint=fingerprint(config, [*sources, "compressed"] if kind == "compressed" else sources),
         report=report,

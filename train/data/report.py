@@ -36,6 +36,8 @@ class DataReport:
     num_cuts: int
     num_windows: int
     """For training."""
+    num_heldout: int
+    """Held-out windows."""
     blank_share: float
     """Of the training windows."""
     labels: Mapping[str, int]
@@ -68,9 +70,11 @@ class DataReport:
         listed = sorted(self.labels, key=natural_order)
         counts = ", ".join(f"{label} {self.labels[label]}" for label in listed[:MOST_LABELS])
         logger.info(
-            "%s: %d files, %d frames, %.2f hours, %d cuts, %d training windows (%.1f %% blank); files per label: %s%s",
+            "%s: %d files, %d frames, %.2f hours, %d cuts, %d training windows (%.1f %% blank), "
+            "%d held-out windows; files per label: %s%s",
             *(source, self.num_files, self.num_frames, self.hours, self.num_cuts, self.num_windows),
             100 * self.blank_share,
+            self.num_heldout,
             printable(counts, 1000),
             f" and {len(listed) - MOST_LABELS} more labels" * (len(listed) > MOST_LABELS),
         )

@@ -16,13 +16,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt8
 from tqdm import tqdm
 
 from ....messages import printable
+from ....pipelines.media.frame_reader import DecodingError
 from ...cores import available_cores, processes_here
 from ..config import naming_the_cache
 from ..sources.files import Skipped, VideoFile
@@ -96,14 +97,18 @@ class Source(NamedTuple):
         """Return frames of the file. It is read in order from the start, since seeking is wrong in some files."""
         wanted = range(first_frame, first_frame + num_frames * stride, stride)
         chosen = []
-        with self.file.content.as_file() as path:
-            decoded = DecodedFrames(path, self.resolution, section=self.file.section, fps=self.fps)
-            for number, frame in enumerate(decoded):
-                if number in wanted:
-                    chosen.append(frame)
-                if len(chosen) == num_frames:
-                    return np.stack(chosen)
-        raise DamagedCacheError(f"{printable(self.file.content)} has changed: it has only {len(chosen)} of the frames")
+        try:
+            is_same = self.file.content.ends()[0] == self.file.num_bytes
+            with self.file.content.as_file() as path:
+                decoded = DecodedFrames(path, self.resolution, section=self.file.section, fps=self.fps)
+                for number, frame in enumerate(decoded if is_same else ()):
+                    if number in wanted:
+                        chosen.append(frame)
+                    if len(chosen) == num_frames:
+                        return np.stack(chosen)
+        except (OSError, DecodingError) as error:
+            raise DamagedCacheError(f"{printable(self.file.content)} cannot be read any more: {error}") from error
+        raise DamagedCacheError(f"{printable(self.file.content)} has changed since the data was loaded")
 
 
 class StoredFiles(NamedTuple):
@@ -264,6 +269,11 @@ class DecodingBar(tqdm):  # type: ignore[type-arg]
 
     num_frames = num_skipped = 0
 
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.counted: set[Path] = set()
+        """Shards whose files are counted, by whichever thread."""
+
     def count(self, num_frames: int) -> None:
         """Count a file."""
         self.num_frames += num_frames
@@ -286,6 +296,8 @@ def take_jobs(jobs: Sequence[Job], bar: "DecodingBar | None" = None, stop: Event
 
     def decode(path: Path) -> None:
         job = by_path[path]
+        if bar is not None:
+            bar.counted.add(path)
         for num_frames in write_shard(job.shard, job.files, job.resolution, job.fps):
             if bar is not None:
                 bar.count(num_frames)
@@ -293,7 +305,8 @@ def take_jobs(jobs: Sequence[Job], bar: "DecodingBar | None" = None, stop: Event
                 return
 
     def skip(path: Path) -> None:
-        if bar is not None:
+        if bar is not None and path not in bar.counted:
+            bar.counted.add(path)
             bar.update(len(by_path[path].files))
 
     make_together(list(by_path), decode, found=skip, stop=stop)

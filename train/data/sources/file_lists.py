@@ -109,7 +109,11 @@ def read_list(source: Path, *, column: str | None = None, label_column: str = "l
                 case ending:
                     rows = csv_rows(csv.reader(file, delimiter="\t" if ending == ".tsv" else ","), column)
                     column = column or "path"
-            return [entry_of(row, column or "path", label_column, f"line {line}") for line, row in rows]
+            listed = list(rows)
+            if label_column != "label" and not any(label_column in row for _, row in listed):
+                names = dict.fromkeys(name for _, row in listed for name in row)
+                raise ValueError(f"there must be a column {label_column!r}, got {printable(', '.join(names))}")
+            return [entry_of(row, column or "path", label_column, f"line {line}") for line, row in listed]
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{printable(source)} cannot be read as a list of files: {error}") from error
 
@@ -127,7 +131,10 @@ def csv_rows(lines: Iterator[list[str]], column: str | None) -> Iterator[tuple[i
                     *VIDEO_ENDINGS,
                     *PICTURE_ENDINGS,
                 ):
-                    raise ValueError(f"there must be a column {column or 'path'!r}, got {printable(', '.join(names))}")
+                    listed = printable(", ".join(names))
+                    raise ValueError(
+                        f"there must be a column {column or 'path'!r}, got {listed}; choose one with --data.column"
+                    )
                 names = ["path", "label", "start", "end"]
             else:
                 continue

@@ -137,7 +137,12 @@ class Section(NamedTuple):
     """None: to the end of the video."""
 
     def __str__(self) -> str:
-        return f"{self.start:g}-{'' if self.end is None else f'{self.end:g}'}"
+        return f"{decimal(self.start)}-{'' if self.end is None else decimal(self.end)}"
+
+
+def decimal(seconds: float) -> str:
+    """Return seconds up to microseconds, without zeros at the end."""
+    return f"{seconds:.6f}".rstrip("0").rstrip(".")
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,17 @@
 """Official splits: the files that a list or another source holds out."""
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from ....files import as_path
 from ....messages import printable
 from ..config import DataConfig
 from .file_lists import LIST_ENDINGS, Entry, read_list
-from .files import FoundFiles, Skipped, VideoFile
+from .files import FoundFiles, Section, Skipped, VideoFile
 from .find import find_files, kind_of
 
 NAMED = 3  # files in a message
@@ -42,16 +43,27 @@ def split_files(found: FoundFiles, config: DataConfig) -> Split:
         heldout = named_files(found, entries)
         if heldout:
             log_unknown(config.heldout, entries, found)
+        elif not any(may_exist(entry, path, config) for entry in entries):
+            raise ValueError(
+                f"no line of {printable(config.heldout)} names a file of the data, and none of its files exist; names "
+                "are paths below the source, for example label/clip.mp4"
+            )
     if not heldout:
         others = prefixed(
             find_files(config.heldout, config), f"{path.stem if path.suffix in LIST_ENDINGS else path.name}:"
         )
-        used = {(file.digest, file.section) for file in (*found.videos, *found.pictures)}
+        used: dict[str, list[Section]] = {}
+        for file in (*found.videos, *found.pictures):
+            used.setdefault(file.digest, []).append(file.section or Section())
         found = FoundFiles(
             found.videos + others.videos, found.pictures + others.pictures, found.skipped + others.skipped
         )
         heldout = {file.name for file in (*others.videos, *others.pictures)}
-        same = [file.name for file in (*others.videos, *others.pictures) if (file.digest, file.section) in used]
+        same = [
+            file.name
+            for file in (*others.videos, *others.pictures)
+            if overlaps(file.section or Section(), used.get(file.digest, []))
+        ]
         if same:
             raise ValueError(
                 f"{len(same)} files of the held-out source {printable(config.heldout)} are also training files, for "
@@ -66,10 +78,23 @@ def split_files(found: FoundFiles, config: DataConfig) -> Split:
     return Split(found, frozenset(heldout))
 
 
+def overlaps(section: Section, others: Sequence[Section]) -> bool:
+    """Return whether a section has a time in common with one of the others."""
+    ends = [(other.start, math.inf if other.end is None else other.end) for other in others]
+    end = math.inf if section.end is None else section.end
+    return any(start < end and section.start < stop for start, stop in ends)
+
+
 def named_files(found: FoundFiles, entries: Sequence[Entry]) -> set[str]:
     """Return the names of the files of a source that a list names."""
     keys = {key for entry in entries for key in keys_of_entry(entry)}
     return {file.name for file in (*found.videos, *found.pictures) if keys & keys_of_file(file)}
+
+
+def may_exist(entry: Entry, source: Path, config: DataConfig) -> bool:
+    """Return whether the file of a line may exist by itself."""
+    root = source.parent if config.root is None else as_path(config.root)
+    return entry.is_kinetics or (root / entry.path).exists()
 
 
 def keys_of_file(file: VideoFile) -> set[str]:
@@ -81,7 +106,8 @@ def keys_of_file(file: VideoFile) -> set[str]:
 def keys_of_entry(entry: Entry) -> set[str]:
     """Return the keys of a line of a list. The ids of Kinetics have no folders, but possibly times."""
     if not entry.is_kinetics:
-        return {entry.path, entry.path if entry.section is None else f"{entry.path}@{entry.section}"}
+        path = PurePosixPath(entry.path).as_posix()  # without `./`
+        return {path if entry.section is None else f"{path}@{entry.section}"}
     keys = {f"id {entry.path}"}
     if entry.section is not None and entry.section.end is not None:
         keys.add(f"id {entry.path}_{round(entry.section.start):06d}_{round(entry.section.end):06d}")

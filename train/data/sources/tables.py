@@ -143,6 +143,10 @@ def relative_names(names: Sequence[str], labels: Sequence[str | None]) -> list[s
 def labels_of(table: datasets.Dataset, label_column: str) -> Sequence[str | None]:
     """Return the labels of the rows as text, None without one."""
     if label_column not in table.column_names:
+        if label_column != "label":
+            raise ValueError(
+                f"there must be a column {label_column!r} of labels, got {printable(', '.join(table.column_names))}"
+            )
         return [None] * len(table)
     feature, values = table.features[label_column], table[label_column][:]
     names = feature.names if isinstance(feature, datasets.ClassLabel) else None

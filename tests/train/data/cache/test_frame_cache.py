@@ -67,6 +67,18 @@ def test_any_frames_are_read_back_as_they_were(tmp_path: Path, write_video, nois
     assert np.array_equal(video.moments[:, 1], np.square(frames.astype(np.int64)).sum(axis=(1, 2, 3)))
 
 
+def test_a_file_that_changes_while_it_is_decoded_at_each_use_is_named(tmp_path: Path, write_video, noise) -> None:
+    path = write_video(tmp_path / "in/a.mkv", noise(14))
+    video = store(tmp_path / "in", tmp_path / "cache", kind="none")["a.mkv"]
+
+    write_video(path, noise(15, seed=1))
+    with pytest.raises(DamagedCacheError, match=r"a\.mkv has changed since the data was loaded"):
+        video.frames(0, 3, 1)
+    path.unlink()
+    with pytest.raises(DamagedCacheError, match=r"a\.mkv cannot be read any more"):
+        video.frames(0, 3, 1)
+
+
 def test_compressed_frames_are_small_and_close(tmp_path: Path, shipped_frames: np.ndarray, write_video) -> None:
     write_video(tmp_path / "in/a.mkv", shipped_frames)
     raw, compressed = (store(tmp_path / "in", tmp_path / kind, 128, kind)["a.mkv"] for kind in ("raw", "compressed"))

@@ -124,6 +124,23 @@ def test_sections_are_files_of_their_own(tmp_path: Path) -> None:
     }
 
 
+def test_times_in_names_are_exact(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path,start,end\na.mp4,10800.01,10801.51\na.mp4,10800.04,10801.54\n")
+    touch(tmp_path, "a.mp4")
+
+    assert [file.name for file in found_in(tmp_path / "list.csv").videos] == [
+        "a.mp4@10800.01-10801.51",
+        "a.mp4@10800.04-10801.54",
+    ]
+
+
+def test_a_column_of_labels_that_was_asked_for_must_be_there(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path,label\na.mp4,x\n")
+
+    with pytest.raises(ValueError, match="there must be a column 'klass', got path, label"):
+        found_in(tmp_path / "list.csv", label_column="klass")
+
+
 def test_missing_repeated_and_other_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("path,label\na.mp4,x\na.mp4,x\nb.mp4,x\nnotes.doc,x\n")
     touch(tmp_path, "a.mp4", "notes.doc")

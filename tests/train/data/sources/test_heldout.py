@@ -7,7 +7,7 @@ import datasets
 import numpy as np
 import pytest
 
-from magvit2_pytorch.train.data import DataConfig, TrainingBatches, VideoData, load_data
+from magvit2_pytorch.train.data import DataConfig, TrainingBatches, VideoData, load_data, load_sources
 
 WriteVideo = Callable[..., Path]
 
@@ -110,6 +110,43 @@ def test_labels_with_held_out_files_only_are_named(
     load_data(replace(ucf101, heldout=str(tmp_path / "val")), progress=False)
 
     assert "these labels have held-out files only: Surfing" in caplog.text
+
+
+def test_sections_are_held_out_one_by_one(ucf101: DataConfig, tmp_path: Path) -> None:
+    root = Path(ucf101.sources[0])
+    listed = "path,start,end\nArchery/v_Archery_g01_c01.avi,0,0.4\nArchery/v_Archery_g01_c01.avi,0.4,0.8\n"
+    (root / "all.csv").write_text(listed)
+    config = replace(ucf101, path=str(root / "all.csv"), heldout=str(tmp_path / "test.csv"))
+    (tmp_path / "test.csv").write_text("path,start,end\n./Archery/v_Archery_g01_c01.avi,0.4,0.8\n")
+
+    data = load_data(config, progress=False)
+
+    assert files_of(data) == (
+        {"Archery/v_Archery_g01_c01.avi@0-0.4"},
+        {"Archery/v_Archery_g01_c01.avi@0.4-0.8"},
+    )
+
+
+def test_a_section_of_a_training_file_cannot_be_held_out(ucf101: DataConfig, tmp_path: Path) -> None:
+    path = Path(ucf101.sources[0], "Diving/v_Diving_g02_c01.avi")
+    (tmp_path / "test.csv").write_text(f"path,start,end\n{path},0,0.4\n")
+
+    with pytest.raises(ValueError, match=r"1 files of the held-out source .* are also training files"):
+        load_data(replace(ucf101, heldout=str(tmp_path / "test.csv")), progress=False)
+
+
+def test_a_list_that_names_nothing_is_refused(ucf101: DataConfig, tmp_path: Path) -> None:
+    (tmp_path / "testlist01.txt").write_text("Archery/gone.avi\n")
+
+    with pytest.raises(ValueError, match=r"no line of .*testlist01\.txt names a file of the data"):
+        load_data(ucf101, progress=False)
+
+
+def test_drawn_sources_may_be_mixed_with_an_official_split(ucf101: DataConfig) -> None:
+    files, leaves = load_sources(replace(ucf101, path=(*ucf101.sources, "leaves"), drawn_clips=4), progress=False)
+
+    assert len(files_of(files)[1]) == 3
+    assert len(leaves.train) == 4
 
 
 def test_holding_everything_out_is_refused(ucf101: DataConfig, tmp_path: Path) -> None:

@@ -94,6 +94,11 @@ def test_a_data_set_of_the_hub_is_a_label_without_its_revision() -> None:
     assert found.videos[0].label == "my.clips"
 
 
+def test_a_column_of_labels_that_was_asked_for_must_be_there() -> None:
+    with pytest.raises(ValueError, match="there must be a column 'klass' of labels, got video"):
+        found_in(datasets.Dataset.from_dict({"video": [b"1"]}), label_column="klass")
+
+
 def test_selected_and_sorted_rows_have_their_own_bytes() -> None:
     rows = datasets.Dataset.from_dict({"video": [bytes([65 + row]) * 3 for row in range(5)]}).select([4, 2, 0])
 
