@@ -166,13 +166,14 @@ def load_trained_on(pipeline: VideoGenerationPipeline) -> VideoData:
 
 def real_clips(data: VideoData, labels: Int[Tensor, " b"], seed: int) -> Videos:
     """Return the same number of clips of each label, or all if there are fewer, without blank clips."""
-    label_of, is_blank = (np.asarray(data.train.table[column][:]) for column in ("label", "is_blank"))
+    windows = data.train.every_window()
+    label_of, is_blank = np.asarray(windows.table["label"][:]), windows.are_blank()
     numbers = np.random.default_rng(seed)
     rows = []
     for label, count in enumerate(labels.bincount().tolist()):
         candidates = np.flatnonzero((label_of == label) & ~is_blank)
         rows.append(numbers.permutation(candidates)[:count])
-    return torch.cat(list(batches(data.train.select(np.concatenate(rows)))))
+    return torch.cat(list(batches(windows.select(np.concatenate(rows)))))
 
 
 def draw_samples(pipeline: VideoGenerationPipeline, labels: Int[Tensor, " b"], seed: int) -> Videos:

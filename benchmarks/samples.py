@@ -180,7 +180,8 @@ def make_sets(
     samples = draw_samples(pipeline, labels, decoding, seed)
 
     tokenizer, sizes = pipeline.tokenizer, samples.shape[2:]
-    shown = data.train.select(np.flatnonzero(~np.asarray(data.train.table["is_blank"][:])))
+    windows = data.train.every_window()
+    shown = windows.select(np.flatnonzero(~windows.are_blank()))
     num_batches = math.ceil(len(shown) / BATCH_SIZE)
     progress = tqdm(batches(shown, BATCH_SIZE), "Encoding", num_batches, unit="batch")
     numbers = torch.Generator().manual_seed(seed)
@@ -249,8 +250,9 @@ def judge_heldout(
 
 def training_clips(data: VideoData) -> Iterator[Videos]:
     """Return all training windows and, if training flips them, all mirrored windows."""
-    num_chunks = math.ceil(len(data.train) / CHUNK_SIZE)
-    for videos in tqdm(batches(data.train, CHUNK_SIZE), "Comparing", num_chunks, unit="chunk"):
+    windows = data.train.every_window()
+    num_chunks = math.ceil(len(windows) / CHUNK_SIZE)
+    for videos in tqdm(batches(windows, CHUNK_SIZE), "Comparing", num_chunks, unit="chunk"):
         yield videos
         if data.allows_flip:
             yield videos.flip(-1)

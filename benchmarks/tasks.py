@@ -120,7 +120,7 @@ def run(arguments: argparse.Namespace) -> bool:
             f"--samples must be a multiple of {len(data.labels)}, the number of labels, and at most "
             f"{len(data.heldout)}, the number of held-out clips, got {arguments.samples}"
         )
-    shapes, trained_on = (first_clips(clips, arguments.samples) for clips in (data.heldout, data.train))
+    shapes, trained_on = (first_clips(clips, arguments.samples) for clips in (data.heldout, data.train.every_window()))
     judge = train_classifier(
         SpaceTimeClassifier, data, seed=arguments.seed, num_steps=JUDGE_STEPS, windows_per_label=JUDGE_WINDOWS
     )

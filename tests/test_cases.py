@@ -154,13 +154,12 @@ def test_training_reads_the_same_frames(name: str, check_warnings: Callable[[str
     right = RIGHT[name]
     shutil.copy(CASES / name, tmp_path)
 
-    stored = store_videos(find_in_folder(tmp_path).videos, right.height, tmp_path / "cache", progress=False).videos[
-        name
-    ]
+    videos, _ = store_videos(find_in_folder(tmp_path).videos, right.height, tmp_path / "cache", progress=False)
 
     check_warnings(name)
-    assert np.array_equal(stored.frames(0, right.num_frames, 1), as_bytes(frames_of(name)))
-    assert right.gap is None or right.gap in stored.decoded.cuts
+    assert [video.name for video in videos] == [name]
+    assert np.array_equal(videos[0].frames(0, right.num_frames, 1), as_bytes(frames_of(name)))
+    assert right.gap is None or right.gap in videos.cuts
 
 
 def test_tiles_of_a_picture_are_refused_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

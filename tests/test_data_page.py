@@ -223,7 +223,7 @@ def load(furnished_place: Path) -> Iterator[Load]:
 
 def files_of(data: VideoData) -> tuple[set[str], set[str]]:
     """The names of the files with clips for training, and of those with held-out clips."""
-    return set(data.train.table["file"]), set(data.heldout.table["file"])
+    return set(data.train.every_window().table["file"]), set(data.heldout.table["file"])
 
 
 @pytest.mark.parametrize("command", SHOWN)
@@ -287,8 +287,9 @@ def test_names_in_tables_and_of_equal_names_in_tar_files_are_as_the_page_says(lo
 def test_sections_and_rates_are_as_the_page_says(load: Load) -> None:
     def num_frames(options: str) -> dict[str, int]:
         (data,) = load(f"demo {options}")
-        assert isinstance(data.train.source, StoredFrames)
-        return {name.rpartition("/")[2]: one.decoded.num_frames for name, one in data.train.source.videos.items()}
+        source = data.train.reader.source
+        assert isinstance(source, StoredFrames)
+        return {video.name.rpartition("/")[2]: video.num_frames for video in source.videos}
 
     sections = num_frames("--data.path my_list.csv")
     assert (sections["0001.mp4@1.5-6"], sections["0001.mp4@6-"]) == (150 - 38, 100)  # from frame 38, at 1.52 s

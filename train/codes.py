@@ -1,4 +1,4 @@
-"""Codes for stage two: the data set is encoded once, with the conditions of the tasks, and cached as Arrow tables."""
+"""Codes for stage two: passes over the data are encoded, with the conditions of tasks, and cached as Arrow tables."""
 
 import hashlib
 import logging
@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -21,28 +21,81 @@ from ..maskgit.seeds import seeded_generator
 from ..maskgit.tasks import TASKS
 from ..pipelines.fill.regions import encode_condition, known_region
 from ..tokenizer import VideoTokenizer
-from .contexts import Contexts
 from .data import VideoData
-from .data.batches import NumberedBatches, epoch_order
-from .data.cache.checked_table import DamagedFileError, read_table, write_table
+from .data.cache.checked_table import DamagedFileError, check_table, write_table
 from .data.cache.shared_work import make_together
 from .data.config import naming_the_cache
-from .task_mix import WeightedTask, condition_of, drawn_tasks
+from .data.index import Window
+from .data.video_data import to_video
 
 logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 16
 ROWS_PER_SHARD = 1024
-FORMAT = 2
+ROWS_BY_DEFAULT = 4096
+FORMAT = 3
+ROW_SEED = 2**31 + 3  # marks the seeds of rows, which do not depend on the seed of a run, so that runs share them
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodesConfig:
+    """Choice of the clips that the transformer is trained on."""
+
+    passes: int | None = None
+    """Passes over the data, each with other windows, crops and flips. None: as many as give about 4,096 clips, at least
+    one; with `online`, a new pass in each epoch."""
+    online: bool = False
+    """Encode each batch when it is used, instead of all clips before the training."""
+
+    def __post_init__(self) -> None:
+        if self.passes is not None and self.passes < 1:
+            raise ValueError(f"passes must be at least 1, got {self.passes}")
+
+    def passes_over(self, data: VideoData) -> int | None:
+        """Return the number of passes over some data; None: a new one in each epoch."""
+        if self.passes is not None or self.online:
+            return self.passes
+        return default_passes(data)
+
+
+def default_passes(data: VideoData) -> int:
+    """Return the number of passes that give about `ROWS_BY_DEFAULT` rows, at least one.
+
+    Drawn clips are the same in each pass.
+    """
+    return -(-ROWS_BY_DEFAULT // len(data.train)) if data.train.index.varies else 1
+
+
+class Row(NamedTuple):
+    """A clip to encode."""
+
+    window: Window
+    offset: tuple[float, float]
+    """Position of the crop; see `ClipReader.clip`."""
+    flip: bool
+
+
+def row_of(data: VideoData, number: int) -> Row:
+    """Return row number `number`: all windows of pass 0, then those of pass 1, and so on. There is no last pass."""
+    pass_number, index = divmod(number, len(data.train))
+    key = (ROW_SEED, pass_number)
+    numbers = np.random.default_rng((*key, index))
+    offset = (numbers.random(), numbers.random())
+    flip = bool(numbers.random() < 0.5) and data.allows_flip
+    return Row(data.train.window(index, key), offset, flip)
 
 
 def fingerprint(
-    tokenizer: VideoTokenizer, data: VideoData, conditions: Sequence[str] = (), precision: str = "no"
+    tokenizer: VideoTokenizer,
+    data: VideoData,
+    conditions: Sequence[str] = (),
+    precision: str = "no",
+    passes: int | None = None,
 ) -> str:
-    """Return a digest of everything that the codes depend on: tokenizer, data, conditions of the tasks, precision."""
-    own_precision = [] if precision == "no" else [precision]
-    described = " ".join([str(FORMAT), data.fingerprint, tokenizer.fingerprint(), *conditions, *own_precision])
-    return hashlib.sha256(described.encode()).hexdigest()[:32]
+    """Return a digest of everything that the codes depend on: tokenizer, data, conditions of the tasks, precision, and
+    number of passes."""
+    settings = [str(FORMAT), data.fingerprint, tokenizer.fingerprint(), *conditions, precision, str(passes)]
+    return hashlib.sha256(" ".join(settings).encode()).hexdigest()[:32]
 
 
 def encoded(
@@ -50,45 +103,46 @@ def encoded(
     data: VideoData,
     cache_dir: Path,
     *,
+    passes: int | None = None,
     conditions: Sequence[str] = (),
     precision: str = "no",
     progress: bool = True,
 ) -> datasets.Dataset:
-    """Return the codes of all training windows and, if the data allows flips, of all mirrored windows.
+    """Return the codes of all rows of some passes over the data; see `row_of`.
 
-    The first call encodes the windows, in shards of `ROWS_PER_SHARD` rows; later calls load the table. Several
+    The first call encodes the rows, in shards of `ROWS_PER_SHARD` rows; later calls load the table. Several
     processes that call this at the same time share the work. After a kill, only unfinished shards are encoded again. A
     damaged shard is named and encoded again.
 
     Args:
-        conditions: tasks whose condition codes are part of the table. A random region depends only on window, flip and
-            task.
+        passes: None: `default_passes`.
+        conditions: tasks whose condition codes are part of the table. A random region depends only on row and task.
         precision: `no` for float32, or `bf16` or `fp16` for autocast on the tokenizer's device.
 
     Returns:
-        A table with one row per window and flip: `window` (row of the data's table), `label`, `flip`, `is_blank`,
+        A table with the columns `file` (its number) and `first_frame` (see `Window`), `label`, `flip`, `is_blank`,
         `codes` (flattened `t h w`), and one column of condition codes per task, with the name of the task.
 
     Raises:
         ValueError: if the clips are too short for a task.
         OSError: if the cache cannot be used.
     """
+    passes = default_passes(data) if passes is None else passes
+    encoder = Encoder(tokenizer, data, tuple(conditions), precision)
     for task in conditions:
-        row_region(task, 0, False, data.train.video(0).shape[1:])
-    folder = cache_dir / fingerprint(tokenizer, data, conditions, precision)
-    flips = (False, True) if data.allows_flip else (False,)
-    keys = [(window, flip) for flip in flips for window in range(len(data.train))]
+        row_region(task, 0, encoder.clip(0).shape[1:])
+    folder = cache_dir / fingerprint(tokenizer, data, conditions, precision, passes)
+    num_rows = passes * len(data.train)
     shards = {
-        folder / f"codes-{start // ROWS_PER_SHARD:05d}.arrow": keys[start : start + ROWS_PER_SHARD]
-        for start in range(0, len(keys), ROWS_PER_SHARD)
+        folder / f"codes-{start // ROWS_PER_SHARD:05d}.arrow": range(start, min(start + ROWS_PER_SHARD, num_rows))
+        for start in range(0, num_rows, ROWS_PER_SHARD)
     }
     with naming_the_cache(cache_dir):
         missing = [path for path in shards if not is_whole(path)]
         if missing:
-            num_rows = sum(len(shards[path]) for path in missing)
-            encoder = Encoder(tokenizer, data, tuple(conditions), precision)
-            log_work(encoder, num_rows, len(shards[missing[0]]))
-            with tqdm(total=num_rows, desc="Encoding", unit="row", disable=not progress) as bar:
+            num_missing = sum(len(shards[path]) for path in missing)
+            log_work(encoder, num_missing, num_rows)
+            with tqdm(total=num_missing, desc="Encoding", unit="row", disable=not progress) as bar:
 
                 def encode(path: Path) -> None:
                     write_table(path, encoder.table(shards[path], bar.update))
@@ -103,7 +157,7 @@ def encoded(
 def is_whole(path: Path) -> bool:
     """Return whether a shard is there and is what was written. A damaged one is named and deleted."""
     try:
-        read_table(path)
+        check_table(path)
     except FileNotFoundError:
         return False
     except DamagedFileError as error:
@@ -113,13 +167,13 @@ def is_whole(path: Path) -> bool:
     return True
 
 
-def log_work(encoder: "Encoder", num_rows: int, num_at_hand: int) -> None:
+def log_work(encoder: "Encoder", num_rows: int, num_in_all: int) -> None:
     """Log how many rows will be encoded, their size, and how long this takes here, measured on a batch."""
-    chunk = [(window, False) for window in range(min(BATCH_SIZE, num_at_hand, len(encoder.data.train)))]
-    encoder.rows(chunk[:1])  # the first call is slower
+    batch = range(min(BATCH_SIZE, num_in_all))
+    encoder.rows(batch[:1])  # the first call is slower
     started = time.monotonic()
-    (row, *_) = encoder.rows(chunk)
-    seconds = (time.monotonic() - started) / len(chunk)
+    (row, *_) = encoder.rows(batch)
+    seconds = (time.monotonic() - started) / len(batch)
     num_bytes = sum(values.nbytes for values in row.values() if isinstance(values, np.ndarray))
     logger.info(
         "encoding %d rows of codes: %.0f MB, about %.1f minutes in one process",
@@ -131,7 +185,8 @@ def features(tokenizer: VideoTokenizer, data: VideoData, conditions: Sequence[st
     codes = datasets.List(datasets.Value("int32" if tokenizer.codebook_size < 2**31 else "int64"))
     return datasets.Features(
         {
-            "window": datasets.Value("int64"),
+            "file": datasets.Value("int64"),
+            "first_frame": datasets.Value("int64"),
             "label": datasets.ClassLabel(names=list(data.labels)),
             "flip": datasets.Value("bool"),
             "is_blank": datasets.Value("bool"),
@@ -141,139 +196,80 @@ def features(tokenizer: VideoTokenizer, data: VideoData, conditions: Sequence[st
     )
 
 
-@dataclass
+@dataclass(frozen=True)
 class Encoder:
-    """Encodes training windows of a data set."""
+    """Encodes rows of a data set."""
 
     tokenizer: VideoTokenizer
     data: VideoData
     conditions: tuple[str, ...]
     precision: str
 
-    def table(self, keys: Sequence[tuple[int, bool]], count: Callable[[int], object]) -> pa.Table:
-        """Return the rows of some windows and flips.
+    def table(self, numbers: range, count: Callable[[int], object]) -> pa.Table:
+        """Return the rows with some numbers.
 
         Args:
             count: called with the number of rows of each batch.
         """
         rows: list[dict[str, Any]] = []
-        for start in range(0, len(keys), BATCH_SIZE):
-            rows += self.rows(keys[start : start + BATCH_SIZE])
+        for start in range(0, len(numbers), BATCH_SIZE):
+            rows += self.rows(numbers[start : start + BATCH_SIZE])
             count(len(rows) - start)
         schema = features(self.tokenizer, self.data, self.conditions).arrow_schema
         return pa.Table.from_pylist(rows, schema=schema)
 
-    @torch.inference_mode()
-    def rows(self, keys: Sequence[tuple[int, bool]]) -> list[dict[str, Any]]:
+    def clip(self, number: int) -> Float[Tensor, "3 T H W"]:
+        """Return the clip of a row in [-1, 1]."""
+        window, offset, flip = row_of(self.data, number)
+        reader = self.data.train.reader
+        return to_video(reader.clip(window.number, window.first_frame, offset=offset, flip=flip))
+
+    def rows(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
         """Return the rows of a batch."""
-        train = self.data.train
-        parameter = next(self.tokenizer.parameters())
-        videos = torch.stack([train.video(window, flip=flip) for window, flip in keys]).to(parameter)
-        with self.autocast():
-            codes = {"codes": self.tokenizer.encode(videos)}
-            for task in self.conditions:
-                known = torch.stack([row_region(task, window, flip, videos.shape[2:]) for window, flip in keys])
-                codes[task] = encode_condition(self.tokenizer, videos, known.to(videos.device)).codes
+        videos = torch.stack([self.clip(number) for number in numbers])
+        codes = {"codes": self.codes(videos)}
+        codes |= {task: self.condition_codes(task, videos, numbers) for task in self.conditions}
         grids = {name: values.flatten(1).cpu().numpy() for name, values in codes.items()}
-        facts = train.table.select([window for window, _ in keys])
+        rows = (row_of(self.data, number) for number in numbers)
         return [
-            {"window": window, "label": label, "flip": flip, "is_blank": is_blank}
-            | {name: values[row] for name, values in grids.items()}
-            for row, ((window, flip), label, is_blank) in enumerate(
-                zip(keys, facts["label"][:], facts["is_blank"][:], strict=True)
-            )
+            {
+                "file": window.number,
+                "first_frame": window.first_frame,
+                "label": window.label,
+                "flip": flip,
+                "is_blank": self.data.train.is_blank(window),
+            }
+            | {name: values[place] for name, values in grids.items()}
+            for place, (window, _, flip) in enumerate(rows)
         ]
+
+    @torch.no_grad()
+    def codes(self, videos: Float[Tensor, "b 3 T H W"]) -> Int[Tensor, "b t h w"]:
+        with self.autocast():
+            return self.tokenizer.encode(videos.to(self.parameter))
+
+    @torch.no_grad()
+    def condition_codes(
+        self, task: str, videos: Float[Tensor, "b 3 T H W"], numbers: Sequence[int]
+    ) -> Int[Tensor, "b t h w"]:
+        """Return the condition codes of a task for the videos of some rows."""
+        known = torch.stack([row_region(task, number, videos.shape[2:]) for number in numbers])
+        with self.autocast():
+            return encode_condition(self.tokenizer, videos.to(self.parameter), known.to(self.parameter.device)).codes
+
+    @property
+    def parameter(self) -> Tensor:
+        return next(self.tokenizer.parameters())
 
     def autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "no":
             return nullcontext()
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
-        return torch.autocast(next(self.tokenizer.parameters()).device.type, dtype)
+        return torch.autocast(self.parameter.device.type, dtype)
 
 
-def row_region(task: str, window: int, flip: bool, clip: Sequence[int]) -> Bool[Tensor, "T H W"]:
-    """Return the known region of a window for a task. Random regions depend only on the arguments."""
+def row_region(task: str, number: int, clip: Sequence[int]) -> Bool[Tensor, "T H W"]:
+    """Return the known region of a row for a task. Random regions depend only on the arguments."""
     num_frames, height, width = clip
-    generator = seeded_generator(window, int(flip), list(TASKS).index(task))
+    generator = seeded_generator(number, list(TASKS).index(task))
     return known_region(task, num_frames, height, width, generator)
-
-
-def times_in_an_epoch(labels: Int[np.ndarray, " n"], balance: float) -> Int[np.ndarray, " n"]:
-    """Return how often each window appears in an epoch.
-
-    That is (number of windows of the most frequent label / number of windows of its own label) ** balance, rounded.
-
-    Args:
-        labels: labels of the windows, not negative. Windows without a label share one.
-        balance: 0: every window once. 1: about the same number of windows for each label.
-    """
-    num_windows = np.bincount(labels)
-    return np.round((num_windows.max() / num_windows[labels]) ** balance).astype(int)
-
-
-class CodeBatches(NumberedBatches):
-    """Endless stream of batches of codes in which batch i is a pure function of (seed, i), as in `TrainingBatches`.
-
-    Blank windows are left out. All others appear once per epoch, or more often according to `label_balance`.
-    The task of each sample is drawn by weight, independently in each epoch.
-
-    Yields:
-        The arguments of a `MaskGitObjective`: {"codes": `b t h w`, "labels": `b`}; with a mix of tasks also {"tasks":
-        `b`, indices into the mix, "condition_codes": `b t h w`, `mask_id` for samples without condition}; with contexts
-        also {"context": `b m e`, "context_padding": `b m`}
-    """
-
-    def __init__(
-        self,
-        table: datasets.Dataset,
-        grid: tuple[int, int, int],
-        *,
-        mask_id: int,
-        mix: Sequence[WeightedTask] = (),
-        contexts: Contexts | None = None,
-        label_balance: float = 0.0,
-        **settings: int,
-    ) -> None:
-        """
-        Args:
-            table: table of `encoded`, with the conditions of the mix.
-            mask_id: mask id of the transformer, used for missing condition codes.
-            label_balance: see `times_in_an_epoch`.
-            settings: `batch_size`, `seed`, `start`, `process_index` and `num_processes` of `NumberedBatches`.
-        """
-        super().__init__(**settings)
-        keep = np.flatnonzero(~np.asarray(table["is_blank"][:]))
-        if not len(keep):
-            raise ValueError("all training windows are blank, so there is nothing to train on")
-        times = times_in_an_epoch(np.asarray(table["label"][:])[keep], label_balance)
-        self.table = table.select(np.repeat(keep, times)).with_format("numpy")
-        self.grid = grid
-        self.mask_id = mask_id
-        self.mix = tuple(mix)
-        self.contexts = contexts
-
-    def batch(self, index: int) -> dict[str, Tensor]:
-        """Return batch number `index` of this process."""
-        positions = self.positions(index)
-        rows = self.table[[self.row(position) for position in positions]]
-        batch = {
-            "codes": self.grids(np.stack(rows["codes"])),
-            "labels": torch.from_numpy(np.asarray(rows["label"], np.int64)),
-        }
-        if self.mix:
-            tasks = drawn_tasks(self.mix, self.seed, positions)
-            none = np.full(len(rows["codes"][0]), self.mask_id)
-            conditions = [condition_of(self.mix[task].name) for task in tasks]
-            codes = [none if name is None else rows[name][row] for row, name in enumerate(conditions)]
-            batch |= {"tasks": torch.from_numpy(tasks), "condition_codes": self.grids(np.stack(codes))}
-        if self.contexts is not None:
-            batch["context"], batch["context_padding"] = self.contexts.of(rows["window"].tolist())
-        return batch
-
-    def grids(self, rows: Int[np.ndarray, "b n"]) -> Int[Tensor, "b t h w"]:
-        return torch.from_numpy(rows.astype(np.int64)).view(-1, *self.grid)
-
-    def row(self, position: int) -> int:
-        """Return the row at a position in the endless sequence of samples."""
-        epoch, position_in_epoch = divmod(position, len(self.table))
-        return int(epoch_order(len(self.table), self.seed, epoch)[position_in_epoch])

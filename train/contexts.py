@@ -23,21 +23,21 @@ logger = logging.getLogger(__name__)
 
 
 class Contexts(NamedTuple):
-    """The embeddings of each window, read on access."""
+    """The embeddings of each video, read on access."""
 
     files: Sequence[Path | None]
-    """The file of each window, None if it has none."""
+    """The file of each video, None if it has none."""
     num_embeddings: int
     """Largest number of embeddings in a file; others are padded to it."""
     channels: int
     fingerprint: str
 
-    def of(self, windows: Sequence[int]) -> tuple[Float[Tensor, "b m e"], Bool[Tensor, "b m"]]:
-        """Return the embeddings of some windows, and their padding mask: True where there is no embedding."""
-        embeddings = torch.zeros(len(windows), self.num_embeddings, self.channels)
-        is_padding = torch.ones(len(windows), self.num_embeddings, dtype=torch.bool)
-        for row, window in enumerate(windows):
-            if (file := self.files[window]) is not None:
+    def of(self, videos: Sequence[int]) -> tuple[Float[Tensor, "b m e"], Bool[Tensor, "b m"]]:
+        """Return the embeddings of the videos with some numbers, and their padding mask: True where there is none."""
+        embeddings = torch.zeros(len(videos), self.num_embeddings, self.channels)
+        is_padding = torch.ones(len(videos), self.num_embeddings, dtype=torch.bool)
+        for row, video in enumerate(videos):
+            if (file := self.files[video]) is not None:
                 context = safetensors.torch.load_file(file)[TENSOR_NAME].float()
                 embeddings[row, : len(context)] = context
                 is_padding[row, : len(context)] = False
@@ -50,7 +50,7 @@ def find_contexts(folder: Path, videos: Sequence[str]) -> Contexts | None:
     The file contains a tensor `context` of shape (embeddings, channels). All files have the same number of channels.
 
     Args:
-        videos: the file of each window, as a path below the folder.
+        videos: each one as a path below the folder.
 
     Raises:
         ValueError: if a file contains no such tensor, or another number of channels than the first file.

@@ -146,9 +146,8 @@ def draw_reconstructions(tokenizer: VideoTokenizer, data: VideoData, path: Path)
 
 
 def measure(tokenizer: VideoTokenizer, data: VideoData, run: tokenizer.TokenizerRun) -> dict[str, float]:
-    """Return the scores of the tokenizer on the held-out clips, and the perplexity on all training windows."""
-    table = encoded(tokenizer, data, run.data.codes_dir)
-    table = table.select(np.flatnonzero(~np.asarray(table["flip"][:]))).with_format("numpy")
+    """Return the scores of the tokenizer on the held-out clips, and the perplexity on the codes for stage two."""
+    table = encoded(tokenizer, data, run.data.codes_dir).with_format("numpy")
     codes = torch.from_numpy(np.stack(table["codes"][:]))
     size = run.data.resolution
     return {

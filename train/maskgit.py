@@ -31,7 +31,8 @@ from magvit2_pytorch.pipelines.saved_pipeline import INDEX_NAME
 from magvit2_pytorch.pretrained import CONFIG_NAME
 from magvit2_pytorch.tokenizer import VideoTokenizer
 from magvit2_pytorch.train.bad_steps import nan_unless_finite
-from magvit2_pytorch.train.codes import CodeBatches, encoded, fingerprint
+from magvit2_pytorch.train.code_batches import ClipBatches, CodeBatches, encoded_batch
+from magvit2_pytorch.train.codes import CodesConfig, Encoder, encoded, fingerprint
 from magvit2_pytorch.train.command_line import WrittenTasks
 from magvit2_pytorch.train.contexts import find_contexts
 from magvit2_pytorch.train.data import Clips, DataConfig, load_data
@@ -97,6 +98,7 @@ class MaskGitRun(RunConfig):
     num_steps: int = 100_000
     batch_size: int = 16
     data: DataConfig = field(default_factory=DataConfig)
+    codes: CodesConfig = CodesConfig()
     model: TransformerConfig = field(default_factory=TransformerConfig)
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(betas=(0.9, 0.96), weight_decay=0.045))
     tasks: WrittenTasks = ()
@@ -256,8 +258,7 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
             f"but --data.resolution is {run.data.resolution}"
         )
     folder = folder_of_files(run.data)
-    videos = data.train.table["file"][:] if folder is not None else []
-    contexts = None if folder is None else find_contexts(folder, videos)
+    contexts = None if folder is None else find_contexts(folder, data.train.reader.source.names())
     config = MaskGitConfig(
         codebook_size=tokenizer.codebook_size,
         levels=tokenizer.config.fsq_levels,
@@ -268,15 +269,20 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
         **vars(run.model),
     )
     conditions, precision = conditions_of(run.tasks), accelerator.mixed_precision
-    table = encoded(
-        tokenizer,
-        data,
-        run.data.codes_dir,
-        conditions=conditions,
-        precision=precision,
-        progress=session.shows_progress,
-    )
-    inputs = {"codes": fingerprint(tokenizer, data, conditions, precision)}
+    passes = run.codes.passes_over(data)
+    encoder = Encoder(tokenizer, data, conditions, precision)
+    table = None
+    if not run.codes.online:
+        table = encoded(
+            tokenizer,
+            data,
+            run.data.codes_dir,
+            passes=passes,
+            conditions=conditions,
+            precision=precision,
+            progress=session.shows_progress,
+        )
+    inputs = {"codes": fingerprint(tokenizer, data, conditions, precision, passes)}
     session.begin(inputs if contexts is None else inputs | {"contexts": contexts.fingerprint}, data)
 
     objective = MaskGitObjective(
@@ -293,24 +299,26 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
     objective, *optimizers = accelerator.prepare(objective, *optimizers)
     first_step = session.resume(ema.model)
 
-    batches = CodeBatches(
-        table,
-        grid,
-        batch_size=run.batch_size,
-        seed=run.seed,
-        mask_id=config.mask_id,
-        mix=run.tasks,
-        contexts=contexts,
-        label_balance=run.label_balance,
-        start=first_step * run.gradient_accumulation,
-        process_index=accelerator.process_index,
-        num_processes=accelerator.num_processes,
+    settings = {
+        "batch_size": run.batch_size,
+        "seed": run.seed,
+        "mix": run.tasks,
+        "contexts": contexts,
+        "label_balance": run.label_balance,
+        "start": first_step * run.gradient_accumulation,
+        "process_index": accelerator.process_index,
+        "num_processes": accelerator.num_processes,
+    }
+    batches = (
+        ClipBatches(encoder, passes, **settings)
+        if table is None
+        else CodeBatches(data, table, grid, mask_id=config.mask_id, **settings)
     )
     stream = iter(DataLoader(batches, batch_size=None, num_workers=run.num_workers))
     logger.info(
-        "transformer of %.2f M parameters, %d rows of %s codes, %d labels, steps %d to %d, on %s",
+        "transformer of %.2f M parameters, %d rows of %s codes an epoch, %d labels, steps %d to %d, on %s",
         sum(parameter.numel() for parameter in ema.model.parameters()) / 1e6,
-        len(batches.table),
+        batches.rows_per_epoch,
         "x".join(str(size) for size in grid),
         len(data.labels),
         first_step,
@@ -320,7 +328,8 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
     if contexts is not None:
         num_with = sum(file is not None for file in contexts.files)
         logger.info(
-            "%d of %d windows have context embeddings, with %d channels", num_with, len(videos), contexts.channels
+            "%d of %d videos have context embeddings, with %d channels",
+            *(num_with, len(contexts.files), contexts.channels),
         )
 
     started = time.monotonic()
@@ -332,6 +341,8 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
             losses = {}
             for micro_step in range(run.gradient_accumulation):
                 batch = {name: value.to(accelerator.device) for name, value in next(stream).items()}
+                if table is None:
+                    batch = encoded_batch(batch, encoder, run.tasks, config.mask_id)
                 noise = seeded_generator(run.seed, step, 0, 1 + micro_step)  # the same on all processes
                 with accelerator.accumulate(objective):
                     losses = objective(generator=noise, **batch)

@@ -7,6 +7,7 @@ from magvit2_pytorch.configs import config_to_dict
 from magvit2_pytorch.files import write_json
 from magvit2_pytorch.tokenizer import DiscriminatorConfig, TokenizerConfig
 from magvit2_pytorch.tokenizer.presets import PRESETS as MODEL_PRESETS
+from magvit2_pytorch.train.codes import CodesConfig
 from magvit2_pytorch.train.command_line import (
     format_discriminators,
     format_layers,
@@ -205,3 +206,30 @@ def test_without_tasks_hidden_codes_alone_are_trained() -> None:
 
     assert weight_of.pop("shapes-tasks") > 0
     assert set(weight_of.values()) == {0.0}
+
+
+def test_the_choice_of_codes_can_be_given_and_given_back(tmp_path: Path) -> None:
+    def parsed_codes(*arguments: str) -> CodesConfig:
+        return parse_run(MASKGIT_PRESETS, description="A test.", arguments=arguments).codes
+
+    assert parsed_codes() == CodesConfig(passes=None, online=False)
+    assert parsed_codes("demo", "--codes.passes", "3") == CodesConfig(passes=3)
+    assert parsed_codes("base", "--codes.online") == CodesConfig(online=True)
+    run = parse_run(
+        MASKGIT_PRESETS, description="A test.", arguments=["laptop", "--codes.online", "--codes.passes", "7"]
+    )
+    write_json(tmp_path / "config.json", config_to_dict(run))
+    assert run.codes == CodesConfig(passes=7, online=True)
+    assert parsed_codes("--config", str(tmp_path / "config.json")) == run.codes
+    with pytest.raises((SystemExit, ValueError), match=r"passes must be at least 1, got 0|2"):
+        parsed_codes("--codes.passes", "0")
+
+
+def test_the_config_of_a_run_from_before_codes_were_chosen_is_that_of_the_default(tmp_path: Path) -> None:
+    config = config_to_dict(MASKGIT_PRESETS["demo"])
+    del config["codes"]
+    write_json(tmp_path / "config.json", config)
+
+    run = parse_run(MASKGIT_PRESETS, description="A test.", arguments=["--config", str(tmp_path / "config.json")])
+
+    assert run == MASKGIT_PRESETS["demo"]

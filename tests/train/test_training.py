@@ -35,6 +35,7 @@ from magvit2_pytorch.train import codes, maskgit, tokenizer
 from magvit2_pytorch.train.adversarial import AdversarialConfig, Adversary
 from magvit2_pytorch.train.annealing import AnnealingConfig
 from magvit2_pytorch.train.bad_steps import BadSteps
+from magvit2_pytorch.train.codes import CodesConfig
 from magvit2_pytorch.train.data import Clips, TrainingBatches
 from magvit2_pytorch.train.maskgit import MaskGitRun
 from magvit2_pytorch.train.metrics.reconstruction import ReconstructionScores
@@ -44,6 +45,12 @@ from magvit2_pytorch.train.run_folder import RunFolder
 from magvit2_pytorch.train.session import Interruption
 from magvit2_pytorch.train.task_mix import WeightedTask
 from magvit2_pytorch.train.tokenizer import TokenizerRun
+
+
+@pytest.fixture
+def maskgit_run(maskgit_run: MaskGitRun) -> MaskGitRun:
+    """With few rows of codes, for speed."""
+    return replace(maskgit_run, codes=CodesConfig(passes=2))
 
 
 def weights_in(folder: Path) -> dict[str, Tensor]:
@@ -452,7 +459,7 @@ def test_evaluations_measure_as_many_clips_as_asked(
         return original(model, clips)
 
     monkeypatch.setattr(tokenizer, "evaluate_tokenizer", counted)
-    run = replace(tokenizer_run, data=replace(tokenizer_run.data, heldout_fraction=0.3))
+    run = replace(tokenizer_run, data=replace(tokenizer_run.data, heldout_fraction=0.45))
 
     tokenizer.train(replace(run, evaluation_clips=3, stop_after=4))
     tokenizer.train(replace(run, evaluation_clips=5, resume=True))
@@ -527,14 +534,20 @@ MIX = (
 )
 
 
-@pytest.mark.parametrize("mix", [(), MIX])
+@pytest.mark.parametrize(
+    ("mix", "chosen"), [((), CodesConfig(passes=2)), (MIX, CodesConfig(passes=2)), (MIX, CodesConfig(online=True))]
+)
 def test_a_stopped_transformer_run_goes_on_bit_for_bit(
-    tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun, videos: Path, mix: tuple[WeightedTask, ...]
+    tokenizer_run: TokenizerRun,
+    maskgit_run: MaskGitRun,
+    videos: Path,
+    mix: tuple[WeightedTask, ...],
+    chosen: CodesConfig,
 ) -> None:
     tokenizer.train(tokenizer_run)
     if mix:
         safetensors.torch.save_file({"context": torch.randn(3, 4)}, videos / "left" / "bar.context.safetensors")
-    maskgit_run = replace(maskgit_run, tasks=mix, model=replace(maskgit_run.model, critic=bool(mix)))
+    maskgit_run = replace(maskgit_run, tasks=mix, model=replace(maskgit_run.model, critic=bool(mix)), codes=chosen)
     halved = replace(maskgit_run, output_dir=maskgit_run.output_dir.with_name("halved"))
 
     maskgit.train(maskgit_run)
@@ -547,6 +560,45 @@ def test_a_stopped_transformer_run_goes_on_bit_for_bit(
     assert (config.tasks, config.dim_context) == (tuple(task.name for task in mix), 4 if mix else None)
     pictures = {path.name for path in (halved.output_dir / "pictures").iterdir()}
     assert pictures == {"samples-00000004.gif", *(["tasks-00000004.gif"] if mix else [])}
+
+
+@pytest.mark.parametrize("mix", [(), MIX])
+def test_clips_encoded_when_they_are_used_train_the_same_transformer_as_the_table(
+    tokenizer_run: TokenizerRun,
+    maskgit_run: MaskGitRun,
+    mix: tuple[WeightedTask, ...],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    tokenizer.train(tokenizer_run)
+    table = replace(maskgit_run, tasks=mix, label_balance=0.5, gradient_accumulation=2)
+    online = replace(
+        table, output_dir=table.output_dir.with_name("online"), codes=replace(table.codes, online=True), num_workers=1
+    )
+
+    weights = weights_in(finished(maskgit.train(online)) / "maskgit")
+    assert not table.data.codes_dir.exists()
+    same = weights_in(finished(maskgit.train(table)) / "maskgit")
+    assert table.data.codes_dir.exists()
+
+    assert_equal_weights(weights, same)
+    for step in (2, 4, 6):
+        first, second = (message for message in caplog.messages if message.startswith(f"step {step}: masked_code"))
+        assert first == second
+    first, second = re.findall(r"\d+ rows of \S+ codes an epoch", caplog.text)
+    assert first == second
+
+
+def test_a_run_does_not_go_on_with_another_number_of_passes(
+    tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun
+) -> None:
+    tokenizer.train(tokenizer_run)
+    assert maskgit.train(replace(maskgit_run, stop_after=2)) is None
+
+    with pytest.raises(ValueError, match=r"codes\.passes was 2 and is now 3"):
+        maskgit.train(replace(maskgit_run, codes=CodesConfig(passes=3), resume=True))
+    with pytest.raises(ValueError, match=r"codes\.online was false and is now true"):
+        maskgit.train(replace(maskgit_run, codes=CodesConfig(passes=2, online=True), resume=True))
 
 
 def test_the_result_is_a_pipeline_that_generates(tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun) -> None:
@@ -841,13 +893,17 @@ def test_a_run_oversamples_rare_labels_as_asked(
         maskgit.train(replace(maskgit_run, output_dir=run, label_balance=balance))
 
     plain, balanced = (int(number) for number in re.findall(r"(\d+) rows of \d+x", caplog.text))
-    # 26, 4 and 11 windows that are not blank, each of them mirrored, too
-    assert (plain, balanced) == (2 * (26 + 4 + 11), 2 * (26 + 6 * 4 + 2 * 11))
+    # Two passes of 6, 1 and 4 windows
+    assert (plain, balanced) == (2 * (6 + 1 + 4), 2 * (6 + 6 * 1 + 2 * 4))
     with pytest.raises(ValueError, match=r"label_balance must be in \[0, 1\], got 1\.5"):
         replace(maskgit_run, label_balance=1.5)
 
 
-def test_clips_too_short_for_a_task_are_refused(tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun) -> None:
+@pytest.mark.parametrize("online", [False, True])
+def test_clips_too_short_for_a_task_are_refused(
+    tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun, online: bool
+) -> None:
+    maskgit_run = replace(maskgit_run, codes=CodesConfig(passes=2, online=online))
     data = replace(tokenizer_run.data, num_frames=1)
     tokenizer.train(replace(tokenizer_run, data=data))
 

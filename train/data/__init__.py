@@ -3,6 +3,6 @@
 from .batches import TrainingBatches
 from .config import DataConfig
 from .loading import load_data, load_sources
-from .video_data import Clips, VideoData
+from .video_data import Clips, TrainingWindows, VideoData
 
-__all__ = ["Clips", "DataConfig", "TrainingBatches", "VideoData", "load_data", "load_sources"]
+__all__ = ["Clips", "DataConfig", "TrainingBatches", "TrainingWindows", "VideoData", "load_data", "load_sources"]

@@ -3,16 +3,17 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from itertools import count
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from .index import Window
 from .mixing import source_at
+from .order import shuffled
 from .video_data import VideoData, to_video
 
 BLOCK = 64  # batches per block; each block contains its share of image batches
@@ -67,8 +68,8 @@ class NumberedBatches(IterableDataset[dict[str, Tensor]], ABC):
 class TrainingBatches(NumberedBatches):
     """Endless stream of batches of clips in which batch i is a pure function of (seed, i).
 
-    Every window comes once per epoch; the order depends on (seed, epoch); crop, magnification and mirroring on
-    (seed, epoch, window).
+    An epoch is one pass over the data. Its windows (see `WindowIndex`) and their order depend on (seed, epoch); crop,
+    magnification and mirroring on (seed, epoch, window).
     If the data has an `image_ratio`, this share of the batches contains clips of one frame from `data.images`. They
     have their own epochs. Which batches these are depends only on the seed, so it is the same on all processes.
 
@@ -117,24 +118,27 @@ class TrainingBatches(NumberedBatches):
 
     def example(self, position: int, *, is_image: bool = False) -> tuple[UInt8[np.ndarray, "3 T H W"], int]:
         """Return the clip or image at a position in the endless sequence of samples, and its label."""
-        number, position = source_at(position, self.shares, self.seed)
+        number, window, numbers = self.drawn(position, is_image=is_image)
         source = self.sources[number]
-        clips, key = (source.images, (self.seed, IMAGES)) if is_image else (source.train, (self.seed,))
-        assert clips is not None
-        epoch, position_in_epoch = divmod(position, len(clips))
-        window = int(epoch_order(len(clips), *key, epoch)[position_in_epoch])
-        numbers = np.random.default_rng((*key, epoch, window))
+        windows = source.images if is_image else source.train
+        assert windows is not None
+        reader, place = windows.reader, (window.number, window.first_frame)
         offset = (numbers.random(), numbers.random())
         flip = bool(numbers.random() < 0.5) and source.allows_flip
         if source.largest_side is not None and numbers.random() < CLOSE_UPS:
-            side = int(numbers.integers(clips.resolution, source.largest_side, endpoint=True))
-            pixels, label = clips.close_up(window, side=side, offset=offset, flip=flip)
+            side = int(numbers.integers(reader.resolution, source.largest_side, endpoint=True))
+            pixels = reader.close_up(*place, side=side, offset=offset, flip=flip)
         else:
-            pixels, label = clips.pixels_and_label(window, offset=offset, flip=flip)
-        return pixels, self.first_labels[number] + label
+            pixels = reader.clip(*place, offset=offset, flip=flip)
+        return pixels, self.first_labels[number] + window.label
 
-
-@lru_cache(maxsize=16)
-def epoch_order(num_windows: int, *key: int) -> Int[np.ndarray, " num_windows"]:
-    """Return the random order of the windows in an epoch; `key` is (seed, epoch) or (seed, IMAGES, epoch)."""
-    return np.random.default_rng(key).permutation(num_windows)
+    def drawn(self, position: int, *, is_image: bool = False) -> tuple[int, Window, np.random.Generator]:
+        """Return the number of the source and the window at a position in the endless sequence of samples, and the
+        random numbers for its crop, magnification and mirroring."""
+        number, position = source_at(position, self.shares, self.seed)
+        source = self.sources[number]
+        windows, key = (source.images, (self.seed, IMAGES)) if is_image else (source.train, (self.seed,))
+        assert windows is not None
+        epoch, position_in_epoch = divmod(position, len(windows))
+        index = shuffled(position_in_epoch, len(windows), *key, epoch)
+        return number, windows.window(index, (*key, epoch)), np.random.default_rng((*key, epoch, index))

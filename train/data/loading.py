@@ -1,22 +1,25 @@
 """From a config to clips: find the files, decode those that are not in the cache, choose the windows."""
 
+import ctypes
 import hashlib
 import json
 import logging
+import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 
-import datasets
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Int
+import pyarrow.compute as pc
 
 from ...labels import natural_order
 from ...messages import printable
 from . import arcade, leaves, shapes
-from .cache.frame_cache import StoredVideo, store_videos
+from .cache.frame_cache import store_videos
 from .cache.shards import CacheKind
+from .cache.stored_videos import StoredVideos
 from .config import (
     ARCADE,
     DEAD_LEAVES,
@@ -27,21 +30,20 @@ from .config import (
     DataConfig,
     is_built_in,
 )
+from .index import DrawnIndex, RangeIndex
 from .report import IMAGES_ARE_USED, UNUSED_IMAGES, DataReport
 from .shipped import HELDOUT_LIST, shipped_heldout, shipped_videos
-from .sources.files import Skipped, VideoFile
+from .sources.files import FileTable, Skipped
 from .sources.find import find_files
 from .sources.heldout import Split, split_files
-from .video_data import Clips, Render, RenderedClips, StoredFrames, VideoData
-from .windows import FrameRange, choose_heldout, too_few_frames
+from .video_data import ClipReader, Render, RenderedClips, StoredFrames, TrainingWindows, VideoData
+from .windows import Ranges, choose_heldout, file_keys, longest_shots, too_few_frames
 
-BLANK = 0.06  # windows whose standard deviation, of pixels in [0, 1], is smaller are blank
 NUM_HELDOUT_RENDERED = 256
-FORMAT_VERSION = 3  # of the clips of files; increase it if the same files would give other clips
+MOST_JUDGED = 1000  # training windows from which the share of blank ones is computed
+FORMAT_VERSION = 4  # increase it if the same source would give other clips
 RAW_PER_BYTE = 25  # estimate: bytes of raw frames at 128 pixels per byte of a video
 MOST_RAW = 2**36  # estimated bytes of raw frames above which they are compressed by default
-
-Starts = Mapping[str, Int[np.ndarray, " _"]]  # first frames of windows, by file
 
 logger = logging.getLogger(__name__)
 
@@ -107,24 +109,19 @@ def rendered_data(config: DataConfig, render: Render, labels: tuple[str, ...], v
             f"got {config.drawn_clips}"
         )
 
-    def clips(split: int, num_clips: int, num_frames: int) -> Clips:
-        source = RenderedClips(render, (config.seed, split), num_frames, config.frame_stride, config.resolution)
-        numbers = np.arange(num_clips)
-        table = window_table(
-            {"file": pa.array([config.path] * num_clips), "label": numbers % len(labels)}
-            | {"first_frame": np.zeros(num_clips, int), "is_blank": np.zeros(num_clips, dtype=bool), "number": numbers},
-            labels,
-        )
-        return Clips(table, source, config.resolution)
+    def windows(split: int, num_clips: int, num_frames: int) -> TrainingWindows:
+        seed = (config.seed, split)
+        source = RenderedClips(str(config.path), render, seed, num_frames, config.frame_stride, config.resolution)
+        return TrainingWindows(DrawnIndex(num_clips, len(labels)), ClipReader(source, config.resolution), labels)
 
     return VideoData(
         labels=labels,
-        train=clips(0, config.drawn_clips, config.num_frames),
-        heldout=clips(1, NUM_HELDOUT_RENDERED, config.num_frames),
+        train=windows(0, config.drawn_clips, config.num_frames),
+        heldout=windows(1, NUM_HELDOUT_RENDERED, config.num_frames).every_window(),
         allows_flip=False,
         fingerprint=fingerprint(config, [f"version {version}"]),
         image_ratio=config.image_ratio,
-        images=clips(0, config.drawn_clips, 1) if config.image_ratio > 0 else None,
+        images=windows(0, config.drawn_clips, 1) if config.image_ratio > 0 else None,
     )
 
 
@@ -144,87 +141,96 @@ def shipped_data(config: DataConfig, *, progress: bool) -> VideoData:
         )
     files = shipped_videos()
     kind = cache_kind(config, files)
-    stored, skipped = store_videos(files, config.resolution, config.frames_dir, kind=kind, progress=progress)
-    videos = {name: video for name, video in stored.items() if longest_shot(video) >= config.span}
-    listed_windows = shipped_heldout()
-    heldout, reserved = {}, {}
-    for name, video in videos.items():
-        listed = listed_windows.get(name, [])
-        firsts = [window.start for window in listed]
-        heldout[name] = np.intersect1d(firsts, video.timeline.window_starts(config.span))
-        reserved[name] = [*listed, *(FrameRange(first, first + config.span) for first in heldout[name].tolist())]
+    videos, skipped = store_videos(files, config.resolution, config.frames_dir, kind=kind, progress=progress)
+    videos = videos.select(longest_shots(videos.shots, len(videos)) >= config.span)
+    numbers = {name: number for number, name in enumerate(videos.files.names.to_pylist())}
+    listed = Ranges.of(
+        (numbers[name], first, first + num_frames) for name, first, num_frames in shipped_heldout() if name in numbers
+    )
+    windows = Ranges(listed.file, listed.start, listed.start + np.int32(config.span))
+    heldout = windows.select(windows.are_within(videos.shots))
     sources = [HELDOUT_LIST.read_text(), *(file.digest for file in files)]
-    return file_data(config, files, videos, heldout, reserved, sources, skipped, kind=kind, progress=progress)
+    return file_data(
+        config, videos, len(videos), heldout, listed.joined(heldout), sources, skipped, kind=kind, progress=progress
+    )
 
 
 def files_data(config: DataConfig, *, progress: bool) -> VideoData:
-    """Return clips of the user's own files.
+    """Find the user's own files, and return clips of them.
 
     Held out are the files of `config.heldout` or, without it, random blocks of video frames and random image files.
     """
     (source,) = config.sources
     found = find_files(source, config)
-    split = Split(found, frozenset()) if config.heldout is None else split_files(found, config)
-    found = split.found
-    if config.num_frames > 1 and not found.videos:
+    return data_of(Split(found) if config.heldout is None else split_files(found, config), config, progress=progress)
+
+
+def data_of(split: Split, config: DataConfig, *, progress: bool) -> VideoData:
+    """Return clips of the files that were found in the source of the config."""
+    found, source = split.found, str(config.path)
+    if config.num_frames > 1 and not len(found.videos):
         raise FileNotFoundError(
             f"no videos in {printable(source)}, only {len(found.pictures)} images; set num_frames to 1 to train on "
             f"them, got {config.num_frames}"
         )
-    files = [*found.videos, *(found.pictures if config.takes_pictures else [])]
-    unused = [] if config.takes_pictures else found.pictures
+    files = found.all() if config.takes_pictures else found.videos
+    unused = FileTable() if config.takes_pictures else found.pictures
     kind = cache_kind(config, files)
     stored, unreadable = store_videos(
         files, config.resolution, config.frames_dir, fps=config.fps, kind=kind, progress=progress
     )
-    videos = {file.name: stored[file.name] for file in found.videos if file.name in stored}
-    pictures = {file.name: stored[file.name] for file in found.pictures if file.name in stored}
-    short = [file for file in found.videos if file.name in videos and longest_shot(videos[file.name]) < config.span]
+    num_readable = len(stored)
+    is_picture = np.isin(stored.files.names.to_numpy(), found.pictures.names.to_numpy())
+    longest = longest_shots(stored.shots, len(stored))
+    is_short = (longest < config.span) & ~is_picture
     skipped = [
         *found.skipped,
         *unreadable,
-        *(Skipped(file.name, "too short", too_short(videos[file.name], config.span), file.label) for file in short),
+        *(too_short(stored, number, longest[number], config.span) for number in np.flatnonzero(is_short).tolist()),
         *(Skipped(file.name, UNUSED_IMAGES, IMAGES_ARE_USED, file.label) for file in unused),
     ]
-    for file in short:
-        del videos[file.name]
-    usable = videos | pictures
-    used = [file for file in files if file.name in usable]
-    sources_of_clips = usable if config.num_frames == 1 else videos
-    if not sources_of_clips:
-        reason = f"a clip needs {config.span} frames without a cut" if stored else "none of them can be read"
+    usable, is_picture = stored.select(~is_short), is_picture[~is_short]
+    num_videos = int((~is_picture).sum())
+    num_of_clips = len(usable) if config.num_frames == 1 else num_videos
+    if not num_of_clips:
+        reason = f"a clip needs {config.span} frames without a cut" if num_readable else "none of them can be read"
         examples = "; ".join(f"{one.name}: {one.reason}" for one in skipped if one.reason != IMAGES_ARE_USED)
         raise ValueError(
             f"nothing usable among the {len(files)} files in {printable(source)}: {reason} "
             f"({printable(examples, 1000)})"
         )
 
-    timelines = {name: video.timeline for name, video in usable.items()}
-    blocks: dict[str, list[FrameRange]] = {}
+    all_shots = usable.shots
+    of_clips = all_shots.select(all_shots.file < num_of_clips)
+    is_held_out = np.zeros(len(usable), bool)
     if config.heldout is not None:
-        blocks = {name: timelines[name].shots() if name in split.heldout else [] for name in usable}
+        is_held_out = np.isin(usable.files.names.to_numpy(), [*split.heldout])
+        reserved = all_shots.select(is_held_out[all_shots.file])
     else:
-        for group, span in ((videos, config.span), (pictures, 1)):
-            of_group = {name: timelines[name] for name in group}
-            blocks |= choose_heldout(of_group, span, config.heldout_fraction, config.seed)
-        if not any(blocks[name] for name in sources_of_clips):
-            raise ValueError(too_few_frames({name: timelines[name] for name in sources_of_clips}, config.span))
-    heldout = {name: window_starts_in(blocks[name], config.span) for name in sources_of_clips}
-    described = [f"{file.identity} {file.label}{' held out' * (file.name in split.heldout)}" for file in used]
-    return file_data(config, used, usable, heldout, blocks, described, skipped, kind=kind, progress=progress)
+        keys = file_keys(config.seed, usable.files.names.to_pylist())
+        parts = [(all_shots.select(all_shots.file < num_videos), config.span)]
+        parts += [(all_shots.select(all_shots.file >= num_videos), 1)] if len(usable) > num_videos else []
+        reserved = Ranges.of([])
+        for shots, span in parts:
+            fraction = config.heldout_fraction
+            reserved = reserved.joined(choose_heldout(shots, usable.num_frames, keys, span, fraction))
+        if not (reserved.file < num_of_clips).any():
+            raise ValueError(too_few_frames(of_clips, usable.num_frames[:num_of_clips], config.span))
+    described = (
+        f"{identity} {label}{' held out' * bool(is_out)}"
+        for identity, label, is_out in zip(
+            usable.files.identities.to_pylist(), usable.files.labels.to_pylist(), is_held_out, strict=True
+        )
+    )
+    heldout = reserved.select(reserved.file < num_of_clips)
+    return file_data(config, usable, num_of_clips, heldout, reserved, described, skipped, kind=kind, progress=progress)
 
 
-def window_starts_in(blocks: Sequence[FrameRange], span: int) -> Int[np.ndarray, " windows"]:
-    """Return the first frames of all windows inside the blocks, each of which lies in one shot."""
-    starts = [np.arange(block.start, block.stop - span + 1) for block in sorted(blocks)]
-    return np.concatenate([np.arange(0), *starts])
-
-
-def cache_kind(config: DataConfig, files: Sequence[VideoFile]) -> CacheKind:
+def cache_kind(config: DataConfig, files: FileTable) -> CacheKind:
     """Return how the frames of the files are stored."""
     if config.cache != "auto":
         return config.cache
-    estimate = sum(file.num_bytes for file in files) * RAW_PER_BYTE * (config.resolution / 128) ** 2
+    estimate = int(files.num_bytes.sum()) * RAW_PER_BYTE * (config.resolution / 128) ** 2
     if estimate <= MOST_RAW:
         return "raw"
     logger.info(
@@ -233,123 +239,105 @@ def cache_kind(config: DataConfig, files: Sequence[VideoFile]) -> CacheKind:
     return "compressed"
 
 
-def longest_shot(video: StoredVideo) -> int:
-    """Return the number of frames of the longest shot."""
-    return max(stop - start for start, stop in video.timeline.shots())
-
-
-def too_short(video: StoredVideo, span: int) -> str:
-    """Return why a video has no window."""
-    return (
-        f"a clip needs {span} frames without a cut, but the longest shot has {longest_shot(video)} of "
-        f"{video.decoded.num_frames} frames"
+def too_short(videos: StoredVideos, number: int, longest: int, span: int) -> Skipped:
+    """Return a video that has no window, and why."""
+    file = videos.files[number]
+    reason = (
+        f"a clip needs {span} frames without a cut, but the longest shot has {longest} of "
+        f"{videos.num_frames[number]} frames"
     )
+    return Skipped(file.name, "too short", reason, file.label)
 
 
 def file_data(
     config: DataConfig,
-    files: Sequence[VideoFile],
-    stored: Mapping[str, StoredVideo],
-    heldout: Starts,
-    reserved: Mapping[str, Sequence[FrameRange]],
-    sources: Sequence[str],
+    stored: StoredVideos,
+    num_of_clips: int,
+    heldout: Ranges,
+    reserved: Ranges,
+    sources: Iterable[str],
     skipped: Sequence[Skipped],
     *,
     kind: CacheKind,
     progress: bool,
 ) -> VideoData:
-    """Return clips of the files in `heldout`, and images of all stored files.
+    """Return clips of the first files, and images of all files.
 
     With a zoom, the files are decoded a second time, with more detail.
 
     Args:
-        heldout: first frames of the held-out windows, possibly none, of each file that clips are cut from.
-        reserved: ranges of each stored file that training does not use, with a margin around them.
+        num_of_clips: number of files, from the first one on, that clips are cut from.
+        heldout: ranges of held-out windows, in files that clips are cut from.
+        reserved: ranges that training does not use, with a margin around them.
+        sources: what the clips depend on besides the config.
     """
-    labels = sorted({file.label for file in files}, key=natural_order)
-    label_indices = {file.name: labels.index(file.label) for file in files}
+    files = stored.files
+    names = sorted(files.labels.unique().to_pylist(), key=natural_order)
+    known = pc.SetLookupOptions(pa.array(names, pa.large_string()))
+    labels = pc.call_function("index_in", [files.labels], known).to_numpy().astype(np.int32)
     largest_side = round(config.zoom * config.resolution) if config.zoom > 1 else None
     detailed = None
     if largest_side is not None:
         detailed = store_videos(
             files, largest_side, config.frames_dir, fps=config.fps, kind=kind, progress=progress
         ).videos
+        if len(detailed) < len(files):
+            raise ValueError(f"files of {printable(config.path)} have changed while they were decoded; start again")
 
-    def clips(split: str, starts: Starts, num_frames: int) -> Clips:
-        names = [name for name in starts if len(starts[name])]
-        if not names:
-            raise ValueError(
-                f"there is no {split} window of {config.span} frames without a cut in {printable(config.path, 4096)}"
-            )
-        counts = [len(starts[name]) for name in names]
-        files_of_rows = pa.DictionaryArray.from_arrays(np.repeat(np.arange(len(names)), counts), names)
-        source = StoredFrames(stored, num_frames, config.frame_stride)
+    readable = stored.for_reading()
+    detailed = detailed and detailed.for_reading()
+
+    def windows(ranges: Ranges, num_frames: int) -> TrainingWindows:
+        source = StoredFrames(readable, num_frames, config.frame_stride)
         close = StoredFrames(detailed, num_frames, config.frame_stride) if detailed else None
-        columns = {
-            "file": files_of_rows.cast(pa.string()),
-            "label": np.repeat([label_indices[name] for name in names], counts),
-            "first_frame": np.concatenate([starts[name] for name in names]),
-            "is_blank": np.concatenate([is_blank(source, name, starts[name]) for name in names]),
-        }
-        return Clips(window_table(columns, labels), source, config.resolution, close)
+        span = config.span if num_frames > 1 else 1
+        reader = ClipReader(source, config.resolution, close)
+        return TrainingWindows(RangeIndex.of(ranges, span, labels), reader, tuple(names))
 
-    def for_training(names: Iterable[str], span: int) -> Starts:
-        without = {name: [frames.with_margin() for frames in reserved[name]] for name in names}
-        return {name: stored[name].timeline.window_starts(span, without=taken) for name, taken in without.items()}
-
-    train = clips("training", for_training(heldout, config.span), config.num_frames)
-    held_out = clips("held-out", heldout, config.num_frames)
-    decoded = [stored[file.name].decoded for file in files if file.name in stored]
+    free = stored.shots.without(reserved.with_margin(), stored.num_frames)
+    train = windows(free.select(free.file < num_of_clips), config.num_frames)
+    held_out = windows(heldout, config.num_frames)
+    for part, name in ((train, "training"), (held_out, "held-out")):
+        if not len(part):
+            raise ValueError(
+                f"there is no {name} window of {config.span} frames without a cut in {printable(config.path, 4096)}"
+            )
     report = DataReport(
         source=str(config.path),
-        num_files=len(decoded),
-        num_frames=sum(video.num_frames for video in decoded),
-        hours=sum(video.seconds for video in decoded) / 3600,
-        num_cuts=sum(len(video.cuts) for video in decoded),
+        num_files=len(stored),
+        num_frames=int(stored.num_frames.sum()),
+        hours=float(stored.seconds.sum()) / 3600,
+        num_cuts=len(stored.cuts),
         num_windows=len(train),
         num_heldout=len(held_out),
-        blank_share=float(np.mean(train.table["is_blank"][:])),
-        labels=Counter(file.label for file in files if file.name in stored),
+        blank_share=train.blank_share(MOST_JUDGED),
+        labels=Counter({name: int((labels == number).sum()) for number, name in enumerate(names)}),
         skipped=skipped,
     )
     report.log()
+    give_back_memory()
     return VideoData(
-        labels=tuple(labels),
+        labels=tuple(names),
         train=train,
-        heldout=held_out,
+        heldout=held_out.middle_windows(),
         allows_flip=config.flip,
         fingerprint=fingerprint(config, [*sources, "compressed"] if kind == "compressed" else sources),
         report=report,
         largest_side=largest_side,
         image_ratio=config.image_ratio,
-        images=clips("training", for_training(stored, 1), 1) if config.image_ratio > 0 else None,
+        images=windows(free, 1) if config.image_ratio > 0 else None,
     )
 
 
-def is_blank(source: StoredFrames, file: str, starts: Int[np.ndarray, " windows"]) -> Bool[np.ndarray, " windows"]:
-    """Return whether the standard deviation over all values of a window is below `BLANK`."""
-    video = source.videos[file]
-    frames = starts[:, None] + source.stride * np.arange(source.num_frames)
-    sums = video.moments[frames].sum(axis=1)
-    num_values = source.num_frames * video.values_per_frame
-    mean, mean_square = (sums / num_values).T
-    return mean_square - mean**2 < (255 * BLANK) ** 2
+def give_back_memory() -> None:
+    """Give memory that loading needed back to the system. Otherwise, each process of a run would keep it."""
+    pa.default_memory_pool().release_unused()
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # only glibc has this function
+            ctypes.CDLL(None).malloc_trim(0)
 
 
-def window_table(columns: Mapping[str, object], labels: Sequence[str]) -> datasets.Dataset:
-    """Return a table with one row per window."""
-    types = {
-        "file": datasets.Value("string"),
-        "label": datasets.ClassLabel(names=list(labels)),
-        "first_frame": datasets.Value("int64"),
-        "is_blank": datasets.Value("bool"),
-        "number": datasets.Value("int64"),
-    }
-    features = datasets.Features({name: types[name] for name in columns})
-    return datasets.Dataset(pa.table(dict(columns)), info=datasets.DatasetInfo(features=features))
-
-
-def fingerprint(config: DataConfig, sources: Sequence[str]) -> str:
+def fingerprint(config: DataConfig, sources: Iterable[str]) -> str:
     """Return a digest of everything that the clips depend on. The location of the cache is not part of it."""
     left_out = {
         "path",
@@ -364,6 +352,7 @@ def fingerprint(config: DataConfig, sources: Sequence[str]) -> str:
     }  # older runs had no such fields
     settings = {name: value for name, value in asdict(config).items() if name not in left_out}
     kind = config.path if config.path in (*RENDERED, SHIPPED_CLIPS) else "folder"
-    version = FORMAT_VERSION if kind == "folder" else 1  # the frames of other sources have never changed
-    content = json.dumps([version, kind, settings, *sources])
-    return hashlib.sha256(content.encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([FORMAT_VERSION, kind, settings]).encode())
+    for source in sources:
+        digest.update(f"\n{source}".encode())
+    return digest.hexdigest()

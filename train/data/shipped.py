@@ -2,30 +2,28 @@
 
 import csv
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
-from .sources.files import OnDisk, VideoFile
-from .windows import FrameRange
+from .sources.files import FileTable, OnDisk, VideoFile
 
 CLIPS_DIR = Path(__file__).parent / "clips"
 HELDOUT_LIST = CLIPS_DIR / "heldout.csv"
 
 
-def shipped_videos() -> list[VideoFile]:
+def shipped_videos() -> FileTable:
     """Return the clips. Each has a label of its own, the name of its file."""
-    return [
+    return FileTable(
         VideoFile(
-            OnDisk(path), path.name, path.stem, hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size
+            OnDisk(str(path)), path.name, path.stem, hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size
         )
         for path in sorted(CLIPS_DIR.glob("*.mp4"))
-    ]
+    )
 
 
-def shipped_heldout() -> dict[str, list[FrameRange]]:
-    """Return the held-out windows of each clip. Training uses other parts of the same shots."""
-    listed: dict[str, list[FrameRange]] = {}
+def shipped_heldout() -> Iterator[tuple[str, int, int]]:
+    """Yield file, first frame and number of frames of the held-out windows. Training uses other parts of the same
+    shots."""
     with HELDOUT_LIST.open(newline="") as file:
         for row in csv.DictReader(file):
-            first_frame, num_frames = int(row["first_frame"]), int(row["num_frames"])
-            listed.setdefault(row["file"], []).append(FrameRange(first_frame, first_frame + num_frames))
-    return listed
+            yield row["file"], int(row["first_frame"]), int(row["num_frames"])

@@ -1,6 +1,6 @@
 """Choice of a few rows that are spread over labels and files."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -9,7 +9,7 @@ from jaxtyping import Int
 Item = TypeVar("Item")
 
 
-def spread(labels: Sequence[int], files: Sequence[str], num_rows: int) -> Int[np.ndarray, " rows"]:
+def spread(labels: Sequence[int], files: Sequence[Hashable], num_rows: int) -> Int[np.ndarray, " rows"]:
     """Choose rows that are spread over labels, files and the rows of each file. They are in order and always the same.
 
     Args:
@@ -19,7 +19,7 @@ def spread(labels: Sequence[int], files: Sequence[str], num_rows: int) -> Int[np
     """
     if len(labels) <= num_rows:
         return np.arange(len(labels))
-    rows_of: dict[int, dict[str, list[int]]] = {}
+    rows_of: dict[int, dict[Hashable, list[int]]] = {}
     for row, (label, file) in enumerate(zip(labels, files, strict=True)):
         rows_of.setdefault(label, {}).setdefault(file, []).append(row)
     queues = [in_turn([spread_out(rows) for rows in spread_out([*of.values()])]) for of in rows_of.values()]

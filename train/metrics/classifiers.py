@@ -121,8 +121,10 @@ def train_classifier(
         ValueError: if all windows of a label are blank.
     """
     generator = torch.Generator().manual_seed(seed)
-    chosen = [choose_windows(data.train, label, seed)[:windows_per_label] for label in range(len(data.labels))]
-    pixels = [read_pixels(data.train, rows) for rows in chosen]
+    windows = data.train.every_window()
+    shown = windows.select(np.flatnonzero(~windows.are_blank()))
+    chosen = [choose_windows(shown, label, seed)[:windows_per_label] for label in range(len(data.labels))]
+    pixels = [read_pixels(shown, rows) for rows in chosen]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         classifier = classifier_class(len(data.labels))
@@ -149,9 +151,12 @@ def accuracy(classifier: VideoClassifier, videos: Float[Tensor, "b 3 T H W"], la
 
 
 def choose_windows(clips: Clips, label: int, seed: int) -> Int[np.ndarray, " windows"]:
-    """Return the rows of the windows of a label that are not blank, in random order."""
-    labels, is_blank = (np.asarray(clips.table[column][:]) for column in ("label", "is_blank"))
-    rows = np.flatnonzero((labels == label) & ~is_blank)
+    """Return the rows of the windows of a label, in random order.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    rows = np.flatnonzero(np.asarray(clips.table["label"][:]) == label)
     if not len(rows):
         raise ValueError(f"every training window of label {label} is blank")
     return np.random.default_rng((seed, label)).permutation(rows)
@@ -186,4 +191,4 @@ def blur(videos: Float[Tensor, "b 3 T H W"], size: int) -> Float[Tensor, "b 3 T 
 
 def read_pixels(clips: Clips, rows: Int[np.ndarray, " b"]) -> UInt8[Tensor, "b 3 T H W"]:
     """Return windows with values from 0 to 255."""
-    return torch.stack([torch.from_numpy(clips.pixels_and_label(row)[0]) for row in rows.tolist()])
+    return torch.stack([torch.from_numpy(clips.pixels(row)) for row in rows.tolist()])

@@ -1,7 +1,8 @@
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -9,19 +10,39 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from magvit2_pytorch.train.data import Clips, DataConfig, TrainingBatches, VideoData, load_data
+from magvit2_pytorch.train.data import DataConfig, TrainingBatches, TrainingWindows, VideoData, load_data
+from magvit2_pytorch.train.data.batches import IMAGES
+from magvit2_pytorch.train.data.index import RangeIndex
+from magvit2_pytorch.train.data.order import shuffled
+from magvit2_pytorch.train.data.video_data import ClipReader
+from magvit2_pytorch.train.data.windows import Ranges
 
 Batch = dict[str, Tensor]
+Place = tuple[int, int]  # file and first frame
+
+
+class Asked(NamedTuple):
+    place: Place
+    offset: tuple[float, float]
+    flip: bool
+
+
+def of_ranges(windows: TrainingWindows, places: Sequence[int], num_frames: Sequence[int]) -> TrainingWindows:
+    """The windows in the first frames of some ranges."""
+    index = windows.index
+    assert isinstance(index, RangeIndex)
+    file, start = index.ranges.file[[*places]], index.ranges.start[[*places]]
+    assert (index.ranges.lengths[[*places]] >= num_frames).all()
+    ranges = Ranges(file, start, start + np.array(num_frames, np.int32))
+    return replace(windows, index=replace(index, ranges=ranges))
 
 
 @pytest.fixture
 def few(shipped: VideoData) -> VideoData:
-    """Ten windows, so that epochs are short."""
-    return VideoData(
-        labels=shipped.labels,
-        train=shipped.train.select(range(0, 1000, 100)),
-        heldout=shipped.heldout,
-        allows_flip=True,
+    """Ten windows, so that epochs are short. In their ranges, 17, 8, 1 and 2 phases are possible."""
+    return replace(
+        shipped,
+        train=of_ranges(shipped.train, (0, 1, 20, 55), (33, 92, 17, 52)),
         fingerprint="few",
     )
 
@@ -29,8 +50,26 @@ def few(shipped: VideoData) -> VideoData:
 @pytest.fixture
 def joint(few: VideoData, shipped_config: DataConfig) -> VideoData:
     """The same windows and seven images, which are 0.3 of the batches."""
-    images = load_data(replace(shipped_config, num_frames=1), progress=False).train.select(range(0, 700, 100))
-    return replace(few, image_ratio=0.3, images=images)
+    images = load_data(replace(shipped_config, num_frames=1), progress=False).train
+    return replace(few, image_ratio=0.3, images=of_ranges(images, (0, 5, 40), (3, 1, 3)))
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
+    """What is asked of the readers of clips from now on."""
+    asked: list[Asked] = []
+    original = ClipReader.clip
+
+    def remember(reader: ClipReader, number: int, first_frame: int, *, offset: tuple[float, float], flip: bool):
+        asked.append(Asked((number, first_frame), offset, flip))
+        return original(reader, number, first_frame, offset=offset, flip=flip)
+
+    monkeypatch.setattr(ClipReader, "clip", remember)
+    return asked
+
+
+def places_of_pass(windows: TrainingWindows, key: tuple[int, ...]) -> list[Place]:
+    return [windows.window(index, key)[:2] for index in range(len(windows))]
 
 
 def take(batches, num_batches: int) -> list[Batch]:
@@ -112,24 +151,42 @@ def test_workers_change_nothing(joint: VideoData) -> None:
     assert both_kinds(alone)
 
 
-def test_every_window_comes_once_per_epoch_in_a_new_order(few: VideoData, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[int, tuple[float, float], bool]] = []
-    original = type(few.train).pixels_and_label
-
-    def remember(clips, index, *, offset, flip):
-        asked.append((index, offset, flip))
-        return original(clips, index, offset=offset, flip=flip)
-
-    monkeypatch.setattr(type(few.train), "pixels_and_label", remember)
+def test_every_window_comes_once_per_epoch_in_a_new_order(few: VideoData, asked: list[Asked]) -> None:
     take(TrainingBatches(few, batch_size=4, seed=0), 100)
 
-    epochs = [[index for index, _, _ in asked[start : start + 10]] for start in range(0, 400, 10)]
-    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
-    assert len({tuple(epoch) for epoch in epochs}) == 40
-    offsets = np.array([offset for _, offset, _ in asked])
+    epochs = [[one.place for one in asked[start : start + 10]] for start in range(0, 400, 10)]
+    passes = [places_of_pass(few.train, (0, epoch)) for epoch in range(40)]
+    assert [sorted(epoch) for epoch in epochs] == [sorted(windows) for windows in passes]
+    orders = {tuple(map(windows.index, epoch)) for windows, epoch in zip(passes, epochs, strict=True)}
+    assert len(orders) == 40
+    offsets = np.array([one.offset for one in asked])
     assert len(np.unique(offsets)) == 800
     assert np.abs(offsets.mean(axis=0) - 0.5).max() < 0.05
-    assert 150 < sum(flip for _, _, flip in asked) < 250
+    assert 150 < sum(one.flip for one in asked) < 250
+
+
+def test_an_epoch_is_one_pass_over_the_frames(few: VideoData, asked: list[Asked]) -> None:
+    ranges = [(33, 1), (92, 5), (17, 1), (52, 3)]  # frames and windows of each
+    assert isinstance(few.train.index, RangeIndex)
+    starts = list(zip(few.train.index.ranges.file.tolist(), few.train.index.ranges.start.tolist(), strict=True))
+
+    take(TrainingBatches(few, batch_size=10, seed=0), 30)
+
+    phases = []
+    for first in range(0, 300, 10):
+        places = [one.place for one in asked[first : first + 10]]
+        frames = [(file, frame) for file, start in places for frame in range(start, start + 17)]
+        assert len(set(frames)) == len(frames) == sum(num_windows * 17 for _, num_windows in ranges)
+        phase = []
+        for (file, start), (num_frames, num_windows) in zip(starts, ranges, strict=True):
+            shown = [frame for number, frame in frames if number == file and start <= frame < start + num_frames]
+            assert sorted(shown) == list(range(min(shown), min(shown) + num_windows * 17))
+            phase.append(min(shown) - start)
+        phases.append(phase)
+    for drawn, (num_frames, _) in zip(zip(*phases, strict=True), ranges, strict=True):
+        assert set(drawn) <= set(range(num_frames % 17 + 1))
+        assert len(set(drawn)) > (num_frames % 17 + 1) / 2
+    assert len(set(map(tuple, phases))) > 25
 
 
 def test_images_come_between_the_batches_of_videos(few: VideoData, joint: VideoData) -> None:
@@ -141,21 +198,18 @@ def test_images_come_between_the_batches_of_videos(few: VideoData, joint: VideoD
     assert all(batch["video"].shape == (3, 3, 1, 64, 64) for batch in mixed if is_image(batch))
 
 
-def test_every_image_comes_once_per_epoch_in_a_new_order(joint: VideoData, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-    original = Clips.pixels_and_label
+def test_every_image_comes_once_per_epoch_in_a_new_order(joint: VideoData, asked: list[Asked]) -> None:
+    assert joint.images is not None
+    images = places_of_pass(joint.images, (0, IMAGES, 0))
 
-    def remember(clips, index, *, offset, flip):
-        if clips is joint.images:
-            asked.append(index)
-        return original(clips, index, offset=offset, flip=flip)
+    batches = take(TrainingBatches(joint, batch_size=3, seed=0), 128)
 
-    monkeypatch.setattr(Clips, "pixels_and_label", remember)
-    take(TrainingBatches(joint, batch_size=3, seed=0), 128)
-
-    epochs = [tuple(asked[start : start + 7]) for start in range(0, len(asked) - 6, 7)]
-    assert len(asked) == 3 * 38  # floor(0.3 * 128)
-    assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
+    are_images = np.repeat([is_image(batch) for batch in batches], 3)
+    places = [one.place for one, shows_image in zip(asked, are_images, strict=True) if shows_image]
+    epochs = [tuple(places[start : start + 7]) for start in range(0, len(places) - 6, 7)]
+    assert len(places) == 3 * 38  # floor(0.3 * 128)
+    assert len(set(images)) == 7
+    assert all(sorted(epoch) == sorted(images) for epoch in epochs)
     assert len(set(epochs)) > 14
 
 
@@ -181,11 +235,13 @@ def test_a_share_of_images_without_images_is_refused(few: VideoData) -> None:
 
 def test_shapes_are_never_mirrored(shapes: VideoData) -> None:
     batches = TrainingBatches(shapes, batch_size=64, seed=0)
-    order = np.random.default_rng((0, 0)).permutation(len(shapes.train))
+    order = [shuffled(position, len(shapes.train), 0, 0) for position in range(64)]
+    clips = shapes.train.every_window()
 
     batch = batches.batch(0)
 
-    assert torch.equal(batch["video"], torch.stack([shapes.train.video(int(index)) for index in order[:64]]))
+    assert torch.equal(batch["video"], torch.stack([clips.video(index) for index in order]))
+    assert batch["label"].tolist() == clips.table[order]["label"]
 
 
 @pytest.mark.parametrize(
@@ -231,7 +287,8 @@ def test_only_training_clips_of_files_are_magnified(folder_config: DataConfig, w
     plain, zoomed = (load_data(replace(folder_config, zoom=zoom), progress=False) for zoom in (1.0, 2.0))
     drawn = load_data(DataConfig(path="arcade", resolution=16, num_frames=5, zoom=2.0), progress=False)
 
-    for before, after in ((plain.heldout, zoomed.heldout), (plain.train, zoomed.train)):
+    trained = [data.train.every_window() for data in (plain, zoomed)]
+    for before, after in ((plain.heldout, zoomed.heldout), trained):
         assert before.table[:] == after.table[:]
         assert all(torch.equal(before.video(row), after.video(row)) for row in range(len(before)))
     assert zoomed.fingerprint != plain.fingerprint

@@ -78,8 +78,9 @@ def test_it_is_a_source_with_one_label() -> None:
     data = load_data(DataConfig(path="leaves", resolution=16, num_frames=3))
 
     assert data.labels == ("leaves",)
-    assert data.train[0]["video"].shape == (3, 3, 16, 16)
-    assert not torch.equal(data.train[0]["video"], data.heldout[0]["video"])
+    first = data.train.every_window()[0]
+    assert first["video"].shape == (3, 3, 16, 16)
+    assert not torch.equal(first["video"], data.heldout[0]["video"])
 
 
 def test_a_picture_of_any_size_shows_the_same_scene() -> None:

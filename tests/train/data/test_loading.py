@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from magvit2_pytorch.train.data import Clips, DataConfig, VideoData, load_data
+from magvit2_pytorch.train.data import Clips, DataConfig, TrainingWindows, VideoData, load_data
 from magvit2_pytorch.train.data.shipped import HELDOUT_LIST
 from magvit2_pytorch.train.data.video_data import StoredFrames
 
@@ -19,12 +19,24 @@ def listed() -> list[tuple[str, int]]:
         return [(row["file"], int(row["first_frame"])) for row in csv.DictReader(file)]
 
 
-def windows(clips: Clips) -> list[tuple[str, int]]:
-    return list(zip(clips.table["file"], clips.table["first_frame"], strict=True))
+def windows(clips: Clips | TrainingWindows) -> list[tuple[str, int]]:
+    """File and first frame of each clip; for training, of all windows that fit somewhere."""
+    table = every(clips).table
+    return list(zip(table["file"], table["first_frame"], strict=True))
 
 
-def frames_of(clips: Clips, span: int) -> set[tuple[str, int]]:
+def every(clips: Clips | TrainingWindows) -> Clips:
+    return clips.every_window() if isinstance(clips, TrainingWindows) else clips
+
+
+def frames_of(clips: Clips | TrainingWindows, span: int) -> set[tuple[str, int]]:
     return {(file, frame) for file, first in windows(clips) for frame in range(first, first + span)}
+
+
+def of_passes(clips: TrainingWindows, num_passes: int) -> set[tuple[str, int]]:
+    """File and first frame of each window of some passes."""
+    drawn = (clips.window(index, (0, number)) for number in range(num_passes) for index in range(len(clips)))
+    return {(clips.reader.source.name(window.number), window.first_frame) for window in drawn}
 
 
 def psnr(video: torch.Tensor, other: torch.Tensor) -> float:
@@ -56,6 +68,7 @@ def test_training_keeps_off_the_held_out_frames(
     }
 
     assert set(windows(data.heldout)) <= set(listed())
+    assert of_passes(data.train, 2) <= set(windows(data.train))
     for distance in range(-2, 3):
         assert not trained & {(file, frame + distance) for file, frame in held_out}
     assert trained & {(file, frame + 3) for file, frame in held_out}
@@ -65,9 +78,11 @@ def test_training_keeps_off_the_held_out_frames(
 def test_no_clip_spans_a_cut(shipped_config: DataConfig, shipped: VideoData, num_frames: int, stride: int) -> None:
     config = replace(shipped_config, num_frames=num_frames, frame_stride=stride)
     data = load_data(config, progress=False)
-    source = data.train.source
+    source = data.train.reader.source
     assert isinstance(source, StoredFrames)
-    cuts = {name: video.timeline.cuts for name, video in source.videos.items()}
+    ends = np.cumsum(source.videos.num_cuts)[:-1]
+    cuts = dict(zip(source.names(), np.split(source.videos.cuts, ends), strict=True))
+    assert sum(map(len, cuts.values())) > 40
 
     def spans_a_cut(window: tuple[str, int]) -> bool:
         return any(window[1] < cut < window[1] + config.span for cut in cuts[window[0]])
@@ -101,11 +116,14 @@ def test_a_folder_is_split_by_blocks_with_a_margin(folder_config: DataConfig, wr
 
     assert data.labels == ("run", "walk")
     assert data.allows_flip
-    assert 0.15 < len(data.heldout) / (3 * 38) < 0.25
-    trained, held_out = frames_of(data.train, 3), frames_of(data.heldout, 3)
-    assert not trained & {(file, frame + distance) for file, frame in held_out for distance in range(-2, 3)}
-    example = data.train[0]
-    assert data.train.table[0]["file"] == f"{data.labels[int(example['label'])]}/1.mkv"
+    blocks = {(file, 8 * (first // 8)) for file, first in windows(data.heldout)}  # 8 frames, so 6 windows
+    assert 0.15 < len(blocks) * 6 / (3 * 38) < 0.25
+    in_their_middle = [(file, start + first) for file, start in blocks for first in (1, 4)]
+    assert sorted(windows(data.heldout)) == sorted(in_their_middle)
+    near = {(file, frame) for file, start in blocks for frame in range(start - 2, start + 8 + 2)}
+    assert not frames_of(data.train, 3) & near
+    clips = data.train.every_window()
+    assert clips.table[0]["file"] == f"{data.labels[int(clips[0]['label'])]}/1.mkv"
 
 
 def test_the_windows_of_a_folder_are_all_that_there_are(folder_config: DataConfig, write_video, noise) -> None:
@@ -113,12 +131,18 @@ def test_the_windows_of_a_folder_are_all_that_there_are(folder_config: DataConfi
 
     data = load_data(folder_config, progress=False)
 
-    (file, first), *rest = windows(data.heldout)
-    assert rest in ([], [(file, first + 1)])
-    taken = set(range(first - 2, first + len(data.heldout) + 4))
-    assert [start for _, start in windows(data.train)] == [
-        start for start in range(28) if not taken & {start, start + 1, start + 2}
-    ]
+    ((_, first),) = windows(data.heldout)
+    taken = set(range(first - 2, first + 5))
+    starts = [start for _, start in windows(data.train)]
+    assert starts == [start for start in range(28) if not taken & {start, start + 1, start + 2}]
+    free = [run for run in (range(first - 2), range(first + 5, 30)) if len(run) >= 3]
+    assert len(data.train) == sum(len(run) // 3 for run in free)
+    assert {start for _, start in of_passes(data.train, 40)} == {
+        run.start + phase + 3 * place
+        for run in free
+        for phase in range(len(run) % 3 + 1)
+        for place in range(len(run) // 3)
+    }
 
 
 def test_unusable_files_are_named_and_counted(folder_config: DataConfig, write_video, noise, caplog) -> None:
@@ -130,7 +154,7 @@ def test_unusable_files_are_named_and_counted(folder_config: DataConfig, write_v
     with caplog.at_level(logging.WARNING):
         data = load_data(folder_config, progress=False)
 
-    assert set(data.train.table["file"]) == {"good.mkv"}
+    assert files_of(data.train) == {"good.mkv"}
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 3
     assert "broken.avi" in messages[0]
@@ -196,7 +220,7 @@ def test_both_spellings_of_an_accent_are_one_label(folder_config: DataConfig, wr
 
     assert data.labels == (COMPOSED,)
     assert files_of(data.train) == {f"{COMPOSED}/a.mkv", f"{DECOMPOSED}/a.mkv"}
-    assert set(data.train.table["label"]) == {0}
+    assert set(every(data.train).table["label"]) == {0}
 
 
 def test_names_that_are_not_utf8_are_used(folder_config: DataConfig, write_video, noise, caplog) -> None:
@@ -209,7 +233,7 @@ def test_names_that_are_not_utf8_are_used(folder_config: DataConfig, write_video
 
     assert data.labels == (r"caf\udce9",)
     assert files_of(data.train) == {r"caf\udce9/\udcfc.mkv"}
-    assert data.train[0]["video"].shape == (3, 3, 8, 8)
+    assert every(data.train)[0]["video"].shape == (3, 3, 8, 8)
     assert all(message.isascii() for message in caplog.messages)
     assert "skipped" in caplog.messages[0]
     assert r"broken\udcfc.mp4" in caplog.messages[0]
@@ -223,7 +247,8 @@ def test_labels_that_are_numbers_are_in_their_order(folder_config: DataConfig, w
     data = load_data(folder_config, progress=False)
 
     assert data.labels == ("0", "1", "2", "10")
-    for label, file in zip(data.train.table["label"], data.train.table["file"], strict=True):
+    table = every(data.train).table
+    for label, file in zip(table["label"], table["file"], strict=True):
         assert data.labels[label] == file.split("/")[0]
 
 
@@ -271,9 +296,9 @@ def write_pictures(root: Path, noise, *names: str) -> dict[str, np.ndarray]:
     return pictures
 
 
-def files_of(clips: Clips | None) -> set[str]:
+def files_of(clips: Clips | TrainingWindows | None) -> set[str]:
     assert clips is not None
-    return set(clips.table["file"])
+    return set(every(clips).table["file"])
 
 
 def test_pictures_alone_make_clips_of_one_frame(folder_config: DataConfig, noise) -> None:
@@ -285,7 +310,7 @@ def test_pictures_alone_make_clips_of_one_frame(folder_config: DataConfig, noise
     assert data.labels == ("cat", "dog")
     assert (len(data.train), len(data.heldout)) == (16, 4)
     assert files_of(data.train) | files_of(data.heldout) == set(names)
-    for clips in (data.train, data.heldout):
+    for clips in (every(data.train), data.heldout):
         for index, (name, first_frame) in enumerate(windows(clips)):
             example = clips[index]
             assert first_frame == 0
@@ -404,14 +429,15 @@ def test_images_beside_clips_are_frames_and_pictures_that_are_not_held_out(
     near = {(file, frame + distance) for file, frame in held_out for distance in range(-2, 3)}
     frames = {(f"film/{seed}.mkv", frame) for seed in range(2) for frame in range(40)} - near
     images = windows(data.images)
-    assert len(images) == len(set(images))
+    assert len(data.images) == len(images) == len(set(images))
     assert {image for image in images if image[0].startswith("film")} == frames
     photos = {file for file, _ in images if file.startswith("photo")}
     assert len(photos) == 9
     on_images_alone = load_data(replace(folder_config, num_frames=1), progress=False)
     assert photos == {file for file in files_of(on_images_alone.train) if file.startswith("photo")}
+    clips = data.images.every_window()
     for index in range(0, len(images), 7):
-        example, (name, first) = data.images[index], images[index]
+        example, (name, first) = clips[index], images[index]
         pixels = pictures[name] if name in pictures else noise(40, 8, 8, seed=int(name[5]))[first]
         assert data.labels[int(example["label"])] == name.split("/")[0]
         torch.testing.assert_close(example["video"], torch.from_numpy(pixels).movedim(-1, 0)[:, None] / 127.5 - 1)
@@ -450,7 +476,7 @@ def test_images_of_the_shipped_clips_keep_off_what_is_held_out(shipped_config: D
     assert data.images is not None
     assert windows(data.images) == windows(as_images.train)
     assert windows(data.train) == windows(shipped.train)
-    assert torch.equal(data.images.video(3), as_images.train.video(3))
+    assert torch.equal(every(data.images).video(3), every(as_images.train).video(3))
 
 
 def test_shapes_have_images_too() -> None:
@@ -458,7 +484,7 @@ def test_shapes_have_images_too() -> None:
 
     assert data.images is not None
     assert len(data.images) == len(data.train)
-    assert data.images.video(0).shape == (3, 1, 16, 16)
+    assert every(data.images).video(0).shape == (3, 1, 16, 16)
 
 
 @pytest.mark.parametrize("source", ["shapes", "arcade", "leaves"])
@@ -469,15 +495,16 @@ def test_more_drawn_clips_begin_with_the_same_ones_and_leave_the_held_out_ones_a
     )
 
     assert (len(few.train), len(many.train)) == (10, 5000)
-    assert torch.equal(few.train.video(9), many.train.video(9))
-    assert not torch.equal(many.train.video(4999), many.train.video(4999 - 4096))
+    some, all_clips = every(few.train), every(many.train)
+    assert torch.equal(some.video(9), all_clips.video(9))
+    assert not torch.equal(all_clips.video(4999), all_clips.video(4999 - 4096))
     assert torch.equal(few.heldout.video(255), many.heldout.video(255))
     assert few.fingerprint != many.fingerprint
 
 
 def test_the_fingerprint_does_not_know_the_default_number_of_drawn_clips() -> None:
-    """Tables of codes from before there was this field remain valid."""
-    before = "2521fa742d187a3f71a855ed1c028da6394623d3c8c7873d76bf6db64f36d0b5"
+    """Runs and tables of codes from before there was such a field remain valid."""
+    before = "19fea378ef2f3ba55bc6969c1b9cacb3abcaafc89c4379fe4efd6c13b15ed049"
     assert load_data(DataConfig(path="arcade")).fingerprint == before
 
 
@@ -504,4 +531,4 @@ def test_the_fingerprint_knows_of_images_where_there_are_any(folder_config: Data
 def test_data_without_images_are_what_they_were_before_there_were_any() -> None:
     data = load_data(DataConfig(path="shapes"), progress=False)
 
-    assert data.fingerprint == "9ffa2ac8d604b6f7cebd6a9990d619e3e3877561c738735ac575efaa35f4136a"
+    assert data.fingerprint == "731b7c82cb5c9422981384c38f58fde56c7c78b282ddfb2ba3b527222700def2"

@@ -107,9 +107,10 @@ def test_half_of_the_circles_begin_near_the_top_and_others_anywhere() -> None:
 
 
 def test_all_motions_are_equally_frequent(shapes: VideoData) -> None:
-    for clips, num_clips in ((shapes.train, 4096), (shapes.heldout, 256)):
+    for clips, num_clips in ((shapes.train.every_window(), 4096), (shapes.heldout, 256)):
         assert len(clips) == num_clips
         assert np.bincount(clips.table["label"]).tolist() == [num_clips // 8] * 8
+    assert len(shapes.train) == 4096
     assert shapes.labels == tuple(MOTIONS)
 
 
@@ -122,7 +123,8 @@ def test_a_clip_depends_on_its_seed_and_number_alone() -> None:
 
 def test_no_clip_is_like_another(shapes: VideoData) -> None:
     others = load_data(DataConfig(path="shapes", resolution=16, num_frames=5, seed=1))
-    clips = [data[index]["video"] for data in (shapes.train, shapes.heldout, others.train) for index in range(40)]
+    data = (shapes.train.every_window(), shapes.heldout, others.train.every_window())
+    clips = [part.video(index) for part in data for index in range(40)]
 
     distances = torch.cdist(torch.stack(clips).flatten(1), torch.stack(clips).flatten(1))
 
@@ -144,7 +146,7 @@ def test_the_stride_is_the_speed(shapes: VideoData) -> None:
     doubled = load_data(DataConfig(path="shapes", resolution=16, num_frames=3, frame_stride=2))
     growing = list(MOTIONS).index("grow")
 
-    slow, fast = (data.train.video(growing) for data in (shapes, doubled))
+    slow, fast = (data.train.every_window().video(growing) for data in (shapes, doubled))
 
     torch.testing.assert_close(fast, slow[:, ::2])
 

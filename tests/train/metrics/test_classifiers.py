@@ -1,14 +1,17 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from magvit2_pytorch.train.data import VideoData
+from magvit2_pytorch.train.data.index import RangeIndex
+from magvit2_pytorch.train.data.windows import Ranges
 from magvit2_pytorch.train.metrics.classifiers import (
     FrameClassifier,
     SpaceTimeClassifier,
     VideoClassifier,
     accuracy,
-    choose_windows,
     disturb,
     train_classifier,
 )
@@ -47,8 +50,11 @@ def test_training_looks_at_no_blank_and_at_no_held_out_window(stripes_data: Vide
 
 
 def test_a_label_with_blank_windows_only_is_refused(stripes_data: VideoData) -> None:
+    files = Ranges.of([(4, 0, 1), (9, 0, 1), (10, 0, 1)])
+    index = RangeIndex.of(files, span=1, labels=np.arange(11) % 2)
+
     with pytest.raises(ValueError, match="label 1 is blank"):
-        choose_windows(stripes_data.train.select(np.array([4, 9, 10])), 1, seed=0)
+        train_classifier(FrameClassifier, replace(stripes_data, train=replace(stripes_data.train, index=index)))
 
 
 @torch.no_grad()

@@ -32,22 +32,32 @@ def write_table(path: Path, table: pa.Table) -> None:
         aside.replace(path)
 
 
-def read_table(path: Path) -> pa.Table:
-    """Return the table in a file, memory-mapped.
+def check_table(path: Path) -> None:
+    """Check that a file has the content that was written.
 
     Raises:
         DamagedFileError: if it is not what was written.
         FileNotFoundError: if there is no such file.
     """
+    content = path.read_bytes()
+    payload = memoryview(content)[: max(0, len(content) - DIGEST_BYTES)]
+    if hashlib.sha256(payload).digest() != content[len(payload) :]:
+        raise DamagedFileError(f"{path} is damaged")
+
+
+def open_table(path: Path) -> pa.Table:
+    """Return the table in a file, memory-mapped and without a check of its content.
+
+    Raises:
+        DamagedFileError: if there is no table in it.
+        FileNotFoundError: if there is no such file.
+    """
     with path.open("rb") as file:
         try:
             content = pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        except ValueError as error:
-            raise DamagedFileError(f"{path} is damaged: it is empty") from error
-    payload = content.slice(0, max(0, len(content) - DIGEST_BYTES))
-    if hashlib.sha256(payload).digest() != content.slice(len(payload)).to_pybytes():
-        raise DamagedFileError(f"{path} is damaged")
-    return pa.ipc.open_stream(payload).read_all()
+            return pa.ipc.open_stream(content.slice(0, max(0, len(content) - DIGEST_BYTES))).read_all()
+        except (ValueError, OSError, pa.ArrowException) as error:
+            raise DamagedFileError(f"{path} is damaged: {error}") from error
 
 
 @contextmanager

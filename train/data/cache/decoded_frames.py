@@ -13,7 +13,6 @@ from ....pipelines.media.decoding import open_frames
 from ....pipelines.media.frame_reader import DecodingError, FrameReader
 from ....pipelines.media.resizing import resize, stored_size
 from ..sources.files import Section
-from ..windows import Timeline
 from .cuts import find_cuts, thumbnail
 from .even_clock import LONGEST_STEP, ROUNDING, EvenClock
 
@@ -37,10 +36,6 @@ class Decoded:
     """What is missing or wrong."""
     seconds: float = 0.0
     """From the first frame to the last one, without pauses."""
-
-    @property
-    def timeline(self) -> Timeline:
-        return Timeline(self.num_frames, self.cuts)
 
 
 class DecodedFrames:

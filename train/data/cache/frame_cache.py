@@ -13,108 +13,57 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int, UInt8
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Int
 from tqdm import tqdm
 
 from ....messages import printable
-from ....pipelines.media.frame_reader import DecodingError
 from ...cores import available_cores, processes_here
 from ..config import naming_the_cache
-from ..sources.files import Skipped, VideoFile
-from ..windows import Timeline
+from ..sources.files import FileTable, Skipped, VideoFile
 from .checked_table import DamagedFileError
-from .decoded_frames import Decoded, DecodedFrames
 from .shards import INDEX_ENDING, CacheKind, Shard, write_shard
 from .shared_work import make_together
+from .stored_videos import StoredVideos
 
 FORMAT_VERSION = 3  # increase it if the same file would be stored differently
 CHECKED_BYTES = 2**31
 """Frames are checked at each start if they have no more bytes than this together, and always when they are used."""
 SMALLEST_GROUP, LARGEST_GROUP = 2**18, 10 * 2**20  # bytes of the files of a group, on average
 GROUPS = 64  # of files whose groups would be smaller or larger otherwise
+MAPPED_TABLES = 16  # indexes of shards that are open at a time
 WORTH_A_PROCESS = 2**25  # bytes of files for which another process starts
 DECODING_PROCESS = "magvit2_pytorch.train.data.cache.decoding_process"
+
+FOUND_SCHEMA = pa.schema(
+    [
+        ("identity", pa.large_string()),
+        ("problem", pa.large_string()),
+        ("num_frames", pa.int32()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("cuts", pa.large_list(pa.int32())),
+        ("damage", pa.large_string()),
+        ("seconds", pa.float64()),
+        ("shard", pa.int32()),
+        ("row", pa.int32()),
+    ]
+)
+"""What is read from the indexes of all shards; see `shards.SCHEMA`."""
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class StoredVideo:
-    """A file whose frames are stored, and its row in the shard."""
-
-    shard: Shard
-    row: int
-    decoded: Decoded
-    source: "Source | None" = None
-    """The file itself, if its frames are decoded at each use."""
-
-    @property
-    def timeline(self) -> Timeline:
-        return self.decoded.timeline
-
-    @property
-    def values_per_frame(self) -> int:
-        return self.decoded.height * self.decoded.width * 3
-
-    @property
-    def moments(self) -> Int[np.ndarray, "T 2"]:
-        """Sum and sum of squares of the values of each frame."""
-        return self.shard.moments(self.row)
-
-    def frames(self, first_frame: int, num_frames: int, stride: int) -> UInt8[np.ndarray, "T h w 3"]:
-        """Return frames of the file.
-
-        Raises:
-            DamagedCacheError: if they are not what was stored. The shard is deleted, so that it is decoded again.
-        """
-        if self.source is not None:
-            return self.source.frames(first_frame, num_frames, stride)
-        try:
-            return self.shard.frames(self.row, first_frame, num_frames, stride, self.decoded)
-        except (DamagedFileError, OSError) as error:
-            self.shard.remove()
-            raise DamagedCacheError(f"{error}; it was deleted, start again to decode its files again") from error
-
-
-class DamagedCacheError(OSError):
-    """Stored frames are not what was written."""
-
-
-class Source(NamedTuple):
-    """A file that is decoded at each use."""
-
-    file: VideoFile
-    resolution: int
-    fps: float | None
-
-    def frames(self, first_frame: int, num_frames: int, stride: int) -> UInt8[np.ndarray, "T h w 3"]:
-        """Return frames of the file. It is read in order from the start, since seeking is wrong in some files."""
-        wanted = range(first_frame, first_frame + num_frames * stride, stride)
-        chosen = []
-        try:
-            is_same = self.file.content.ends()[0] == self.file.num_bytes
-            with self.file.content.as_file() as path:
-                decoded = DecodedFrames(path, self.resolution, section=self.file.section, fps=self.fps)
-                for number, frame in enumerate(decoded if is_same else ()):
-                    if number in wanted:
-                        chosen.append(frame)
-                    if len(chosen) == num_frames:
-                        return np.stack(chosen)
-        except (OSError, DecodingError) as error:
-            raise DamagedCacheError(f"{printable(self.file.content)} cannot be read any more: {error}") from error
-        raise DamagedCacheError(f"{printable(self.file.content)} has changed since the data was loaded")
-
-
 class StoredFiles(NamedTuple):
-    """The decoded files by name, and those without a frame."""
+    """The decoded files, in order, and those without a frame."""
 
-    videos: dict[str, StoredVideo]
+    videos: StoredVideos
     skipped: list[Skipped]
 
 
@@ -122,13 +71,13 @@ class Job(NamedTuple):
     """A group of files to decode into one shard."""
 
     shard: Shard
-    files: Sequence[VideoFile]
+    files: FileTable
     resolution: int
     fps: float | None
 
 
 def store_videos(
-    files: Sequence[VideoFile],
+    files: FileTable,
     resolution: int,
     frames_dir: Path,
     *,
@@ -146,35 +95,56 @@ def store_videos(
         OSError: if the cache cannot be read, or if it cannot be written and there is something to store.
     """
     folder = frames_dir / folder_name(resolution, fps, kind)
+    is_readable = files.is_readable
     with naming_the_cache(frames_dir):
         found = find_stored(folder, kind)
-        readable = [file for file in files if file.is_readable]
-        jobs = [
-            Job(Shard(folder / group_name(group), kind), group, resolution, fps)
-            for group in missing_groups(readable, found)
-        ]
-        if jobs:
+        rows = found.rows_of(files)
+        if (is_readable & (rows < 0)).any():
+            jobs = [
+                Job(Shard(folder / group_name(group), kind), group, resolution, fps)
+                for group in missing_groups(files, found.identities())
+            ]
             decode_all(jobs, progress=progress)
             found = find_stored(folder, kind)
+            rows = found.rows_of(files)
 
-    videos, skipped = {}, []
-    for file in files:
-        if not file.is_readable:
-            skipped.append(Skipped(file.name, "unreadable", reason_of(file), file.label))
-            continue
-        row = found.get(file.identity)
-        if row is None:
-            raise RuntimeError(
-                f"frames of {printable(file.name)} were removed from {folder} while they were being used"
-            )
-        if row.problem is not None or row.decoded is None:
-            skipped.append(Skipped(file.name, "unreadable", row.problem or "", file.label))
-            continue
-        if row.decoded.damage is not None:
-            logger.warning("%s: %s", printable(file.content, 4096), printable(row.decoded.damage, 4096))
-        source = Source(file, resolution, fps) if kind == "none" else None
-        videos[file.name] = StoredVideo(row.shard, row.number, row.decoded, source)
-    return StoredFiles(videos, skipped)
+    if (is_readable & (rows < 0)).any():
+        lost = files[int(np.argmax(is_readable & (rows < 0)))]
+        raise RuntimeError(f"frames of {printable(lost.name)} were removed from {folder} while they were being used")
+    facts = found.table.take(pa.array(rows, mask=rows < 0))
+    is_decoded = is_readable & facts["problem"].is_null().to_numpy()
+    skipped = []
+    for number in np.flatnonzero(~is_decoded).tolist():
+        file = files[number]
+        reason = facts["problem"][number].as_py() if is_readable[number] else reason_of(file)
+        skipped.append(Skipped(file.name, "unreadable", reason, file.label))
+    chosen = np.flatnonzero(is_decoded)
+    facts = facts.take(pa.array(chosen))
+    for number in np.flatnonzero(facts["damage"].is_valid().to_numpy()).tolist():
+        content, damage = files.contents[chosen[number]], facts["damage"][number].as_py()
+        logger.warning("%s: %s", printable(content, 4096), printable(damage, 4096))
+    decoding = (resolution, fps) if kind == "none" else None
+    return StoredFiles(stored_videos(files.take(chosen), found.shards, facts, decoding), skipped)
+
+
+def stored_videos(
+    files: FileTable, shards: Sequence[Shard], facts: pa.Table, decoding: tuple[int, float | None] | None
+) -> StoredVideos:
+    """Return files with their rows in the table of `find_stored`."""
+    cuts = facts["cuts"].combine_chunks()
+    return StoredVideos(
+        files=files,
+        shards=shards,
+        shard=facts["shard"].to_numpy(),
+        row=facts["row"].to_numpy(),
+        num_frames=facts["num_frames"].to_numpy(),
+        height=facts["height"].to_numpy(),
+        width=facts["width"].to_numpy(),
+        seconds=facts["seconds"].to_numpy(),
+        cuts=cuts.flatten().to_numpy().astype(np.int32),
+        num_cuts=pc.call_function("list_value_length", [cuts]).to_numpy().astype(np.int32),
+        decoding=decoding,
+    )
 
 
 def folder_name(resolution: int, fps: float | None, kind: CacheKind) -> str:
@@ -182,58 +152,71 @@ def folder_name(resolution: int, fps: float | None, kind: CacheKind) -> str:
     return f"v{FORMAT_VERSION}-{resolution}px{rate}-{kind}"
 
 
-class Row(NamedTuple):
-    """A row of a shard."""
+class FoundShards(NamedTuple):
+    """The complete shards of a folder, and what is known about the files in them."""
 
-    shard: Shard
-    number: int
-    decoded: Decoded | None
-    problem: str | None
+    shards: list[Shard]
+    table: pa.Table
+    """One row for each file; `shard` and `row` say where it is."""
+
+    def rows_of(self, files: FileTable) -> Int[np.ndarray, " files"]:
+        """Return the row of each file in the table, -1 for files that are not in it."""
+        rows = pc.call_function("index_in", [files.identities], pc.SetLookupOptions(self.table["identity"]))
+        return rows.fill_null(-1).to_numpy().astype(np.int64)
+
+    def identities(self) -> set[str]:
+        return set(self.table["identity"].to_pylist())
 
 
-def find_stored(folder: Path, kind: CacheKind) -> dict[str, Row]:
-    """Return the rows of all complete shards in a folder, by identity. Damaged shards are deleted, and logged."""
+def find_stored(folder: Path, kind: CacheKind) -> FoundShards:
+    """Return the files in all complete shards of a folder. Damaged shards are deleted, and logged."""
     shards = [Shard(path.with_suffix(""), kind) for path in sorted(folder.glob(f"*{INDEX_ENDING}"))]
     num_bytes = sum(shard.frames_path.stat().st_size for shard in shards if shard.frames_path.is_file())
-    rows: dict[str, Row] = {}
+    whole: list[Shard] = []
+    tables = [FOUND_SCHEMA.empty_table()]
     for shard in shards:
         try:
             shard.check(with_frames=num_bytes <= CHECKED_BYTES)
-            columns = shard.table().drop_columns(["offsets", "sums", "squares"]).to_pylist()
+            table = shard.table()
         except FileNotFoundError:  # another process has just deleted it
             continue
         except DamagedFileError as error:
             logger.warning("%s; its files are decoded again", printable(error, 4096))
             shard.remove()
             continue
-        for number, row in enumerate(columns):
-            identity, problem = row.pop("identity"), row.pop("problem")
-            decoded = None if problem is not None else Decoded(**(row | {"cuts": tuple(row["cuts"])}))
-            rows[identity] = Row(shard, number, decoded, problem)
-    return rows
+        places = pa.array(np.full(len(table), len(whole))), pa.array(np.arange(len(table)))
+        known = table.select([name for name in table.column_names if name in FOUND_SCHEMA.names])
+        tables.append(known.append_column("shard", places[0]).append_column("row", places[1]).cast(FOUND_SCHEMA))
+        whole.append(shard)
+        if len(tables) == MAPPED_TABLES:
+            tables = [pa.concat_tables(tables).combine_chunks()]
+    return FoundShards(whole, pa.concat_tables(tables).combine_chunks())
 
 
-def missing_groups(files: Sequence[VideoFile], found: Iterable[str]) -> Iterator[list[VideoFile]]:
-    """Yield the files to decode, in groups. A file in two places of the list is decoded once.
+def missing_groups(files: FileTable, found: Iterable[str]) -> Iterator[FileTable]:
+    """Yield the readable files to decode, in groups. A file in two places of the list is decoded once.
 
     Where a group ends depends on the files of the whole list, not on what is found.
     """
     known = set(found)
-    scale = min(max(sum(file.num_bytes for file in files) / GROUPS, SMALLEST_GROUP), LARGEST_GROUP)
-    group: list[VideoFile] = []
+    num_bytes = int(files.num_bytes[files.is_readable].sum())
+    scale = min(max(num_bytes / GROUPS, SMALLEST_GROUP), LARGEST_GROUP)
+    group = FileTable()
     for file in files:
+        if not file.is_readable:
+            continue
         if file.identity not in known:
             known.add(file.identity)
             group.append(file)
         ends = int(hashlib.sha256(file.identity.encode()).hexdigest()[:8], 16) / 2**32 < file.num_bytes / scale
-        if ends and group:
+        if ends and len(group):
             yield group
-            group = []
-    if group:
+            group = FileTable()
+    if len(group):
         yield group
 
 
-def group_name(files: Sequence[VideoFile]) -> str:
+def group_name(files: FileTable) -> str:
     return hashlib.sha256("\n".join(file.identity for file in files).encode()).hexdigest()[:32]
 
 
@@ -251,7 +234,7 @@ def decode_all(jobs: Sequence[Job], *, progress: bool) -> None:
 
     Returns when all are decoded, by whomever.
     """
-    num_bytes = sum(file.num_bytes for job in jobs for file in job.files)
+    num_bytes = sum(int(job.files.num_bytes.sum()) for job in jobs)
     num_cores = max(1, available_cores() // processes_here())
     num_processes = min(num_cores, len(jobs), 1 + num_bytes // WORTH_A_PROCESS)
     num_threads = min(num_cores, len(jobs)) if num_processes == 1 else 1

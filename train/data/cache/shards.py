@@ -6,6 +6,7 @@ each file of the data set, followed by its SHA-256; it is written last, so a sha
 
 import hashlib
 import io
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ from PIL import Image
 
 from ....pipelines.media.frame_reader import DecodingError
 from ..sources.files import VideoFile, utf8
-from .checked_table import DamagedFileError, read_table, unfinished, write_table
-from .decoded_frames import Decoded, DecodedFrames, Frame
+from .checked_table import DamagedFileError, check_table, open_table, unfinished, write_table
+from .decoded_frames import DecodedFrames, Frame
 
 CacheKind = Literal["raw", "compressed", "none"]
 
@@ -64,28 +65,28 @@ class Shard:
         return self.path.with_name(self.path.name + FRAMES_ENDING)
 
     def table(self) -> pa.Table:
-        """Return the table of the files, memory-mapped.
+        """Return the table of the files, memory-mapped and without a check of its content.
 
         Raises:
-            DamagedFileError: if it is not what was written.
+            DamagedFileError: if there is no table in the file.
         """
         return open_index(self.index_path)
 
-    def frames(
-        self, row: int, first_frame: int, num_frames: int, stride: int, decoded: Decoded
-    ) -> UInt8[np.ndarray, "T h w 3"]:
+    def frames(self, row: int, chosen: slice, size: tuple[int, int, int]) -> UInt8[np.ndarray, "T h w 3"]:
         """Return frames of a file.
+
+        Args:
+            chosen: the frames.
+            size: number of all frames of the file, their height and width.
 
         Raises:
             DamagedFileError: if the frames are not what was written.
         """
-        chosen = slice(first_frame, first_frame + (num_frames - 1) * stride + 1, stride)
         offsets = self.table().column("offsets")[row].values.to_numpy()
         content = open_frames_file(self.frames_path)
         if self.kind == "raw":
-            size = decoded.num_frames * decoded.height * decoded.width * 3
-            stored = content[offsets[0] : offsets[0] + size]
-            frames = np.array(stored.reshape(-1, decoded.height, decoded.width, 3)[chosen])
+            stored = content[offsets[0] : offsets[0] + 3 * math.prod(size)]
+            frames = np.array(stored.reshape(*size, 3)[chosen])
         else:
             ends = zip(offsets[:-1][chosen], offsets[1:][chosen], strict=True)
             frames = np.stack([from_jpeg(content[start:stop]) for start, stop in ends])
@@ -99,11 +100,12 @@ class Shard:
         return np.stack([table.column(name)[row].values.to_numpy() for name in ("sums", "squares")], axis=1)
 
     def check(self, *, with_frames: bool) -> None:
-        """Check the sizes and, if asked, the digest of the frames.
+        """Check the table, the size of the frames and, if asked, their digest.
 
         Raises:
             DamagedFileError: if the shard is not what was written.
         """
+        check_table(self.index_path)
         facts = self.table().schema.metadata
         if self.kind == "none":
             return
@@ -124,10 +126,10 @@ class Shard:
         open_frames_file.cache_clear()
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=16)  # the pages that were read count as memory of the process
 def open_index(path: Path) -> pa.Table:
-    """Return the table in a file, after a check. For errors see `read_table`."""
-    return read_table(path)
+    """Return the table in a file; for errors see `open_table`."""
+    return open_table(path)
 
 
 @lru_cache(maxsize=128)  # each open map holds a file descriptor

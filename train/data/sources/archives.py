@@ -65,7 +65,7 @@ def find_in_archives(archives: Sequence[Path], *, label_column: str) -> FoundFil
         ValueError: if a file is not a tar file, or if it is compressed.
         FileNotFoundError: if there are neither videos nor images.
     """
-    found = FoundFiles([], [], [])
+    found = FoundFiles()
     members = [member for archive in archives for member in members_of(archive, found.skipped)]
     labels = read_labels(members, label_column)
     files = [member for member in members if PurePosixPath(member.name).suffix.lower() not in LABEL_ENDINGS]

@@ -43,7 +43,7 @@ def find_in_list(source: Path, *, root: Path | None, column: str | None, label_c
     entries = read_list(source, column=column, label_column=label_column)
     root = source.parent if root is None else root
     by_stem = videos_by_stem(root) if any(one.is_kinetics for one in entries) else {}
-    found, seen = FoundFiles([], [], []), set[tuple[str, Section | None]]()
+    found, seen = FoundFiles(), set[tuple[str, Section | None]]()
     for entry in entries:
         path, section = kinetics_file(entry, by_stem) if entry.is_kinetics else (root / entry.path, entry.section)
         name = entry.path if path is None else name_in_list(path, root)
@@ -53,7 +53,7 @@ def find_in_list(source: Path, *, root: Path | None, column: str | None, label_c
         elif path is None or not path.exists():
             found.skipped.append(Skipped(name, "missing", f"there is no such file in {utf8(str(root))}", label))
         else:
-            found.add(name, label, OnDisk(path), section)
+            found.add(name, label, OnDisk(str(path)), section)
         seen.add((name, section))
     if not found.videos and not found.pictures:
         example = f", for example {printable(root / entries[0].path)}" if entries else ""

@@ -5,13 +5,17 @@ import os
 import stat
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, overload, runtime_checkable
 
 import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Bool, Int
 
 from ....messages import printable
 from ....pipelines.media.decoding import PICTURE_ENDINGS, is_still_image
@@ -28,6 +32,17 @@ END_BYTES = 2**16
 """The first and last bytes of a file that its identity depends on, besides its size."""
 OTHER_KIND = "neither a video nor an image"
 MOST_REASONS = 12
+FILES_PER_CHUNK = 2**14
+FILE_SCHEMA = pa.schema(
+    [
+        ("name", pa.large_string()),
+        ("label", pa.large_string()),
+        ("digest", pa.large_string()),
+        ("num_bytes", pa.int64()),
+        ("start", pa.float64()),
+        ("end", pa.float64()),
+    ]
+)
 
 
 @runtime_checkable
@@ -51,11 +66,16 @@ class Content(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class OnDisk:
     """A file on disk."""
 
-    path: Path
+    name: str
+    """Its path. A `Path` takes several times the memory."""
+
+    @property
+    def path(self) -> Path:
+        return Path(self.name)
 
     @contextmanager
     def as_file(self) -> Iterator[Path]:
@@ -70,10 +90,10 @@ class OnDisk:
             return ends_of_part(file.fileno(), 0, os.fstat(file.fileno()).st_size)
 
     def __str__(self) -> str:
-        return str(self.path)
+        return self.name
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class InArchive:
     """Consecutive bytes of an archive."""
 
@@ -101,7 +121,7 @@ class InArchive:
         return f"{self.archive}: {self.name}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class InTable:
     """The bytes in one cell of a table of the datasets library."""
 
@@ -145,7 +165,7 @@ def decimal(seconds: float) -> str:
     return f"{seconds:.6f}".rstrip("0").rstrip(".")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class VideoFile:
     """A video or image of a data set."""
 
@@ -170,6 +190,122 @@ class VideoFile:
         return bool(self.digest)
 
 
+class FileTable(Sequence[VideoFile]):
+    """Files in flat columns, so that a million of them take little memory. A `VideoFile` is made on access."""
+
+    COLUMNS = ("name", "label", "digest", "num_bytes", "start", "end")
+
+    def __init__(self, files: Iterable[VideoFile] = ()) -> None:
+        self.contents: list[Content] = []
+        self.chunks: list[pa.Table] = []
+        self.latest: dict[str, list[Any]] = {name: [] for name in self.COLUMNS}
+        """The columns of the latest files, which are not in `chunks` yet."""
+        for file in files:
+            self.append(file)
+
+    @classmethod
+    def of(cls, contents: list[Content], columns: pa.Table) -> "FileTable":
+        """Return the files with these contents and columns."""
+        table = cls()
+        table.contents, table.chunks = contents, [columns]
+        return table
+
+    def append(self, file: VideoFile) -> None:
+        section = file.section or Section(-1.0)
+        self.contents.append(file.content)
+        row = (file.name, file.label, file.digest, file.num_bytes, section.start, section.end)
+        for name, value in zip(self.COLUMNS, row, strict=True):
+            self.latest[name].append(value)
+        if len(self.latest["name"]) == FILES_PER_CHUNK:
+            self.chunks.append(self._latest_chunk())
+
+    def _latest_chunk(self) -> pa.Table:
+        chunk = pa.table(self.latest, schema=FILE_SCHEMA)
+        self.latest = {name: [] for name in self.COLUMNS}
+        return chunk
+
+    @property
+    def columns(self) -> pa.Table:
+        """Name, label, digest, number of bytes, and start and end of the section in seconds (-1: no section)."""
+        if self.latest["name"] or len(self.chunks) != 1:
+            self.chunks.append(self._latest_chunk())
+            self.chunks = [pa.concat_tables(self.chunks).combine_chunks()]
+        return self.chunks[0]
+
+    @property
+    def names(self) -> pa.ChunkedArray:
+        return self.columns["name"]
+
+    @property
+    def labels(self) -> pa.ChunkedArray:
+        return self.columns["label"]
+
+    @property
+    def identities(self) -> pa.ChunkedArray:
+        """The identity of each file."""
+        return joined_texts(self.names, self.columns["digest"], separator=" ")
+
+    @property
+    def is_readable(self) -> Bool[np.ndarray, " files"]:
+        return pc.call_function("binary_length", [self.columns["digest"]]).to_numpy() > 0
+
+    @property
+    def num_bytes(self) -> Int[np.ndarray, " files"]:
+        return self.columns["num_bytes"].to_numpy()
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    @overload
+    def __getitem__(self, index: int) -> VideoFile: ...
+    @overload
+    def __getitem__(self, index: slice) -> "FileTable": ...
+    def __getitem__(self, index: int | slice) -> "VideoFile | FileTable":
+        if isinstance(index, slice):
+            return self.take(np.arange(len(self))[index])
+        place = range(len(self))[index]
+        return next(self._files(place, 1))
+
+    def __iter__(self) -> Iterator[VideoFile]:
+        for first in range(0, len(self), FILES_PER_CHUNK):
+            yield from self._files(first, FILES_PER_CHUNK)
+
+    def _files(self, first: int, number: int) -> Iterator[VideoFile]:
+        rows = self.columns.slice(first, number)
+        contents = self.contents[first : first + number]
+        for content, name, label, digest, num_bytes, start, end in zip(
+            contents, *(column.to_pylist() for column in rows.columns), strict=True
+        ):
+            yield VideoFile(content, name, label, digest, num_bytes, Section(start, end) if start >= 0 else None)
+
+    def take(self, rows: Int[np.ndarray, " rows"]) -> "FileTable":
+        """Return the files of some rows."""
+        return FileTable.of([self.contents[row] for row in rows.tolist()], self.columns.take(pa.array(rows)))
+
+    def joined(self, others: "FileTable") -> "FileTable":
+        columns = pa.concat_tables([self.columns, others.columns]).combine_chunks()
+        return FileTable.of(self.contents + others.contents, columns)
+
+    def in_order(self) -> "FileTable":
+        """Return the files in the order of their names."""
+        return self.take(pc.call_function("sort_indices", [self.names]).to_numpy().astype(np.int64))
+
+    def names_only(self) -> "FileTable":
+        """Return a table that knows nothing but the names of the files, and takes less memory."""
+        return FileTable.of([], self.columns.select(["name"]))
+
+    def renamed(self, prefix: str) -> "FileTable":
+        """Return the files with a prefix before their names."""
+        names = joined_texts(pa.scalar(prefix, pa.large_string()), self.names, separator="")
+        return FileTable.of(self.contents, self.columns.set_column(0, "name", names))
+
+
+def joined_texts(first: Any, second: Any, *, separator: str) -> Any:
+    """Return two arrays of texts joined element by element."""
+    parts = [first, second, pa.scalar(separator, pa.large_string())]
+    return pc.call_function("binary_join_element_wise", parts)
+
+
 class Skipped(NamedTuple):
     """A file that is not used."""
 
@@ -180,12 +316,13 @@ class Skipped(NamedTuple):
     label: str | None = None
 
 
-class FoundFiles(NamedTuple):
+@dataclass(frozen=True)
+class FoundFiles:
     """The files of a source, in the order of their names."""
 
-    videos: list[VideoFile]
-    pictures: list[VideoFile]
-    skipped: list[Skipped]
+    videos: FileTable = field(default_factory=FileTable)
+    pictures: FileTable = field(default_factory=FileTable)
+    skipped: list[Skipped] = field(default_factory=list)
 
     def add(self, name: str, label: str, content: Content, section: Section | None = None) -> None:
         """Add a file to the videos, the pictures or, by its extension, to those that are not used.
@@ -207,8 +344,11 @@ class FoundFiles(NamedTuple):
 
     def in_order(self) -> "FoundFiles":
         """Return the files in the order of their names, which is the same in every form of a data set."""
-        videos, pictures = (sorted(files, key=lambda file: file.name) for files in (self.videos, self.pictures))
-        return FoundFiles(videos, pictures, self.skipped)
+        return FoundFiles(self.videos.in_order(), self.pictures.in_order(), self.skipped)
+
+    def all(self) -> FileTable:
+        """Return the videos, then the pictures."""
+        return self.videos.joined(self.pictures)
 
 
 def ends_of_part(descriptor: int, offset: int, size: int) -> tuple[int, bytes, bytes]:

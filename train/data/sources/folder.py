@@ -19,10 +19,10 @@ def find_in_folder(root: Path) -> FoundFiles:
     Raises:
         FileNotFoundError: if it contains neither videos nor images.
     """
-    found = FoundFiles([], [], [])
+    found = FoundFiles()
     for path in sorted(visible_files(root)):
         if not path.name.endswith(CONTEXT_ENDING):
-            found.add(name_below(path, root), label_of(path, root), OnDisk(path))
+            found.add(name_below(path, root), label_of(path, root), OnDisk(str(path)))
     if not found.videos and not found.pictures:
         raise FileNotFoundError(
             f"no videos or images in {printable(root.resolve())}: found "

@@ -3,7 +3,6 @@
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -23,7 +22,7 @@ class Split(NamedTuple):
     """The files of a source, and the names of those that are held out."""
 
     found: FoundFiles
-    heldout: frozenset[str]
+    heldout: frozenset[str] = frozenset()
 
 
 def split_files(found: FoundFiles, config: DataConfig) -> Split:
@@ -53,25 +52,23 @@ def split_files(found: FoundFiles, config: DataConfig) -> Split:
             find_files(config.heldout, config), f"{path.stem if path.suffix in LIST_ENDINGS else path.name}:"
         )
         used: dict[str, list[Section]] = {}
-        for file in (*found.videos, *found.pictures):
+        for file in found.all():
             used.setdefault(file.digest, []).append(file.section or Section())
         found = FoundFiles(
-            found.videos + others.videos, found.pictures + others.pictures, found.skipped + others.skipped
+            found.videos.joined(others.videos),
+            found.pictures.joined(others.pictures),
+            found.skipped + others.skipped,
         )
-        heldout = {file.name for file in (*others.videos, *others.pictures)}
-        same = [
-            file.name
-            for file in (*others.videos, *others.pictures)
-            if overlaps(file.section or Section(), used.get(file.digest, []))
-        ]
+        heldout = {file.name for file in others.all()}
+        same = [file.name for file in others.all() if overlaps(file.section or Section(), used.get(file.digest, []))]
         if same:
             raise ValueError(
                 f"{len(same)} files of the held-out source {printable(config.heldout)} are also training files, for "
                 f"example {printable(', '.join(same[:NAMED]))}"
             )
-    if all(file.name in heldout for file in (*found.videos, *found.pictures)):
+    files = found.all()
+    if all(file.name in heldout for file in files):
         raise ValueError(f"{printable(config.heldout)} holds out all files, so none are left for training")
-    files = [*found.videos, *found.pictures]
     known = {file.label for file in files if file.name not in heldout}
     if unknown := {file.label for file in files} - known:
         logger.warning("these labels have held-out files only: %s", printable(", ".join(sorted(unknown)), 1000))
@@ -88,7 +85,7 @@ def overlaps(section: Section, others: Sequence[Section]) -> bool:
 def named_files(found: FoundFiles, entries: Sequence[Entry]) -> set[str]:
     """Return the names of the files of a source that a list names."""
     keys = {key for entry in entries for key in keys_of_entry(entry)}
-    return {file.name for file in (*found.videos, *found.pictures) if keys & keys_of_file(file)}
+    return {file.name for file in found.all() if keys & keys_of_file(file)}
 
 
 def may_exist(entry: Entry, source: Path, config: DataConfig) -> bool:
@@ -116,7 +113,7 @@ def keys_of_entry(entry: Entry) -> set[str]:
 
 def log_unknown(source: str, entries: Sequence[Entry], found: FoundFiles) -> None:
     """Log how many lines of a list name no file."""
-    known = {key for file in (*found.videos, *found.pictures) for key in keys_of_file(file)}
+    known = {key for file in found.all() for key in keys_of_file(file)}
     unknown = [entry.path for entry in entries if not keys_of_entry(entry) & known]
     if unknown:
         logger.warning(
@@ -127,9 +124,5 @@ def log_unknown(source: str, entries: Sequence[Entry], found: FoundFiles) -> Non
 
 def prefixed(found: FoundFiles, prefix: str) -> FoundFiles:
     """Return files whose names begin with a prefix, so that they differ from the names of another source."""
-
-    def renamed(files: Sequence[VideoFile]) -> list[VideoFile]:
-        return [replace(file, name=prefix + file.name) for file in files]
-
     skipped = [Skipped(prefix + one.name, *one[1:]) for one in found.skipped]
-    return FoundFiles(renamed(found.videos), renamed(found.pictures), skipped)
+    return FoundFiles(found.videos.renamed(prefix), found.pictures.renamed(prefix), skipped)

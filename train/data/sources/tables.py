@@ -73,10 +73,10 @@ def find_in_table(table: datasets.Dataset, source: str, *, column: str | None, l
     for row, (path, has_bytes) in enumerate(described(cells, column)):
         names.append(path or f"{row:08d}{ending}")
         is_local = path is not None and "://" not in path
-        contents.append(InTable(cells, row, names[-1]) if has_bytes else OnDisk(Path(path or "")) if is_local else None)
+        contents.append(InTable(cells, row, names[-1]) if has_bytes else OnDisk(path or "") if is_local else None)
     labels = labels_of(table, label_column)
     names = [utf8(name) for name in relative_names(names, labels)]
-    found = FoundFiles([], [], [])
+    found = FoundFiles()
     for name, content, label in zip(names, contents, labels, strict=True):
         label = normalized(label or first_folder(name) or name_of(source))
         if content is None:

@@ -18,9 +18,8 @@ from PIL import Image
 
 from magvit2_pytorch.train.data.cache import decoded_frames, frame_cache, shards
 from magvit2_pytorch.train.data.cache.frame_cache import (
-    DamagedCacheError,
     Job,
-    StoredVideo,
+    StoredFiles,
     decoding_processes,
     find_stored,
     missing_groups,
@@ -28,12 +27,23 @@ from magvit2_pytorch.train.data.cache.frame_cache import (
     take_jobs,
 )
 from magvit2_pytorch.train.data.cache.shards import CacheKind, Shard
+from magvit2_pytorch.train.data.cache.stored_videos import DamagedCacheError, StoredVideo, StoredVideos
+from magvit2_pytorch.train.data.sources.files import FileTable
 from magvit2_pytorch.train.data.sources.folder import find_in_folder
-from magvit2_pytorch.train.data.windows import Timeline
 
 
 def store(videos: Path, cache: Path, resolution: int = 12, kind: CacheKind = "raw") -> dict[str, StoredVideo]:
-    return store_videos(find_in_folder(videos).videos, resolution, cache, kind=kind, progress=False).videos
+    return by_name(store_videos(find_in_folder(videos).videos, resolution, cache, kind=kind, progress=False))
+
+
+def by_name(stored: StoredFiles) -> dict[str, StoredVideo]:
+    return {video.name: video for video in stored.videos}
+
+
+def cuts_of(videos: StoredVideos) -> dict[str, list[int]]:
+    ends = np.cumsum(videos.num_cuts)
+    pieces = np.split(videos.cuts, ends[:-1])
+    return {video.name: piece.tolist() for video, piece in zip(videos, pieces, strict=True)}
 
 
 def files_in(cache: Path) -> dict[str, tuple[int, bytes]]:
@@ -126,6 +136,50 @@ def test_many_files_are_in_one_shard(tmp_path: Path, write_video, noise) -> None
     assert all(np.array_equal(stored[f"{number}.mkv"].frames(0, 3, 1), noise(3, seed=number)) for number in range(30))
 
 
+def test_files_of_many_shards_come_in_order_with_their_own_facts(
+    tmp_path: Path, write_video, noise, monkeypatch
+) -> None:
+    monkeypatch.setattr(frame_cache, "SMALLEST_GROUP", 1)  # a shard for each file
+    monkeypatch.setattr(frame_cache, "GROUPS", 10**9)
+    monkeypatch.setattr(frame_cache, "MAPPED_TABLES", 3)
+    for number in range(8):
+        frames = [noise(4 + number, seed=10 * number), noise(9, seed=10 * number + 1)][: 1 + number % 2]
+        write_video(tmp_path / f"in/{number}.mkv", np.concatenate(frames))
+    files = find_in_folder(tmp_path / "in").videos
+
+    videos = store_videos(files[::-1], 12, tmp_path / "cache", progress=False).videos
+
+    assert len({video.shard for video in videos}) == 8
+    assert [video.name for video in videos] == [f"{number}.mkv" for number in reversed(range(8))]
+    assert videos.num_frames.tolist() == [4 + number + 9 * (number % 2) for number in reversed(range(8))]
+    assert cuts_of(videos) == {f"{number}.mkv": [4 + number] * (number % 2) for number in range(8)}
+    assert videos.seconds.tolist() == pytest.approx([(frames - 1) / 25 for frames in videos.num_frames])
+    for number, video in zip(reversed(range(8)), videos, strict=True):
+        assert np.array_equal(video.frames(0, 4 + number, 1), noise(4 + number, seed=10 * number))
+    chosen = videos.select(np.arange(8) % 3 == 0)  # files 7, 4 and 1
+    assert [*chosen] == [videos[0], videos[3], videos[6]]
+    assert cuts_of(chosen) == {"7.mkv": [11], "4.mkv": [], "1.mkv": [5]}
+    assert [values.tolist() for values in (chosen.shots.file, chosen.shots.start, chosen.shots.stop)] == [
+        [0, 0, 1, 2, 2],
+        [0, 11, 0, 0, 5],
+        [11, 20, 8, 5, 14],
+    ]
+    assert chosen.seconds.tolist() == videos.seconds[[0, 3, 6]].tolist()
+
+
+def test_a_file_that_is_listed_twice_is_decoded_once(tmp_path: Path, write_video, noise) -> None:
+    for name in "ab":
+        write_video(tmp_path / f"in/{name}.mkv", noise(6, seed=ord(name)))
+    (first, second) = find_in_folder(tmp_path / "in").videos
+
+    videos = store_videos(FileTable([second, first, second]), 12, tmp_path / "cache", progress=False).videos
+
+    assert [video.name for video in videos] == ["b.mkv", "a.mkv", "b.mkv"]
+    assert videos[0] == videos[2]
+    (index,) = (tmp_path / "cache").rglob("*.index")
+    assert len(shards.open_index(index)) == 2
+
+
 def test_decoded_frames_are_used_again(tmp_path: Path, write_video, noise, no_decoding) -> None:
     write_video(tmp_path / "in/a.mkv", noise(6))
     (tmp_path / "in/broken.mkv").write_bytes(b"broken")
@@ -135,7 +189,10 @@ def test_decoded_frames_are_used_again(tmp_path: Path, write_video, noise, no_de
     no_decoding()
     second = store_videos(find_in_folder(tmp_path / "in").videos, 12, tmp_path / "cache", progress=False)
 
-    assert second == first
+    assert [*second.videos] == [*first.videos]
+    assert second.videos.seconds.tolist() == first.videos.seconds.tolist() == [5 / 25]
+    assert cuts_of(second.videos) == cuts_of(first.videos) == {"a.mkv": []}
+    assert second.skipped == first.skipped
     assert [one.name for one in second.skipped] == ["broken.mkv"]
     assert files_in(tmp_path / "cache") == before
 
@@ -184,7 +241,7 @@ def test_another_resolution_rate_kind_or_format_is_stored_apart(
 
     def folder(resolution: int = 12, fps: float | None = None, kind: CacheKind = "raw") -> Path:
         stored = store_videos(files, resolution, tmp_path / "cache", fps=fps, kind=kind, progress=False)
-        return stored.videos["a.mkv"].shard.path
+        return by_name(stored)["a.mkv"].shard.path
 
     folders = [folder(), folder(8), folder(fps=5.0), folder(kind="compressed")]
     monkeypatch.setattr(frame_cache, "FORMAT_VERSION", frame_cache.FORMAT_VERSION + 1)
@@ -249,18 +306,34 @@ def test_damage_that_comes_later_is_found_when_frames_are_used(tmp_path: Path, w
     assert np.array_equal(store(tmp_path / "in", tmp_path / "cache")["a.mkv"].frames(0, 6, 1), noise(6))
 
 
+@pytest.mark.parametrize("damage", [cut, empty, Path.unlink])
+def test_an_index_that_is_cut_off_or_lost_later_is_found_when_frames_are_used(
+    tmp_path: Path, write_video, noise, damage: Callable[[Path], None]
+) -> None:
+    write_video(tmp_path / "in/a.mkv", noise(6))
+    video = store(tmp_path / "in", tmp_path / "cache")["a.mkv"]
+    shards.open_index.cache_clear()  # as in a new process, which opens it only now
+    damage(video.shard.index_path)
+
+    with pytest.raises(DamagedCacheError, match=r"\.index.*; it was deleted, start again"):
+        video.frames(0, 3, 1)
+    assert np.array_equal(store(tmp_path / "in", tmp_path / "cache")["a.mkv"].frames(0, 6, 1), noise(6))
+
+
 def test_the_groups_do_not_depend_on_what_is_found(tmp_path: Path) -> None:
     for number in range(400):
         (tmp_path / f"{number:03d}.mkv").write_bytes(bytes([number % 256]) * (997 * number % 60_000))
     files = find_in_folder(tmp_path).videos
     groups = list(missing_groups(files, ()))
-    assert [file for group in groups for file in group] == files
+    assert [file for group in groups for file in group] == [*files]
     assert 20 < len(groups) < 100
 
     done = [groups[place] for place in range(0, len(groups), 3)]
     found = [file.identity for group in done for file in group]
 
-    assert list(missing_groups(files, found)) == [group for group in groups if group not in done]
+    left = [[*group] for group in groups if group not in done]
+    assert len(left) == len(groups) - len(done)
+    assert [[*group] for group in missing_groups(files, found)] == left
 
 
 def test_several_takers_at_once_decode_each_file_once(tmp_path: Path, write_video, noise, monkeypatch) -> None:
@@ -282,8 +355,7 @@ def test_several_takers_at_once_decode_each_file_once(tmp_path: Path, write_vide
 
     assert sorted(decoded) == sorted(file.name for file in files)
     assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [".frames"] * 4 + [".index"] * 4
-    rows = find_stored(tmp_path / "cache", "raw")
-    assert {file.identity for file in files} == set(rows)
+    assert {file.identity for file in files} == find_stored(tmp_path / "cache", "raw").identities()
 
 
 KILLED = """
@@ -358,8 +430,7 @@ def test_other_processes_take_jobs_and_end_with_this_one(tmp_path: Path, write_v
             os.sched_yield()
 
     assert [process.returncode for process in started] == [0, 0]
-    rows = find_stored(tmp_path / "cache", "raw")
-    assert {file.identity for file in files} == set(rows)
+    assert {file.identity for file in files} == find_stored(tmp_path / "cache", "raw").identities()
 
 
 def test_large_sets_are_decoded_in_as_many_processes_as_there_are_cores(
@@ -405,7 +476,7 @@ def test_what_cannot_be_decoded_is_named_and_skipped(tmp_path: Path, write_video
 
     stored, skipped = store_videos(find_in_folder(tmp_path / "in").videos, 12, tmp_path / "cache", progress=False)
 
-    assert list(stored) == ["good.mkv"]
+    assert [video.name for video in stored] == ["good.mkv"]
     assert [(one.name, one.kind) for one in skipped] == [
         (name, "unreadable") for name in ("broken.mp4", "nowhere.mp4", "pipe.mp4")
     ]
@@ -425,10 +496,11 @@ def test_what_is_left_of_a_damaged_file_is_kept_and_said_at_every_start(
 
     for _ in range(2):
         caplog.clear()
-        stored = store(tmp_path / "in", tmp_path / "cache")
+        files = find_in_folder(tmp_path / "in").videos
+        videos, _ = store_videos(files, 12, tmp_path / "cache", progress=False)
 
-        assert np.array_equal(stored["a.mov"].frames(0, 9, 1), np.delete(noise(10), 6, axis=0))
-        assert stored["a.mov"].timeline == Timeline(9, (6,))
+        assert np.array_equal(videos[0].frames(0, 9, 1), np.delete(noise(10), 6, axis=0))
+        assert (videos[0].num_frames, cuts_of(videos)) == (9, {"a.mov": [6]})
         assert "9 of 10 frames can be read" in caplog.text
 
 
@@ -438,15 +510,16 @@ def test_pictures_are_stored_like_videos_of_one_frame(tmp_path: Path, noise, no_
     for name, (pixels,) in frames.items():
         Image.fromarray(pixels).save(tmp_path / "in" / name)
 
-    def stored() -> dict[str, StoredVideo]:
+    def stored() -> StoredVideos:
         return store_videos(find_in_folder(tmp_path / "in").pictures, 12, tmp_path / "cache", progress=False).videos
 
     pictures = stored()
-    assert {name: picture.timeline for name, picture in pictures.items()} == dict.fromkeys(frames, Timeline(1, ()))
-    assert all(np.array_equal(pictures[name].frames(0, 1, 1), frames[name]) for name in frames)
+    assert {picture.name: picture.num_frames for picture in pictures} == dict.fromkeys(frames, 1)
+    assert cuts_of(pictures) == {name: [] for name in frames}
+    assert all(np.array_equal(picture.frames(0, 1, 1), frames[picture.name]) for picture in pictures)
 
     no_decoding()
-    assert stored() == pictures
+    assert [*stored()] == [*pictures]
 
 
 def test_a_tiny_picture_is_blown_up_and_a_strip_is_refused(tmp_path: Path) -> None:
@@ -454,7 +527,8 @@ def test_a_tiny_picture_is_blown_up_and_a_strip_is_refused(tmp_path: Path) -> No
     for name, size in (("dot", (1, 1)), ("panorama", (64, 2)), ("strip", (2, 65))):
         Image.new("RGB", size, (10, 20, 30)).save(tmp_path / f"in/{name}.png")
 
-    pictures, skipped = store_videos(find_in_folder(tmp_path / "in").pictures, 12, tmp_path / "cache", progress=False)
+    stored = store_videos(find_in_folder(tmp_path / "in").pictures, 12, tmp_path / "cache", progress=False)
+    pictures, skipped = by_name(stored), stored.skipped
 
     assert np.array_equal(pictures["dot.png"].frames(0, 1, 1), np.full((1, 12, 12, 3), (10, 20, 30)))
     assert pictures["panorama.png"].frames(0, 1, 1).shape == (1, 12, 384, 3)

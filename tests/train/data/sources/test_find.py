@@ -5,7 +5,7 @@ import io
 import json
 import logging
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from PIL import Image
 
 from magvit2_pytorch.train.data import DataConfig, VideoData, load_data
 from magvit2_pytorch.train.data.cache import decoded_frames
-from magvit2_pytorch.train.data.cache.frame_cache import StoredVideo
+from magvit2_pytorch.train.data.cache.stored_videos import StoredVideos
 from magvit2_pytorch.train.data.report import write_skipped
 from magvit2_pytorch.train.data.video_data import StoredFrames
 
@@ -95,7 +95,7 @@ def load(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., 
 def rows_of(data: VideoData) -> list[list[tuple[str, int, int]]]:
     return [
         list(zip(clips.table["file"], clips.table["first_frame"], clips.table["label"], strict=True))
-        for clips in (data.train, data.heldout)
+        for clips in (data.train.every_window(), data.heldout)
     ]
 
 
@@ -106,8 +106,12 @@ def test_each_form_has_the_same_clips_labels_and_held_out_set(form: str, load: C
     assert data.labels == expected.labels == LABELS
     assert rows_of(data) == rows_of(expected)
     assert data.fingerprint == expected.fingerprint
-    for index in range(0, len(data.train), 41):
-        assert torch.equal(data.train.video(index), expected.train.video(index))
+    windows, expected_windows = data.train.every_window(), expected.train.every_window()
+    for index in range(0, len(windows), 41):
+        assert torch.equal(windows.video(index), expected_windows.video(index))
+    assert [data.train.window(index, (1, 2)) for index in range(len(data.train))] == [
+        expected.train.window(index, (1, 2)) for index in range(len(expected.train))
+    ]
     assert data.report
     unreadable = {one.name for one in data.report.skipped if one.kind == "unreadable"}
     assert unreadable == {"jump/08.mkv", "run/13.mkv"}
@@ -140,18 +144,17 @@ def test_sections_and_rates_choose_frames(tmp_path: Path, write_video) -> None:
     def stored(**settings: float) -> dict[str, list[int]]:
         data = load_data(replace(config, heldout_fraction=0.1, **settings), progress=False)
         videos = stored_videos(data)
-        return {
-            name: video.frames(0, video.decoded.num_frames, 1)[:, 0, 0, 0].tolist() for name, video in videos.items()
-        }
+        return {video.name: video.frames(0, video.num_frames, 1)[:, 0, 0, 0].tolist() for video in videos}
 
     assert stored() == {"a.mkv@0.4-1.2": list(range(10, 30)), "a.mkv@1.2-2": list(range(30, 50))}
     assert stored(fps=12.5) == {"a.mkv@0.4-1.2": list(range(10, 30, 2)), "a.mkv@1.2-2": list(range(30, 50, 2))}
     assert stored(fps=50.0)["a.mkv@0.4-1.2"][:5] == [10, 10, 11, 11, 12]
 
 
-def stored_videos(data: VideoData) -> Mapping[str, StoredVideo]:
-    assert isinstance(data.train.source, StoredFrames)
-    return data.train.source.videos
+def stored_videos(data: VideoData) -> StoredVideos:
+    source = data.train.reader.source
+    assert isinstance(source, StoredFrames)
+    return source.videos
 
 
 def test_a_cut_is_found_at_any_rate(tmp_path: Path, write_video, noise) -> None:
@@ -160,9 +163,9 @@ def test_a_cut_is_found_at_any_rate(tmp_path: Path, write_video, noise) -> None:
 
     data = load_data(replace(config, fps=5.0), progress=False)
 
-    (video,) = stored_videos(data).values()
-    assert video.decoded.cuts == (7,)  # frames 0, 5, ..., 30 are before it
-    assert video.decoded.num_frames == 12
+    videos = stored_videos(data)
+    assert videos.num_frames.tolist() == [12]
+    assert (videos.num_cuts.tolist(), videos.cuts.tolist()) == ([1], [7])  # frames 0, 5, ..., 30 are before it
 
 
 def test_a_rate_is_refused_for_the_shipped_clips_and_if_times_are_unknown(tmp_path: Path, write_video, noise) -> None:
@@ -181,6 +184,7 @@ def test_the_report_counts_and_every_skipped_file_is_listed(
     report = data.report
     assert report
     assert (report.num_files, report.num_cuts, report.num_windows) == (17 - 1, 0, len(data.train))
+    assert report.num_heldout == len(data.heldout)
     assert report.labels == {"jump": 4, "run": 4, "sit": 5, "walk": 3}
     assert report.hours == pytest.approx(16 * 29 / 25 / 3600, rel=0.1)
     assert "16 files, " in caplog.messages[-1]

@@ -158,8 +158,9 @@ def data(folder: Path) -> VideoData:
 
 def used_files(data: VideoData) -> dict[str, int]:
     """The number of decoded frames of each file that is used."""
-    assert isinstance(data.train.source, StoredFrames)
-    return {name: video.decoded.num_frames for name, video in data.train.source.videos.items()}
+    source = data.train.reader.source
+    assert isinstance(source, StoredFrames)
+    return {video.name: video.num_frames for video in source.videos}
 
 
 def names_of(folder: Path) -> set[str]:
@@ -204,15 +205,17 @@ def test_the_skipped_files_are_those_without_enough_readable_frames(folder: Path
 
 
 def test_frames_of_two_sizes_are_read_and_no_clip_has_both(folder: Path, data: VideoData) -> None:
-    assert isinstance(data.train.source, StoredFrames)
-    videos = {name: one for name, one in data.train.source.videos.items() if name.startswith("resized/")}
+    source = data.train.reader.source
+    assert isinstance(source, StoredFrames)
+    cuts = np.split(source.videos.cuts, np.cumsum(source.videos.num_cuts)[:-1])
+    videos = [(video, own) for video, own in zip(source.videos, cuts, strict=True) if video.name.startswith("resized/")]
 
     assert len(videos) == 4
-    for name, video in videos.items():
+    for video, own in videos:
         # FFmpeg drops the frame that its decoder of MPEG-2 still holds when the size changes.
-        assert video.decoded.num_frames == readable(folder / name).in_all
-        assert video.decoded.num_frames >= 2 * NUM_FRAMES - 1
-        assert video.decoded.num_frames - NUM_FRAMES in video.timeline.cuts
+        assert video.num_frames == readable(folder / video.name).in_all
+        assert video.num_frames >= 2 * NUM_FRAMES - 1
+        assert video.num_frames - NUM_FRAMES in own
 
 
 def test_reasons_of_the_skipped_files_say_what_is_wrong(folder: Path, data: VideoData) -> None:
@@ -232,9 +235,10 @@ def test_reasons_of_the_skipped_files_say_what_is_wrong(folder: Path, data: Vide
 
 
 def test_every_used_file_has_clips_that_can_be_read(data: VideoData) -> None:
-    files = [name for clips in (data.train, data.heldout) for name in clips.table["file"]]
+    parts = (data.train.every_window(), data.heldout)
 
-    assert {*files} == {*used_files(data)}
-    for clips in (data.train, data.heldout):
-        for name in {*clips.table["file"]}:
-            assert clips.video(clips.table["file"][:].index(name)).shape == (3, CLIP, 8, 8)
+    assert {name for clips in parts for name in clips.table["file"]} == {*used_files(data)}
+    for clips in parts:
+        names = clips.table["file"][:]
+        for name in {*names}:
+            assert clips.video(names.index(name)).shape == (3, CLIP, 8, 8)
