@@ -55,7 +55,7 @@ from magvit2_pytorch.train.data.cache.checked_table import write_table
 from magvit2_pytorch.train.data.cache.frame_cache import folder_name, store_videos
 from magvit2_pytorch.train.data.cache.shards import SCHEMA, CacheKind, Shard
 from magvit2_pytorch.train.data.cache.stored_videos import StoredVideos
-from magvit2_pytorch.train.data.loading import data_of
+from magvit2_pytorch.train.data.loading import data_of, give_back_memory
 from magvit2_pytorch.train.data.shipped import CLIPS_DIR
 from magvit2_pytorch.train.data.sources.files import FileTable, FoundFiles, OnDisk, VideoFile
 from magvit2_pytorch.train.data.sources.folder import find_in_folder
@@ -330,6 +330,7 @@ def use_index(folder: Path) -> dict[str, float]:
     started = time.monotonic()
     data = data_of(Split(FoundFiles(files)), config, progress=False)
     del files
+    give_back_memory()
     seconds = time.monotonic() - started
     places = partial(Places, data, seed=0)
     started = time.monotonic()

@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from .codes import Encoder, row_of
+from .codes import Encoder, clip_of, row_of
 from .contexts import Contexts
 from .data import VideoData
 from .data.batches import NumberedBatches
 from .data.order import shuffled
 from .task_mix import WeightedTask, condition_of, drawn_tasks
 
-MOST_ATTEMPTS = 2000  # to find a row that is not blank
+MOST_ATTEMPTS = 20_000  # to find a row that is not blank
 
 Batch = dict[str, Tensor]
 
@@ -163,13 +163,12 @@ class ClipBatches(RowBatches):
         {"video": `b 3 T H W` in [-1, 1], "rows": `b`}, and all of `CodeBatches` except codes.
     """
 
-    def __init__(self, encoder: Encoder, passes: int | None, **settings: object) -> None:
+    def __init__(self, data: VideoData, passes: int | None, **settings: object) -> None:
         """
         Args:
             settings: arguments of `RowBatches`.
         """
-        super().__init__(encoder.data, passes, **settings)  # type: ignore[arg-type]
-        self.clip = encoder.clip
+        super().__init__(data, passes, **settings)  # type: ignore[arg-type]
         self.row(0)
 
     def is_blank(self, row: int) -> bool:
@@ -180,7 +179,7 @@ class ClipBatches(RowBatches):
         rows = [self.row(position) for position in self.positions(index)]
         windows = [row_of(self.data, row).window for row in rows]
         batch = {
-            "video": torch.stack([self.clip(row) for row in rows]),
+            "video": torch.stack([clip_of(self.data, row) for row in rows]),
             "rows": torch.tensor(rows),
             "labels": torch.tensor([window.label for window in windows]),
         }

@@ -85,6 +85,12 @@ def row_of(data: VideoData, number: int) -> Row:
     return Row(data.train.window(index, key), offset, flip)
 
 
+def clip_of(data: VideoData, number: int) -> Float[Tensor, "3 T H W"]:
+    """Return the clip of a row in [-1, 1]."""
+    window, offset, flip = row_of(data, number)
+    return to_video(data.train.reader.clip(window.number, window.first_frame, offset=offset, flip=flip))
+
+
 def fingerprint(
     tokenizer: VideoTokenizer,
     data: VideoData,
@@ -129,8 +135,7 @@ def encoded(
     """
     passes = default_passes(data) if passes is None else passes
     encoder = Encoder(tokenizer, data, tuple(conditions), precision)
-    for task in conditions:
-        row_region(task, 0, encoder.clip(0).shape[1:])
+    encoder.check()
     folder = cache_dir / fingerprint(tokenizer, data, conditions, precision, passes)
     num_rows = passes * len(data.train)
     shards = {
@@ -218,15 +223,17 @@ class Encoder:
         schema = features(self.tokenizer, self.data, self.conditions).arrow_schema
         return pa.Table.from_pylist(rows, schema=schema)
 
-    def clip(self, number: int) -> Float[Tensor, "3 T H W"]:
-        """Return the clip of a row in [-1, 1]."""
-        window, offset, flip = row_of(self.data, number)
-        reader = self.data.train.reader
-        return to_video(reader.clip(window.number, window.first_frame, offset=offset, flip=flip))
+    def check(self) -> None:
+        """
+        Raises:
+            ValueError: if the clips are too short for a task.
+        """
+        for task in self.conditions:
+            row_region(task, 0, clip_of(self.data, 0).shape[1:])
 
     def rows(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
         """Return the rows of a batch."""
-        videos = torch.stack([self.clip(number) for number in numbers])
+        videos = torch.stack([clip_of(self.data, number) for number in numbers])
         codes = {"codes": self.codes(videos)}
         codes |= {task: self.condition_codes(task, videos, numbers) for task in self.conditions}
         grids = {name: values.flatten(1).cpu().numpy() for name, values in codes.items()}

@@ -271,6 +271,7 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
     conditions, precision = conditions_of(run.tasks), accelerator.mixed_precision
     passes = run.codes.passes_over(data)
     encoder = Encoder(tokenizer, data, conditions, precision)
+    encoder.check()
     table = None
     if not run.codes.online:
         table = encoded(
@@ -310,7 +311,7 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
         "num_processes": accelerator.num_processes,
     }
     batches = (
-        ClipBatches(encoder, passes, **settings)
+        ClipBatches(data, passes, **settings)
         if table is None
         else CodeBatches(data, table, grid, mask_id=config.mask_id, **settings)
     )

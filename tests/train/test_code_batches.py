@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from magvit2_pytorch.train.code_batches import (
     encoded_batch,
     times_in_an_epoch,
 )
-from magvit2_pytorch.train.codes import Encoder, encoded, row_of
+from magvit2_pytorch.train.codes import Encoder, clip_of, encoded, row_of
 from magvit2_pytorch.train.contexts import find_contexts
 from magvit2_pytorch.train.data import DataConfig, VideoData, load_data
 from magvit2_pytorch.train.data.index import DrawnIndex, RangeIndex
@@ -78,7 +79,7 @@ def make(tokenizer: VideoTokenizer, tmp_path: Path) -> Make:
         settings = {"seed": 3, "batch_size": 4} | settings
         conditions = conditions_of(settings.get("mix", ()))  # type: ignore[arg-type]
         if kind == "online":
-            return ClipBatches(Encoder(tokenizer, data, conditions, "no"), passes, **settings)
+            return ClipBatches(data, passes, **settings)
         table = encoded(tokenizer, data, tmp_path / "codes", passes=passes, conditions=conditions, progress=False)
         return CodeBatches(data, table, GRID, mask_id=MASK_ID, **settings)
 
@@ -277,7 +278,7 @@ def test_batches_are_carried_to_a_worker_without_the_tokenizer(kind: str, data: 
     """It may be on a GPU, whose memory not every system can share with a process that was not forked."""
 
     class Carrier(pickle.Pickler):
-        def reducer_override(self, obj: object) -> object:
+        def reducer_override(self, obj: Any) -> Any:
             assert not isinstance(obj, torch.nn.Module)
             return NotImplemented
 
@@ -338,11 +339,8 @@ def test_another_seed_gives_another_order_of_the_same_rows(
     assert sorted(first) == sorted(second)
 
 
-def test_without_a_number_of_passes_each_epoch_has_a_new_one(
-    fading: VideoData, tokenizer: VideoTokenizer, complete
-) -> None:
-    encoder = Encoder(tokenizer, fading, (), "no")
-    endless = ClipBatches(encoder, None, batch_size=1, seed=3)
+def test_without_a_number_of_passes_each_epoch_has_a_new_one(fading: VideoData) -> None:
+    endless = ClipBatches(fading, None, batch_size=1, seed=3)
     num_windows = len(fading.train)
 
     assert endless.rows_per_epoch == num_windows
@@ -353,23 +351,21 @@ def test_without_a_number_of_passes_each_epoch_has_a_new_one(
     batch = endless.batch(1000 * num_windows)
     (row,) = batch["rows"].tolist()
     assert row // num_windows == 1000
-    assert torch.equal(batch["video"][0], encoder.clip(row))
+    assert torch.equal(batch["video"][0], clip_of(fading, row))
 
 
-def test_the_first_pass_of_endless_passes_is_that_of_one_pass(
-    fading: VideoData, make: Make, tokenizer: VideoTokenizer, complete
-) -> None:
-    endless = ClipBatches(Encoder(tokenizer, fading, (), "no"), None, batch_size=4, seed=3)
+def test_the_first_pass_of_endless_passes_is_that_of_one_pass(fading: VideoData, make: Make, complete) -> None:
+    endless = ClipBatches(fading, None, batch_size=4, seed=3)
     table = make("table", fading, passes=1)
 
     for index in range(len(fading.train) // 4):
         assert_equal(complete(endless, endless.batch(index)), table.batch(index))
 
 
-def test_drawn_clips_are_counted_by_their_labels_without_a_row_for_each(tokenizer: VideoTokenizer) -> None:
+def test_drawn_clips_are_counted_by_their_labels_without_a_row_for_each() -> None:
     shapes = load_data(DataConfig(path="shapes", resolution=16, num_frames=5, drawn_clips=30), progress=False)
     assert isinstance(shapes.train.index, DrawnIndex)
-    batches = ClipBatches(Encoder(tokenizer, shapes, (), "no"), 1, batch_size=5, seed=0, label_balance=1.0)
+    batches = ClipBatches(shapes, 1, batch_size=5, seed=0, label_balance=1.0)
     of_label = Counter(number % len(shapes.labels) for number in range(30))
 
     times = Counter(epoch_of(batches))

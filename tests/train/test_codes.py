@@ -13,7 +13,7 @@ from magvit2_pytorch import VideoTokenizer
 from magvit2_pytorch.pipelines.fill.regions import encode_condition
 from magvit2_pytorch.pipelines.media.video_files import write_frames
 from magvit2_pytorch.train import codes
-from magvit2_pytorch.train.codes import CodesConfig, Encoder, default_passes, encoded, fingerprint, row_of, row_region
+from magvit2_pytorch.train.codes import CodesConfig, clip_of, default_passes, encoded, fingerprint, row_of, row_region
 from magvit2_pytorch.train.data import DataConfig, VideoData, load_data
 from magvit2_pytorch.train.data.index import RangeIndex
 from magvit2_pytorch.train.data.video_data import to_video
@@ -119,13 +119,12 @@ def test_crops_are_at_the_place_of_their_row(tokenizer: VideoTokenizer, videos: 
         (videos / label / "bar.gif").unlink()
         write_frames(videos / label / "wide.mp4", frames, fps=10)
     data = load_data(DataConfig(path=str(videos), resolution=16, num_frames=5), progress=False)
-    encoder = Encoder(tokenizer, data, (), "no")
     lefts = []
 
     for number in range(5 * len(data.train)):
         (file, first_frame, _), (_, share), flip = row_of(data, number)
         whole = data.train.reader.source.frames(file, first_frame)
-        clip = encoder.clip(number)
+        clip = clip_of(data, number)
         crops = [to_video(np.moveaxis(whole[:, :, left : left + 16], 3, 0)) for left in range(33)]
         (left,) = [left for left, crop in enumerate(crops) if torch.equal(clip, crop.flip(-1) if flip else crop)]
         assert abs(left - 32 * share) < 1

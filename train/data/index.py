@@ -61,7 +61,7 @@ class WindowIndex(Protocol):
         ...
 
     def every_window(self) -> "Windows":
-        """Return all windows that any pass may have."""
+        """Return the windows from every first frame on. Those of all passes are among them."""
         ...
 
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from jaxtyping import Bool
 
 from ...labels import natural_order
 from ...messages import printable
@@ -84,7 +85,9 @@ def load_data(config: DataConfig, *, progress: bool = True) -> VideoData:
         return arcade_data(config)
     if config.path == SHIPPED_CLIPS:
         return shipped_data(config, progress=progress)
-    return files_data(config, progress=progress)
+    data = files_data(config, progress=progress)
+    give_back_memory()
+    return data
 
 
 def shape_data(config: DataConfig) -> VideoData:
@@ -143,7 +146,7 @@ def shipped_data(config: DataConfig, *, progress: bool) -> VideoData:
     kind = cache_kind(config, files)
     videos, skipped = store_videos(files, config.resolution, config.frames_dir, kind=kind, progress=progress)
     videos = videos.select(longest_shots(videos.shots, len(videos)) >= config.span)
-    numbers = {name: number for number, name in enumerate(videos.files.names.to_pylist())}
+    numbers = {name: number for number, name in enumerate(videos.names.to_pylist())}
     listed = Ranges.of(
         (numbers[name], first, first + num_frames) for name, first, num_frames in shipped_heldout() if name in numbers
     )
@@ -180,13 +183,13 @@ def data_of(split: Split, config: DataConfig, *, progress: bool) -> VideoData:
         files, config.resolution, config.frames_dir, fps=config.fps, kind=kind, progress=progress
     )
     num_readable = len(stored)
-    is_picture = np.isin(stored.files.names.to_numpy(), found.pictures.names.to_numpy())
+    is_picture = are_in(stored.names, found.pictures.names)
     longest = longest_shots(stored.shots, len(stored))
     is_short = (longest < config.span) & ~is_picture
     skipped = [
         *found.skipped,
         *unreadable,
-        *(too_short(stored, number, longest[number], config.span) for number in np.flatnonzero(is_short).tolist()),
+        *(too_short(stored, number, int(longest[number]), config.span) for number in np.flatnonzero(is_short).tolist()),
         *(Skipped(file.name, UNUSED_IMAGES, IMAGES_ARE_USED, file.label) for file in unused),
     ]
     usable, is_picture = stored.select(~is_short), is_picture[~is_short]
@@ -204,10 +207,10 @@ def data_of(split: Split, config: DataConfig, *, progress: bool) -> VideoData:
     of_clips = all_shots.select(all_shots.file < num_of_clips)
     is_held_out = np.zeros(len(usable), bool)
     if config.heldout is not None:
-        is_held_out = np.isin(usable.files.names.to_numpy(), [*split.heldout])
+        is_held_out = are_in(usable.names, pa.array(sorted(split.heldout), pa.large_string()))
         reserved = all_shots.select(is_held_out[all_shots.file])
     else:
-        keys = file_keys(config.seed, usable.files.names.to_pylist())
+        keys = file_keys(config.seed, usable.names.to_pylist())
         parts = [(all_shots.select(all_shots.file < num_videos), config.span)]
         parts += [(all_shots.select(all_shots.file >= num_videos), 1)] if len(usable) > num_videos else []
         reserved = Ranges.of([])
@@ -237,6 +240,11 @@ def cache_kind(config: DataConfig, files: FileTable) -> CacheKind:
         "frames are stored compressed, since raw ones would take about %.0f GiB; see --data.cache", estimate / 2**30
     )
     return "compressed"
+
+
+def are_in(names: pa.ChunkedArray, known: pa.Array | pa.ChunkedArray) -> Bool[np.ndarray, " names"]:
+    """Return whether each name is among the known ones."""
+    return pc.call_function("is_in", [names], pc.SetLookupOptions(known)).to_numpy()
 
 
 def too_short(videos: StoredVideos, number: int, longest: int, span: int) -> Skipped:
@@ -315,7 +323,6 @@ def file_data(
         skipped=skipped,
     )
     report.log()
-    give_back_memory()
     return VideoData(
         labels=tuple(names),
         train=train,

@@ -64,7 +64,7 @@ class StoredFrames:
         return self.videos.name(number)
 
     def names(self) -> list[str]:
-        return self.videos.files.names.to_pylist()
+        return self.videos.names.to_pylist()
 
     def are_blank(self, number: int, first_frames: Int[np.ndarray, " windows"]) -> Bool[np.ndarray, " windows"]:
         video = self.videos[number]
@@ -241,7 +241,7 @@ class TrainingWindows:
         return Clips.of(self.index.middle_windows(), self.reader, self.labels)
 
     def every_window(self) -> Clips:
-        """Return all windows that any pass may have. They overlap, so there are many if there is much data."""
+        """Return the windows from every first frame on. They overlap, so there are many if there is much data."""
         return Clips.of(self.index.every_window(), self.reader, self.labels)
 
 

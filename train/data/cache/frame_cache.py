@@ -134,6 +134,7 @@ def stored_videos(
     cuts = facts["cuts"].combine_chunks()
     return StoredVideos(
         files=files,
+        names=files.names,
         shards=shards,
         shard=facts["shard"].to_numpy(),
         row=facts["row"].to_numpy(),

@@ -65,10 +65,10 @@ class Shard:
         return self.path.with_name(self.path.name + FRAMES_ENDING)
 
     def table(self) -> pa.Table:
-        """Return the table of the files, memory-mapped and without a check of its content.
+        """Return the table of the files, memory-mapped.
 
         Raises:
-            DamagedFileError: if there is no table in the file.
+            DamagedFileError: if it is not what was written.
         """
         return open_index(self.index_path)
 
@@ -105,7 +105,7 @@ class Shard:
         Raises:
             DamagedFileError: if the shard is not what was written.
         """
-        check_table(self.index_path)
+        open_index.cache_clear()
         facts = self.table().schema.metadata
         if self.kind == "none":
             return
@@ -128,7 +128,12 @@ class Shard:
 
 @lru_cache(maxsize=16)  # the pages that were read count as memory of the process
 def open_index(path: Path) -> pa.Table:
-    """Return the table in a file; for errors see `open_table`."""
+    """Return the table in a file, after a check: damaged tables can end the process.
+
+    Raises:
+        DamagedFileError: if it is not what was written.
+    """
+    check_table(path)
     return open_table(path)
 
 

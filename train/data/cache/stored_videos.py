@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Bool, Float, Int, UInt8
 
 from ....messages import printable
@@ -89,7 +90,8 @@ class StoredVideos(Sequence[StoredVideo]):
     """The decoded files of a data set. A `StoredVideo` is made on access.
 
     Attributes:
-        files: the files themselves.
+        files: the files themselves; none if only their frames are read.
+        names: of the files.
         shards: all shards in which some of the files are.
         shard, row: place of each file in the shards.
         num_frames, height, width: of each file. They do not come from its header, whose frame count may be wrong.
@@ -100,6 +102,7 @@ class StoredVideos(Sequence[StoredVideo]):
     """
 
     files: FileTable
+    names: pa.ChunkedArray
     shards: Sequence[Shard]
     shard: Int[np.ndarray, " files"]
     row: Int[np.ndarray, " files"]
@@ -112,7 +115,7 @@ class StoredVideos(Sequence[StoredVideo]):
     decoding: tuple[int, float | None] | None = None
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.names)
 
     def __getitem__(self, index: int) -> StoredVideo:  # type: ignore[override]
         return StoredVideo(
@@ -129,7 +132,7 @@ class StoredVideos(Sequence[StoredVideo]):
         return (self[index] for index in range(len(self)))
 
     def name(self, index: int) -> str:
-        return self.files.names[index].as_py()
+        return self.names[index].as_py()
 
     @cached_property
     def shots(self) -> Ranges:
@@ -138,7 +141,7 @@ class StoredVideos(Sequence[StoredVideo]):
 
     def for_reading(self) -> "StoredVideos":
         """Return these files without what is not needed for reading their frames."""
-        return self if self.decoding is not None else replace(self, files=self.files.names_only())
+        return self if self.decoding is not None else replace(self, files=FileTable())
 
     def select(self, chosen: Bool[np.ndarray, " files"]) -> "StoredVideos":
         """Return some of the files. Their numbers change."""
@@ -147,6 +150,7 @@ class StoredVideos(Sequence[StoredVideo]):
         return replace(
             self,
             files=self.files.take(rows),
+            names=self.names.take(pa.array(rows)),
             cuts=self.cuts[np.repeat(chosen, self.num_cuts)],
             **{name: getattr(self, name)[rows] for name in per_file},
         )

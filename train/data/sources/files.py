@@ -290,10 +290,6 @@ class FileTable(Sequence[VideoFile]):
         """Return the files in the order of their names."""
         return self.take(pc.call_function("sort_indices", [self.names]).to_numpy().astype(np.int64))
 
-    def names_only(self) -> "FileTable":
-        """Return a table that knows nothing but the names of the files, and takes less memory."""
-        return FileTable.of([], self.columns.select(["name"]))
-
     def renamed(self, prefix: str) -> "FileTable":
         """Return the files with a prefix before their names."""
         names = joined_texts(pa.scalar(prefix, pa.large_string()), self.names, separator="")
