@@ -108,7 +108,7 @@ class RangeIndex:
         if not 0 <= index < len(self):
             raise IndexError(f"window must be in [0, {len(self)}), got {index}")
         place = int(np.searchsorted(self.ends, index, "right"))
-        spare = int(self.ranges.lengths[place]) % self.span
+        spare = int(self.ranges.stop[place] - self.ranges.start[place]) % self.span
         phase = spare // 2 if key is None else int(np.random.default_rng((*key, PHASES, place)).integers(spare + 1))
         in_range = index - int(self.ends[place]) + int(self.counts[place])
         file = int(self.ranges.file[place])
@@ -148,6 +148,8 @@ class DrawnIndex:
         return False
 
     def window(self, index: int, key: tuple[int, ...] | None) -> Window:
+        if not 0 <= index < self.num_clips:
+            raise IndexError(f"clip must be in [0, {self.num_clips}), got {index}")
         return Window(index, 0, index % self.num_labels)
 
     def label_runs(self) -> LabelRuns:

@@ -225,6 +225,7 @@ def data_of(split: Split, config: DataConfig, *, progress: bool) -> VideoData:
             usable.files.identities.to_pylist(), usable.files.labels.to_pylist(), is_held_out, strict=True
         )
     )
+    reserved = reserved.in_order()
     heldout = reserved.select(reserved.file < num_of_clips)
     return file_data(config, usable, num_of_clips, heldout, reserved, described, skipped, kind=kind, progress=progress)
 

@@ -57,6 +57,8 @@ class Ranges:
 
     def are_within(self, others: "Ranges") -> Bool[np.ndarray, " ranges"]:
         """Return whether each range lies inside one of the others, which are in order."""
+        if not len(others):
+            return np.zeros(len(self), bool)
         order = np.searchsorted(others._keys(others.start), self._keys(self.start), "right") - 1
         return (
             (order >= 0)
@@ -64,6 +66,10 @@ class Ranges:
             & (others.start[order] <= self.start)
             & (self.stop <= others.stop[order])
         )
+
+    def in_order(self) -> "Ranges":
+        """Return the ranges in the order of files and frames."""
+        return self.select(np.argsort(self._keys(self.start), kind="stable"))
 
     def _keys(self, frames: Int[np.ndarray, " ranges"]) -> Int[np.ndarray, " ranges"]:
         return self.file.astype(np.int64) * 2**32 + frames
@@ -75,6 +81,7 @@ class Ranges:
             taken: may overlap each other and the ends of files.
             num_frames: of each file.
         """
+        taken = taken.select(taken.lengths > 0)
         ends = np.cumsum(num_frames, dtype=np.int64)  # all files one after another on one axis
 
         def places(ranges: Ranges) -> tuple[Int[np.ndarray, " ranges"], Int[np.ndarray, " ranges"]]:
