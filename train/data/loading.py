@@ -204,20 +204,13 @@ def data_of(split: Split, config: DataConfig, *, progress: bool) -> VideoData:
         )
 
     all_shots = usable.shots
-    of_clips = all_shots.select(all_shots.file < num_of_clips)
-    is_held_out = np.zeros(len(usable), bool)
+    is_held_out = are_in(usable.names, pa.array(sorted(split.heldout), pa.large_string()))
     if config.heldout is not None:
-        is_held_out = are_in(usable.names, pa.array(sorted(split.heldout), pa.large_string()))
         reserved = all_shots.select(is_held_out[all_shots.file])
     else:
-        keys = file_keys(config.seed, usable.names.to_pylist())
-        parts = [(all_shots.select(all_shots.file < num_videos), config.span)]
-        parts += [(all_shots.select(all_shots.file >= num_videos), 1)] if len(usable) > num_videos else []
-        reserved = Ranges.of([])
-        for shots, span in parts:
-            fraction = config.heldout_fraction
-            reserved = reserved.joined(choose_heldout(shots, usable.num_frames, keys, span, fraction))
+        reserved = random_blocks(usable, num_videos, config)
         if not (reserved.file < num_of_clips).any():
+            of_clips = all_shots.select(all_shots.file < num_of_clips)
             raise ValueError(too_few_frames(of_clips, usable.num_frames[:num_of_clips], config.span))
     described = (
         f"{identity} {label}{' held out' * bool(is_out)}"
@@ -225,9 +218,19 @@ def data_of(split: Split, config: DataConfig, *, progress: bool) -> VideoData:
             usable.files.identities.to_pylist(), usable.files.labels.to_pylist(), is_held_out, strict=True
         )
     )
-    reserved = reserved.in_order()
     heldout = reserved.select(reserved.file < num_of_clips)
     return file_data(config, usable, num_of_clips, heldout, reserved, described, skipped, kind=kind, progress=progress)
+
+
+def random_blocks(videos: StoredVideos, num_videos: int, config: DataConfig) -> Ranges:
+    """Return the frames that are held out of the videos, which come first, and of the images after them."""
+    keys = file_keys(config.seed, videos.names.to_pylist())
+    is_video = videos.shots.file < num_videos
+    blocks = Ranges.of([])
+    for group, span in ((videos.shots.select(is_video), config.span), (videos.shots.select(~is_video), 1)):
+        if len(group):
+            blocks = blocks.joined(choose_heldout(group, videos.num_frames, keys, span, config.heldout_fraction))
+    return blocks.in_order()
 
 
 def cache_kind(config: DataConfig, files: FileTable) -> CacheKind:
