@@ -197,7 +197,7 @@ def train(stage: str, options: Sequence[str]) -> None:
     batch. For a model of this size, they are faster than one process with two threads.
     """
     num_processes = 2 if stage == "maskgit" and available_cores() > 1 and not torch.cuda.is_available() else 1
-    command = [f"train/{stage}.py", PRESET, *options, "--resume", "--no-progress"]
+    command = [f"train/{stage}.py", PRESET, *options, "--no-progress"]
     environment = dict(os.environ)
     if num_processes > 1:
         batch_size = PRESETS[PRESET].batch_size // num_processes

@@ -71,7 +71,7 @@ class BadSteps:
         return (
             f"step {step}: the losses or gradients of {self.num_in_row} steps in a row were NaN or infinite. These "
             "steps were skipped, and the state before them is saved. See docs/troubleshooting.md for what to change, "
-            "or continue with --resume"
+            "or repeat the command to continue"
         )
 
 

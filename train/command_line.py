@@ -9,11 +9,11 @@ from typing import Annotated, Any, TypeVar
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from ..configs import config_from_dict
-from ..files import as_path, read_json
+from ..files import as_path
 from ..messages import allowed_names, printable
 from ..tokenizer import DiscriminatorConfig
 from ..tokenizer.layer_kinds import LAYER_KINDS, LayerSpec
+from .run_folder import read_config
 from .session import RunConfig
 from .task_mix import ALL_TASKS, WeightedTask, check_mix
 
@@ -33,13 +33,13 @@ def parse_run(presets: Mapping[str, Run], *, description: str, arguments: Sequen
     the process with a message that names the nearest option.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    given = [argument for argument in given if argument != "--resume"]  # of older versions; runs now always resume
     names = list(presets)
     base = presets[names[0]]
     if given and given[0] == "--config":
         if len(given) < 2:
             sys.exit("error: --config needs the config.json of a run")
-        base = config_from_dict(type(base), read_json(as_path(given[1])), where=given[1])
-        base = replace(base, resume=False, stop_after=None)
+        base = replace(read_config(as_path(given[1]), type(base)), restart_in=None, stop_after=None)
         given = given[2:]
     elif given and not given[0].startswith("-"):
         if given[0] not in presets:

@@ -76,7 +76,6 @@ def run_demo(config: DemoConfig) -> None:
         output_dir=folder / "runs" / "tokenizer",
         seed=config.seed,
         num_steps=config.tokenizer_steps or presets[0].num_steps,
-        resume=True,
     )
     maskgit_run = replace(
         presets[1],
@@ -84,7 +83,6 @@ def run_demo(config: DemoConfig) -> None:
         tokenizer=tokenizer_run.output_dir,
         seed=config.seed,
         num_steps=config.maskgit_steps or presets[1].num_steps,
-        resume=True,
     )
 
     set_up()

@@ -139,6 +139,10 @@ class MaskGitRun(RunConfig):
                 "it for training the tokenizer"
             )
 
+    @property
+    def may_be_extended(self) -> bool:
+        return self.optimizer.schedule != "cosine"
+
 
 DEMO = MaskGitRun(
     num_steps=1500,
@@ -283,7 +287,8 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
             precision=precision,
             progress=session.shows_progress,
         )
-    inputs = {"codes": fingerprint(tokenizer, data, conditions, precision, passes)}
+    # Of every precision, which is an input of its own.
+    inputs = {"codes": fingerprint(tokenizer, data, conditions, "no", passes)}
     session.begin(inputs if contexts is None else inputs | {"contexts": contexts.fingerprint}, data)
 
     objective = MaskGitObjective(
@@ -301,7 +306,7 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
     first_step = session.resume(ema.model)
 
     settings = {
-        "batch_size": run.batch_size,
+        "batch_size": session.batch_size,
         "seed": run.seed,
         "mix": run.tasks,
         "contexts": contexts,
@@ -359,7 +364,7 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
             done = step + 1
             session.log_losses(bar, losses, done, group="train")
             if session.is_main and done % run.evaluate_every == 0:
-                sample(pipeline, data.heldout, run, done)
+                session.unless_interrupted(lambda: sample(pipeline, data.heldout, run, done))  # noqa: B023
             if session.ends_after(done, ema.model):
                 break
     if not session.is_complete:

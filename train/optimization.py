@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar, get_args
 
 import torch
 from torch import nn
@@ -12,14 +12,21 @@ from torch import nn
 from .muon import Muon, is_hidden_matrix
 
 Model = TypeVar("Model", bound=nn.Module)
+Schedule = Literal["cosine", "wsd", "constant"]
+SCHEDULES = get_args(Schedule)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdamWConfig:
-    """AdamW with linear warm-up and cosine decay of the learning rate."""
+    """AdamW and the schedule of its learning rate."""
 
     learning_rate: float = 1e-4
     """Peak learning rate, after the warm-up."""
+    schedule: Schedule = "cosine"
+    """Learning rate after the linear warm-up. cosine: falls to 0 like a cosine. wsd (warm-up, stable, decay): constant,
+    then falls linearly to 0. constant. With wsd and constant, a run can be continued with a larger --num-steps."""
+    decay_share: float = 0.2
+    """wsd: share of the steps in which the learning rate falls."""
     warmup_steps: int = 1000
     """Steps of linear warm-up."""
     betas: tuple[float, float] = (0.9, 0.99)
@@ -34,18 +41,27 @@ class AdamWConfig:
             raise ValueError(
                 f"learning_rate and max_grad_norm must be positive, got {self.learning_rate}, {self.max_grad_norm}"
             )
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}")
+        if not 0 < self.decay_share <= 1:
+            raise ValueError(f"decay_share must be in (0, 1], got {self.decay_share}")
         if self.warmup_steps < 0:
             raise ValueError(f"warmup_steps must not be negative, got {self.warmup_steps}")
 
     def learning_rate_at(self, step: int, num_steps: int) -> float:
-        """Return the learning rate at a step: linear warm-up, multiplied by a cosine that is 0 at `num_steps`."""
-        warmup = min(1.0, (step + 1) / (self.warmup_steps + 1))
-        return self.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * step / num_steps))
+        """Return the learning rate at a step: linear warm-up, multiplied by the schedule, which is 0 at `num_steps`
+        unless it is constant."""
+        factor = min(1.0, (step + 1) / (self.warmup_steps + 1))
+        if self.schedule == "cosine":
+            factor *= 0.5 * (1 + math.cos(math.pi * step / num_steps))
+        elif self.schedule == "wsd":
+            factor *= min(1.0, (num_steps - step) / (self.decay_share * num_steps))
+        return self.learning_rate * factor
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig(AdamWConfig):
-    """AdamW or Muon with warm-up and cosine decay, and the exponential moving average of the weights."""
+    """AdamW or Muon, the schedule of the learning rate, and the exponential moving average of the weights."""
 
     matrices: Literal["adamw", "muon"] = "adamw"
     """Optimizer of the weights of linear layers and convolutions. AdamW trains everything else."""

@@ -15,13 +15,17 @@ import torch
 
 from .command_line import parse_run
 from .cores import available_cores, processes_here
-from .session import Interruption, RunConfig
+from .session import Interruption, RunConfig, WorkGivenUp
 
 Run = TypeVar("Run", bound=RunConfig)
 
 logger = logging.getLogger(__name__)
 
-LAUNCHERS = {"accelerate", "accelerate-launch", "accelerate.commands.launch", "accelerate.commands.accelerate_cli"}
+LAUNCHERS = {
+    *("accelerate", "accelerate-launch", "accelerate.commands.launch", "accelerate.commands.accelerate_cli"),
+    *("torchrun", "torch.distributed.run", "torch.distributed.launch"),
+}
+INTERRUPTED = 75  # exit status EX_TEMPFAIL of sysexits.h: the same command continues
 
 
 def run_command(
@@ -29,8 +33,8 @@ def run_command(
 ) -> None:
     """Run the training that the command line describes.
 
-    The exit status is 1 after invalid input (with a message) or an interruption, and 0 otherwise, including after
-    `--stop-after`.
+    The exit status is 0 at the end of the run and after `--stop-after`; 1 after an error; 2 if the options cannot be
+    read; 75 after an interruption with a checkpoint, and 130 after one without.
     """
     with exit_on_error():
         run = parse_run(presets, description=description)
@@ -54,10 +58,10 @@ def set_up() -> None:
 
 
 class SignalInterruption(Interruption):
-    """An interruption by Ctrl-C, SIGTERM, or the end of `accelerate launch`, for runs in the main thread.
+    """An interruption by Ctrl-C, SIGTERM, or the end of the launcher, for runs in the main thread.
 
     Signals are caught only during the loop of a run. `accelerate launch` does not forward SIGTERM to its child
-    processes, so its end is also a request to stop.
+    processes, and a launcher that is killed forwards nothing, so its end is also a request to stop.
     """
 
     def __init__(self) -> None:
@@ -78,6 +82,8 @@ class SignalInterruption(Interruption):
             raise KeyboardInterrupt
         self.asked = True
         logger.warning("stopping after this step, with a checkpoint; interrupt again to stop now, without one")
+        if self.ends_at_once:
+            raise WorkGivenUp
 
     def is_asked(self) -> bool:
         if self.launcher is not None and os.getppid() != self.launcher and not self.asked:
@@ -86,7 +92,8 @@ class SignalInterruption(Interruption):
 
 
 def launcher_of(process: psutil.Process) -> psutil.Process | None:
-    """Return the parent of a process if its command line is that of `accelerate launch`, None otherwise."""
+    """Return the parent of a process if its command line is that of `accelerate launch` or `torchrun`, None
+    otherwise."""
     try:
         parent = process.parent()
         words = [] if parent is None else parent.cmdline()
@@ -98,15 +105,18 @@ def launcher_of(process: psutil.Process) -> psutil.Process | None:
 
 
 def exit_if_interrupted(result: Path | None, interruption: Interruption) -> None:
-    """End the process with status 1 if a run was interrupted before it had a result."""
+    """End the process with status 75 if a run was interrupted before it had a result."""
     if result is None and interruption.asked:
-        sys.exit(1)
+        sys.exit(INTERRUPTED)
 
 
 @contextmanager
 def exit_on_error() -> Iterator[None]:
-    """End the process with the message of a ValueError or OSError, without a traceback."""
+    """End the process with the message of a ValueError or OSError, or after Ctrl-C, without a traceback."""
     try:
         yield
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(" ".join([f"error: {error}", *getattr(error, "__notes__", ())]))
+    except KeyboardInterrupt:
+        logger.warning("interrupted")
+        sys.exit(128 + signal.SIGINT)

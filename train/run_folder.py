@@ -6,15 +6,18 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import SCALER_NAME, broadcast_object_list
 from filelock import FileLock, Timeout
 from torch import nn
 
@@ -22,6 +25,9 @@ from ..configs import config_from_dict, config_to_dict
 from ..files import read_json, write_json
 from ..messages import printable
 from .data.report import SKIPPED_NAME
+from .room import check_room
+
+Run = TypeVar("Run")
 
 logger = logging.getLogger(__name__)
 
@@ -29,28 +35,28 @@ CONFIG_NAME = "config.json"
 INPUTS_NAME = "inputs.json"
 LOCK_NAME = ".lock"
 CHECKPOINTS_NAME = "checkpoints"
-CHECKPOINTS_KEPT = 2
+BEST_NAME = "best.json"  # in the folder of checkpoints: step and score of the best one
 LOGS_NAME = "tensorboard"
+ERRORS_NAME = "error.log"
 CHECKPOINT = re.compile(r"step-\d+")
 DIGESTS_NAME = "digests.json"  # in a checkpoint
 UNFINISHED = (".unfinished-", ".step-")  # beginnings of our own temporary names
-NAMES_AT_START = {CONFIG_NAME, INPUTS_NAME, LOCK_NAME, LOGS_NAME, SKIPPED_NAME}  # files of a run without a checkpoint
-NUM_PROCESSES = "num_processes"  # an input of every run
-ARITHMETIC = "arithmetic"  # an input of every run: precision and compiler. Older versions did not record it.
-# Settings that may differ between a run and its continuation: they do not change what is computed. The inputs have a
-# digest of the data, so its place may change.
+# Files of a run without a checkpoint.
+NAMES_AT_START = {CONFIG_NAME, INPUTS_NAME, LOCK_NAME, LOGS_NAME, SKIPPED_NAME, ERRORS_NAME}
+# Inputs of every run. Older versions recorded only the first.
+NUM_PROCESSES = "num_processes"
+CLIPS_PER_STEP = "clips_per_step"  # of all processes and batches of a step
+ARITHMETIC = "arithmetic"  # precision, compiler and kind of device
+# Settings and inputs that may differ between a run and its continuation: they do not change what is computed. The
+# inputs have a digest of the data, so its place may change, and the clips per step, so their division may change.
 MAY_CHANGE = {
-    "max_bad_steps",
-    *(f"data.{name}" for name in ("path", "heldout", "root", "column", "label_column", "split", "subset")),
-    "evaluation_clips",
-    "resume",
-    "stop_after",
-    "log_every",
-    "evaluate_every",
-    "save_every",
-    "output_dir",
-    "cache_dir",
-    "progress",
+    NUM_PROCESSES,
+    *("batch_size", "batch_size_per_process", "gradient_accumulation"),
+    *("num_workers", "timeout", "max_bad_steps", "progress"),
+    *("log_every", "evaluate_every", "evaluation_clips"),
+    *("save_every", "keep_last", "keep_best", "stop_after"),
+    *("output_dir", "restart_in", "allow_changed_precision"),
+    *(f"data.{name}" for name in ("path", "heldout", "root", "column", "label_column", "split", "subset", "cache_dir")),
 }
 
 
@@ -60,20 +66,22 @@ class RunFolder:
     `config.json` is the config of the run, `inputs.json` holds digests of everything else that the run depends on, and
     `checkpoints/step-N/` is the state after N optimizer steps. Checkpoints are only for resuming. Do not
     load them from an untrusted source: PyTorch reads parts of them with pickle.
+
+    The run is any config with the fields of `session.RunConfig`.
     """
 
     def __init__(self, folder: Path, run: Any) -> None:
         """Check that the run can use the folder. Nothing is written yet.
 
         Raises:
-            ValueError: if the folder holds another run, this run without `run.resume`, or files that are not of a run.
-                A run without a checkpoint can be replaced.
+            ValueError: if the folder holds another run, any run although `run.restart_in` asks for a new one, or files
+                that are not of a run. A run without a checkpoint can be replaced.
         """
         self.folder = folder
         self.checkpoints = folder / CHECKPOINTS_NAME
-        self.run_class = type(run)
+        self.run = run
         self.config = config_to_dict(run)
-        self.resume = run.resume
+        self.inputs: dict[str, Any] | None = None
         self.lock = FileLock(folder / LOCK_NAME)
         self.check()
 
@@ -82,18 +90,19 @@ class RunFolder:
         if self.is_unused():
             return
         path = self.folder / CONFIG_NAME
-        if not path.is_file():
+        if not (path.is_file() and (self.folder / INPUTS_NAME).is_file()):
             raise ValueError(f"{self.folder} is not empty and holds no run; choose another --output-dir")
-        if not self.resume:
+        if self.run.restart_in is not None:
             raise ValueError(
-                f"{self.folder} already holds a run ({self.progress()}); continue it with --resume, "
-                "or choose another --output-dir"
+                f"{self.folder} already holds a run ({self.progress()}), and --restart-in needs a new folder; "
+                f"--output-dir {self.folder} continues this run"
             )
-        # Parsed as a config, so that settings that are missing in older versions get their defaults.
-        before = config_from_dict(self.run_class, read_json(path), where=str(path))
-        if changed := differences(config_to_dict(before), self.config):
+        before = read_config(path, type(self.run))
+        allowed = {"num_steps"} if self.run.may_be_extended and self.run.num_steps > before.num_steps else set()
+        if changed := differences(config_to_dict(before), self.config, allowed):
             raise ValueError(
-                f"{self.folder} holds a run with other settings, so it cannot be resumed: {'; '.join(changed)}"
+                f"{self.folder} holds a run with other settings, so it cannot be continued: {'; '.join(changed)}. "
+                "Start a new run with --restart-in NEW_FOLDER"
             )
 
     def claim(self, inputs: dict[str, Any]) -> None:
@@ -125,11 +134,31 @@ class RunFolder:
         if self.is_unused():
             shutil.rmtree(self.folder / LOGS_NAME, ignore_errors=True)  # TensorBoard would join the curves of two runs
         elif path.is_file():
-            before = {ARITHMETIC: inputs.get(ARITHMETIC)} | read_json(path)
-            if changed := differences(before, inputs):
-                raise ValueError(f"the run in {self.folder} cannot be resumed with other inputs: {'; '.join(changed)}")
-        write_json(path, inputs)
+            self.check_inputs(read_json(path), inputs)
+        self.inputs = inputs
+        self.write_run()
+
+    def write_run(self) -> None:
+        """Write the config and the inputs."""
+        write_json(self.folder / INPUTS_NAME, self.inputs)
         write_json(self.folder / CONFIG_NAME, self.config)
+
+    def check_inputs(self, before: dict[str, Any], now: dict[str, Any]) -> None:
+        """
+        Raises:
+            ValueError: if a run with the inputs `before` cannot be continued with those of `now`.
+        """
+        before = {CLIPS_PER_STEP: now.get(CLIPS_PER_STEP)} | before
+        before[ARITHMETIC] = now.get(ARITHMETIC, {}) | before.get(ARITHMETIC, {})
+        if changed := differences(before, now, {name for name in flat(now) if name.startswith(f"{ARITHMETIC}.")}):
+            raise ValueError(f"the run in {self.folder} cannot be continued with other inputs: {'; '.join(changed)}")
+        if changed := differences(before, now):
+            if not self.run.allow_changed_precision:
+                raise ValueError(
+                    f"the run in {self.folder} was computed in another way: {'; '.join(changed)}. Continue it as "
+                    "before, or accept the change with --allow-changed-precision"
+                )
+            logger.warning("from now on, the run is computed in another way: %s", "; ".join(changed))
 
     def is_unused(self) -> bool:
         """Whether the folder is empty, or holds only the files of a run without a checkpoint."""
@@ -171,9 +200,14 @@ class RunFolder:
         check_weights([*accelerator._models, ema], step)
         aside = self.checkpoints / f".{final.name}"
         if accelerator.is_main_process:
+            if self.inputs is not None and not (self.folder / CONFIG_NAME).is_file():
+                logger.warning("%s was removed while the run was going on; it is made again", self.folder)
+                self.checkpoints.mkdir(parents=True, exist_ok=True)
+                self.write_run()
             shutil.rmtree(aside, ignore_errors=True)
         accelerator.wait_for_everyone()
         try:
+            check_room(self.checkpoints, accelerator, ema)
             accelerator.save_state(str(aside))
             if accelerator.is_main_process:
                 safetensors.torch.save_model(ema, str(aside / "ema.safetensors"))
@@ -190,9 +224,34 @@ class RunFolder:
                 f"the checkpoint after step {step} cannot be saved in {self.checkpoints}: {error}; {intact}"
             ) from error
         if accelerator.is_main_process and is_intact(final):
-            for old in checkpoints_in(self.folder)[:-CHECKPOINTS_KEPT]:
-                shutil.rmtree(old)
+            best = self.best()
+            for old in checkpoints_in(self.folder)[: -self.run.keep_last]:
+                if best is None or step_of(old) != best[0]:
+                    shutil.rmtree(old)
         accelerator.wait_for_everyone()
+
+    def best(self) -> tuple[int, float] | None:
+        """Return step and score of the best checkpoint, if the run keeps it. A higher score is better."""
+        path = self.checkpoints / BEST_NAME
+        if not (self.run.keep_best and path.is_file()):
+            return None
+        best = read_json(path)
+        return int(best["step"]), float(best["score"])
+
+    def mark_best(self, step: int, score: float) -> None:
+        """Remember the checkpoint after `step` steps as the best one, so that it is kept."""
+        write_json(self.checkpoints / BEST_NAME, {"step": step, "score": score})
+
+    def log_error(self, error: BaseException, rank: int) -> Path | None:
+        """Append the traceback of an error in process `rank` to `error.log`, and return its path; None if it cannot be
+        written."""
+        path = self.folder / ERRORS_NAME
+        time = datetime.now().astimezone().isoformat(timespec="seconds")
+        lines = traceback.format_exception(error)
+        with suppress(OSError), path.open("a", encoding="utf-8") as file:
+            file.write(f"{time}, process {rank}\n{''.join(lines)}\n")
+            return path
+        return None
 
     def load(self, accelerator: Accelerator, ema: nn.Module) -> int:
         """Load the newest checkpoint that is intact, if there is one, and return its number of optimizer steps, or 0.
@@ -213,7 +272,11 @@ class RunFolder:
             raise ValueError(error)
         if chosen is None:
             return 0
+        scaler = accelerator.scaler
+        if not (chosen / SCALER_NAME).is_file():  # the run was not in fp16 before
+            accelerator.scaler = None
         accelerator.load_state(str(chosen))
+        accelerator.scaler = scaler
         safetensors.torch.load_model(ema, str(chosen / "ema.safetensors"))
         logger.info("continuing after step %d, from %s", step_of(chosen), chosen)
         return step_of(chosen)
@@ -230,6 +293,17 @@ class RunFolder:
                 f"no checkpoint in {self.checkpoints} is intact; choose another --output-dir to start again"
             )
         return None
+
+
+def read_config(path: Path, run_class: type[Run]) -> Run:
+    """Return the run of a `config.json`. Settings that are missing in older versions get their defaults.
+
+    Raises:
+        ValueError: if it is not a config of `run_class`.
+    """
+    settings = read_json(path)
+    settings.pop("resume", None)  # of older versions, which did not resume by themselves
+    return config_from_dict(run_class, settings, where=str(path))
 
 
 def sweep(folder: Path) -> None:
@@ -329,11 +403,15 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return settings
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Describe the settings in which two configs differ, except for those that may change."""
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], allowed: Collection[str] = ()) -> list[str]:
+    """Describe the settings in which two configs differ, except for those that may change.
+
+    Args:
+        allowed: names of further settings that may change.
+    """
     was, is_now = flat(before), flat(now)
     return [
         f"{name} was {json.dumps(was.get(name))} and is now {json.dumps(is_now.get(name))}"
-        for name in sorted({*was, *is_now})
-        if not {name, name.rpartition(".")[2]} & MAY_CHANGE and was.get(name) != is_now.get(name)
+        for name in sorted({*was, *is_now} - MAY_CHANGE - set(allowed))
+        if was.get(name) != is_now.get(name)
     ]

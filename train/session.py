@@ -2,16 +2,16 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
+from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs, gather_object
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -20,7 +20,9 @@ from ..messages import printable
 from .bad_steps import BadSteps
 from .data import VideoData
 from .data.report import write_skipped
-from .run_folder import ARITHMETIC, NUM_PROCESSES, RunFolder, flat
+from .run_folder import ARITHMETIC, CLIPS_PER_STEP, NUM_PROCESSES, RunFolder, flat
+
+Result = TypeVar("Result")
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +45,9 @@ class RunConfig:
     num_steps: int
     """Number of optimizer steps."""
     batch_size: int
-    """Clips per process and batch."""
+    """Clips per batch of all processes together."""
+    batch_size_per_process: int | None = None
+    """Clips per batch of each process, in place of `batch_size`."""
     gradient_accumulation: int = 1
     """Batches per optimizer step."""
     seed: int = 0
@@ -54,15 +58,24 @@ class RunConfig:
     """Steps between evaluations, which also draw pictures."""
     save_every: int = 1000
     """Steps between checkpoints. The last step and an interruption also save one."""
+    keep_last: int = 2
+    """Number of checkpoints that are kept, the newest ones."""
+    keep_best: bool = False
+    """Save and keep the checkpoint with the best score of the evaluations, too."""
     max_bad_steps: int = 10
     """Steps in a row with a loss or gradient that is NaN or infinite after which the run stops. Such steps are
     skipped."""
     num_workers: int = 0
     """Number of worker processes that load data."""
-    resume: bool = False
-    """Continue the run in the output folder from its last checkpoint; start it if the folder is empty."""
+    timeout: float = 30.0
+    """Minutes after which a process gives up if another one does not answer. Only for several processes."""
+    restart_in: Path | None = None
+    """Start the run from the beginning in this folder, which must be new, in place of `output_dir`. Without it, the run
+    in `output_dir` is continued from its last checkpoint, if there is one."""
+    allow_changed_precision: bool = False
+    """Continue a run with another precision, compiler or kind of device than before."""
     stop_after: int | None = None
-    """Stop after this step, counted from the start of the run. Continue with --resume."""
+    """Stop after this step, counted from the start of the run. The same command without this option continues."""
     progress: bool = True
     """Progress bars, on by default. Without them, the losses are logged as lines."""
 
@@ -71,7 +84,28 @@ class RunConfig:
         """Step after which the training loop ends: `stop_after`, at most `num_steps`."""
         return self.num_steps if self.stop_after is None else min(self.num_steps, self.stop_after)
 
+    @property
+    def may_be_extended(self) -> bool:
+        """Whether more steps are a continuation of the same run, because no schedule depends on `num_steps`."""
+        return False
+
+    def clips_per_process(self, num_processes: int) -> int:
+        """Return the clips per batch of each of `num_processes` processes.
+
+        Raises:
+            ValueError: if they cannot share a batch evenly.
+        """
+        if self.batch_size_per_process is not None:
+            return self.batch_size_per_process
+        if self.batch_size % num_processes:
+            raise ValueError(
+                f"batch_size must be a multiple of the number of processes, {num_processes}, got {self.batch_size}"
+            )
+        return self.batch_size // num_processes
+
     def __post_init__(self) -> None:
+        if self.restart_in is not None:
+            object.__setattr__(self, "output_dir", self.restart_in)
         for field in fields(self):
             if isinstance(path := getattr(self, field.name), Path):
                 object.__setattr__(self, field.name, as_path(path))
@@ -82,6 +116,7 @@ class RunConfig:
             "log_every",
             "evaluate_every",
             "save_every",
+            "keep_last",
             "max_bad_steps",
         )
         for name in at_least_one:
@@ -90,8 +125,11 @@ class RunConfig:
         for name in ("seed", "num_workers"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if self.stop_after is not None and self.stop_after < 1:
-            raise ValueError(f"stop_after must be at least 1, got {self.stop_after}")
+        for name in ("stop_after", "batch_size_per_process"):
+            if (number := getattr(self, name)) is not None and number < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}")
+        if not self.timeout > 0:
+            raise ValueError(f"timeout must be positive, got {self.timeout}")
         try:
             str(self.output_dir).encode()
         except UnicodeEncodeError as error:
@@ -106,10 +144,15 @@ class Interruption:
 
     Set `asked` to True to make the request, for example from another thread. A run uses it as a context manager around
     its loop.
+
+    Attributes:
+        ends_at_once: True during work that may be given up, such as an evaluation. The one who makes the request may
+            then raise `WorkGivenUp` in the thread of the run.
     """
 
     def __init__(self) -> None:
         self.asked = False
+        self.ends_at_once = False
 
     def __enter__(self) -> Self:
         return self
@@ -122,10 +165,15 @@ class Interruption:
         return self.asked
 
 
+class WorkGivenUp(BaseException):
+    """Work besides the training was given up because of an interruption."""
+
+
 class Session:
     """One execution of a run in this process: its accelerator, its folder and its loop.
 
     Attributes:
+        batch_size: clips per batch of this process.
         done: number of optimizer steps taken.
     """
 
@@ -140,18 +188,25 @@ class Session:
         self.accelerator = create_accelerator(run)
         self.interruption = Interruption() if interruption is None else interruption
         self.is_main = self.accelerator.is_main_process
+        self.batch_size = run.clips_per_process(self.accelerator.num_processes)
         self.shows_progress = run.progress and self.is_main
         self.done = 0
         has_scaler = self.accelerator.scaler is not None
         self.bad_steps = BadSteps(run.max_bad_steps, run.seed, has_scaler=has_scaler)
         self.at_end = ExitStack()
+        self.has_begun = False
+        self.is_in_loop = False
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
         if error is None:
             self.accelerator.wait_for_everyone()
+        elif isinstance(error, Exception) and self.has_begun:
+            path = self.folder.log_error(error, self.accelerator.process_index)
+            if path is not None:
+                error.add_note(f"The traceback is in {path}.")
         self.at_end.close()
         self.accelerator.free_memory()
         self.folder.release()
@@ -171,13 +226,21 @@ class Session:
         if self.is_main:
             dynamo = self.accelerator.state.dynamo_plugin
             arithmetic = {
+                "device": self.accelerator.device.type,
                 "mixed_precision": self.accelerator.mixed_precision,
                 "dynamo_backend": str(dynamo and dynamo.backend),
                 "float32_matmul_precision": torch.get_float32_matmul_precision(),
             }
-            self.folder.claim({**inputs, NUM_PROCESSES: self.accelerator.num_processes, ARITHMETIC: arithmetic})
+            num_processes = self.accelerator.num_processes
+            own = {
+                NUM_PROCESSES: num_processes,
+                CLIPS_PER_STEP: self.batch_size * num_processes * self.run.gradient_accumulation,
+                ARITHMETIC: arithmetic,
+            }
+            self.folder.claim({**inputs, **own})
             reports = [source.report for source in sources if source.report is not None]
             write_skipped(self.run.output_dir, reports)
+        self.has_begun = True
         settings = flat(self.folder.config)
         self.accelerator.init_trackers(
             "tensorboard",
@@ -185,8 +248,7 @@ class Session:
                 name: value if isinstance(value, int | float) else printable(value) for name, value in settings.items()
             },
         )
-        for tracker in self.accelerator.trackers:
-            self.at_end.callback(tracker.finish)
+        self.at_end.callback(self.finish_trackers)
         torch.manual_seed(self.run.seed)
 
     def resume(self, ema: nn.Module) -> int:
@@ -208,12 +270,46 @@ class Session:
             mininterval=1.0,
         )
         with self.interruption, bar:
-            yield bar
+            self.is_in_loop = True
+            try:
+                yield bar
+            finally:
+                self.is_in_loop = False
         if not self.is_complete:
-            logger.warning("stopped after %d of %d steps; continue with --resume", self.done, self.run.num_steps)
+            logger.warning("stopped after %d of %d steps; the same command continues", self.done, self.run.num_steps)
 
-    def ends_after(self, done: int, ema: nn.Module) -> bool:
+    def unless_interrupted(self, work: Callable[[], Result]) -> Result | None:
+        """Do work besides the training, such as drawing pictures. In the loop, an interruption ends it at once, because
+        launchers do not wait for long: the result is then None.
+
+        Args:
+            work: must not communicate with other processes.
+        """
+        if not self.is_in_loop:
+            return work()
+        if self.interruption.is_asked():
+            return None
+        try:
+            try:
+                self.interruption.ends_at_once = True
+                return work()
+            finally:
+                self.interruption.ends_at_once = False
+        except WorkGivenUp:
+            return None
+
+    def results_of_all(self, work: Callable[[], Result]) -> list[Result] | None:
+        """Do work as in `unless_interrupted` on all processes, and return the results of all, in their order; None if
+        one of them was interrupted."""
+        results = gather_object([self.unless_interrupted(work)])
+        return None if any(result is None for result in results) else results
+
+    def ends_after(self, done: int, ema: nn.Module, score: float | None = None) -> bool:
         """Save a checkpoint if one is due, and return whether to stop here. Called on all processes.
+
+        Args:
+            score: of the evaluation after this step, if there was one; higher is better. Only that of the main process
+                is used.
 
         Raises:
             ValueError: after too many bad steps, or if the weights are not finite.
@@ -222,19 +318,47 @@ class Session:
         self.bad_steps.end_step()
         interrupted = self.is_interrupted()
         too_many = self.bad_steps.are_too_many
-        if interrupted or too_many or done % self.run.save_every == 0 or done == self.run.last_step:
+        best = self.run.keep_best and done % self.run.evaluate_every == 0 and self.is_best(score)
+        if interrupted or too_many or best or done % self.run.save_every == 0 or done == self.run.last_step:
             self.folder.save(self.accelerator, ema, done)
+        if best and score is not None and self.is_main:
+            self.folder.mark_best(done, score)
         if too_many:
             raise ValueError(self.bad_steps.message(done))
         return interrupted and not self.is_complete
 
+    def finish_trackers(self) -> None:
+        """Let the trackers write what they hold."""
+        for tracker in self.accelerator.trackers:
+            try:
+                tracker.finish()
+            except OSError as error:
+                logger.warning("the last values cannot be logged: %s", error)
+
     def is_interrupted(self) -> bool:
         """Whether any process was asked to stop. Called on all processes."""
-        is_asked = self.interruption.is_asked()
+        return self.is_so_for_any(self.interruption.is_asked())
+
+    def is_best(self, score: float | None) -> bool:
+        """Whether the main process has a score, and no checkpoint that is kept has a better one. Called on all
+        processes."""
+        best = self.folder.best() if self.is_main else None
+        return self.is_so_for_any(self.is_main and score is not None and (best is None or score > best[1]))
+
+    def is_so_for_any(self, is_so: bool) -> bool:
+        """Return whether something is so for any process. Called on all processes."""
         if self.accelerator.num_processes == 1:
-            return is_asked
-        num_asked = self.accelerator.reduce(torch.tensor(int(is_asked), device=self.accelerator.device), "sum")
-        return int(torch.as_tensor(num_asked)) > 0
+            return is_so
+        number = self.accelerator.reduce(torch.tensor(int(is_so), device=self.accelerator.device), "sum")
+        return int(torch.as_tensor(number)) > 0
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Give values to the trackers. If they cannot be written, the run goes on without trackers."""
+        try:
+            self.accelerator.log(values, step=step)
+        except OSError as error:
+            logger.warning("the values of step %d and later ones cannot be logged: %s", step, error)
+            self.accelerator.trackers.clear()
 
     def log_losses(self, bar: "tqdm[int]", losses: Mapping[str, Tensor], done: int, *, group: str) -> None:
         """Every `log_every` steps, log the losses of the last batch, averaged over the processes.
@@ -246,7 +370,7 @@ class Session:
             return
         gathered = {name: self.accelerator.gather(loss.detach()[None]) for name, loss in losses.items()}
         means = {name: float(torch.as_tensor(values).mean()) for name, values in gathered.items()}
-        self.accelerator.log({f"{group}/{name}": value for name, value in means.items()}, step=done)
+        self.log({f"{group}/{name}": value for name, value in means.items()}, done)
         bar.set_postfix({name: f"{value:.3f}" for name, value in means.items()}, refresh=False)
         if bar.disable:
             logger.info("step %d: %s", done, ", ".join(f"{name} {value:.3f}" for name, value in means.items()))
@@ -270,7 +394,7 @@ def create_accelerator(run: RunConfig) -> Accelerator:
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=run.gradient_accumulation),
         log_with="tensorboard",
         project_dir=run.output_dir,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=1))],  # while one process evaluates
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=run.timeout))],
     )
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size != accelerator.num_processes:

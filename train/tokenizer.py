@@ -18,7 +18,6 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch.utils.data import DataLoader
 
 from magvit2_pytorch.files import write_json
@@ -108,6 +107,11 @@ class TokenizerRun(RunConfig):
             )
         # `model.image_size` always follows `data.resolution`.
         object.__setattr__(self, "model", replace(self.model, image_size=self.data.resolution))
+
+    @property
+    def may_be_extended(self) -> bool:
+        optimizers = [self.optimizer, *([self.adversarial.optimizer] if self.adversarial.discriminators else [])]
+        return all(optimizer.schedule != "cosine" for optimizer in optimizers)
 
 
 DEMO_OPTIMIZER = OptimizerConfig(learning_rate=3e-3, warmup_steps=40, ema_decay=0.99, matrices="muon")
@@ -239,7 +243,7 @@ def train_in(session: Session, run: TokenizerRun) -> Path | None:
     batches = TrainingBatches(
         *sources,
         shares=run.data.shares,
-        batch_size=run.batch_size,
+        batch_size=session.batch_size,
         seed=run.seed,
         start=first_step * run.gradient_accumulation,
         process_index=accelerator.process_index,
@@ -289,14 +293,15 @@ def train_in(session: Session, run: TokenizerRun) -> Path | None:
 
             done = step + 1
             session.log_losses(bar, losses, done, group="loss")
+            scores = {}
             if done % run.evaluate_every == 0 and done < run.num_steps:
-                evaluate(accelerator, ema.model, heldout, run.output_dir, done)
-            if session.ends_after(done, ema.model):
+                scores = evaluate(session, ema.model, heldout, run.output_dir, done)
+            if session.ends_after(done, ema.model, score=mean_psnr(scores)):
                 break
     if not session.is_complete:
         return None
 
-    scores = evaluate(accelerator, ema.model, heldout, run.output_dir, run.num_steps)
+    scores = evaluate(session, ema.model, heldout, run.output_dir, run.num_steps)
     weights = run.output_dir / WEIGHTS_FOLDER
     if session.is_main:
         ema.model.save_pretrained(weights)
@@ -341,32 +346,41 @@ def new_tokenizer(run: TokenizerRun) -> VideoTokenizer:
 
 
 def evaluate(
-    accelerator: Accelerator, tokenizer: VideoTokenizer, heldout: Mapping[str, Clips], output_dir: Path, step: int
+    session: Session, tokenizer: VideoTokenizer, heldout: Mapping[str, Clips], output_dir: Path, step: int
 ) -> dict[str, float]:
     """Evaluate the averaged weights on the held-out clips of each source, log the scores, and draw reconstructions.
 
     The processes share the clips. If there are several sources, their names come first in the names of the scores and
-    of the pictures. Called on all processes.
+    of the pictures. Called on all processes. The main process gets the scores; none of a source at which the evaluation
+    was interrupted.
     """
     scores: dict[str, float] = {}
     for source, clips in heldout.items():
         prefix = f"{printable(source)}/" if len(heldout) > 1 else ""
-        measured = evaluate_together(accelerator, tokenizer, clips)
-        if accelerator.is_main_process:
+        parts = session.results_of_all(lambda: evaluate_part(session.accelerator, tokenizer, clips))  # noqa: B023
+        if parts is None:
+            break
+        if session.is_main:
             what = f"step {step}, held out{' of ' if prefix else ''}{prefix[:-1]}"
-            scores |= {f"{prefix}{name}": value for name, value in scores_of(tokenizer, clips, measured, what).items()}
-            name = f"reconstruction-{prefix.replace('/', '-')}{step:08d}.png"
-            draw(tokenizer, clips, output_dir / "pictures" / name)
-    accelerator.log({f"heldout/{name}": value for name, value in scores.items()}, step=step)
+            of_source = scores_of(tokenizer, clips, joined(parts), what)
+            scores |= {f"{prefix}{name}": value for name, value in of_source.items()}
+            path = output_dir / "pictures" / f"reconstruction-{prefix.replace('/', '-')}{step:08d}.png"
+            session.unless_interrupted(lambda: draw(tokenizer, clips, path))  # noqa: B023
+    session.log({f"heldout/{name}": value for name, value in scores.items()}, step)
     return scores
 
 
-def evaluate_together(accelerator: Accelerator, tokenizer: VideoTokenizer, clips: Clips) -> ReconstructionScores:
-    """Encode and decode every clip, each on one of the processes, in the precision of the training."""
+def evaluate_part(accelerator: Accelerator, tokenizer: VideoTokenizer, clips: Clips) -> ReconstructionScores:
+    """Encode and decode the clips of this process, in the precision of the training."""
     own = clips.select(range(accelerator.process_index, len(clips), accelerator.num_processes))
     with accelerator.autocast():
-        part = evaluate_tokenizer(tokenizer, own)
-    return joined(gather_object([part]))
+        return evaluate_tokenizer(tokenizer, own)
+
+
+def mean_psnr(scores: Mapping[str, float]) -> float | None:
+    """Return the mean PSNR of the sources, in dB; None without scores."""
+    psnrs = [value for name, value in scores.items() if name.rpartition("/")[2] == "psnr"]
+    return sum(psnrs) / len(psnrs) if psnrs else None
 
 
 def scores_of(tokenizer: VideoTokenizer, clips: Clips, measured: ReconstructionScores, what: str) -> dict[str, float]:

@@ -131,7 +131,7 @@ def trained(
 ) -> Path:
     """Begin or continue a training, and return the folder of its result."""
     interruption = SignalInterruption()
-    run = replace(run, output_dir=folder, seed=seed, num_steps=num_steps or run.num_steps, resume=True)
+    run = replace(run, output_dir=folder, seed=seed, num_steps=num_steps or run.num_steps)
     with adding_seconds(folder.parent / SECONDS_NAME):
         result = train(run, interruption)
     exit_if_interrupted(result, interruption)

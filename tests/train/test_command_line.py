@@ -39,7 +39,7 @@ def test_a_preset_and_options_that_change_it() -> None:
 
     assert (run.num_steps, run.optimizer.learning_rate, run.output_dir) == (7, 0.5, Path("elsewhere"))
     assert run.model.layers == ("residual", ("compress_space", 96), "attend_time")
-    assert (run.data.path, run.data.resolution, run.model.image_size, run.resume) == ("shapes", 32, 32, True)
+    assert (run.data.path, run.data.resolution, run.model.image_size) == ("shapes", 32, 32)
 
 
 def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

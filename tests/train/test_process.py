@@ -54,8 +54,8 @@ def test_a_command_that_is_done_or_stopped_as_planned_ends_with_status_0(presets
         run_command(train, presets, description="A test.")  # does not raise SystemExit
 
 
-@pytest.mark.parametrize(("train", "status"), [(interrupt, 1), (refuse, "error: seed 3 is refused")])
-def test_a_command_that_was_interrupted_or_refused_ends_with_status_1(
+@pytest.mark.parametrize(("train", "status"), [(interrupt, 75), (refuse, "error: seed 3 is refused")])
+def test_a_command_that_was_interrupted_or_refused_does_not_end_with_status_0(
     presets: dict[str, RunConfig], train: object, status: object
 ) -> None:
     with pytest.raises(SystemExit) as end:

@@ -101,11 +101,11 @@ def test_a_stopped_tokenizer_run_goes_on_bit_for_bit(
     halved = replace(whole, output_dir=whole.output_dir.with_name("halved"))
 
     tokenizer.train(whole)
-    for resume in (False, True):  # a queue starts the same command again: it stays stopped
-        assert tokenizer.train(replace(halved, stop_after=3, resume=resume)) is None
+    for _ in range(2):  # a queue starts the same command again: it stays stopped
+        assert tokenizer.train(replace(halved, stop_after=3)) is None
         assert [path.name for path in (halved.output_dir / "checkpoints").iterdir()] == ["step-00000003"]
     assert not (halved.output_dir / "tokenizer").exists()
-    tokenizer.train(replace(halved, resume=True))
+    tokenizer.train(halved)
 
     assert_equal_weights(weights_in(whole.output_dir / "tokenizer"), weights_in(halved.output_dir / "tokenizer"))
     for model in models:
@@ -153,7 +153,7 @@ def test_the_adversary_plays_from_its_start_and_is_not_exported(tokenizer_run: T
     after = trained("after", late, 4)
     without = trained("without-4", tokenizer_run, 4)
     assert any(not torch.equal(weight, after[name]) for name, weight in without.items() if "encoder" in name)
-    weights = finished(tokenizer.train(replace(late, output_dir=late.output_dir.with_name("after"), resume=True)))
+    weights = finished(tokenizer.train(replace(late, output_dir=late.output_dir.with_name("after"))))
     own = VideoTokenizer.from_config(tokenizer_run.model).state_dict()
     assert weights_in(weights).keys() == own.keys()
 
@@ -183,7 +183,9 @@ def test_training_stops_after_too_many_bad_steps_in_a_row(
     optimizer = replace(tokenizer_run.optimizer, learning_rate=1e-3 if adversary else 1e30, warmup_steps=0)
     run = replace(tokenizer_run, optimizer=optimizer, num_steps=9, max_bad_steps=3)
 
-    with pytest.raises(ValueError, match=r"of 3 steps in a row were NaN or infinite.*troubleshooting.*--resume"):
+    with pytest.raises(
+        ValueError, match=r"of 3 steps in a row were NaN or infinite.*troubleshooting.*or repeat the command"
+    ):
         tokenizer.train(with_adversary(run, **adversary) if adversary else run)
 
     assert said in caplog.text
@@ -219,7 +221,7 @@ def test_a_bad_step_is_skipped_and_a_resumed_run_is_the_same(
     assert "step 3 is skipped: " in caplog.text
     assert "(batch 2 of seed 0, bad step 1 in a row)" in caplog.text
     assert tokenizer.train(replace(halved, stop_after=3)) is None
-    again = weights_in(finished(tokenizer.train(replace(halved, resume=True))))
+    again = weights_in(finished(tokenizer.train(halved)))
 
     assert all(weight.isfinite().all() for weight in weights.values())
     assert_equal_weights(weights, again)
@@ -314,7 +316,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
     assert tokenizer.train(replace(halved, stop_after=4)) is None
     damage(halved.output_dir / "checkpoints" / "step-00000004" / name)
 
-    again = weights_in(finished(tokenizer.train(replace(halved, resume=True))))
+    again = weights_in(finished(tokenizer.train(halved)))
 
     assert "step-00000004 is damaged, so the checkpoint before it is used" in caplog.text
     assert_equal_weights(whole, again)
@@ -325,7 +327,7 @@ def test_a_run_without_an_intact_checkpoint_is_refused(tokenizer_run: TokenizerR
     flip(tokenizer_run.output_dir / "checkpoints" / "step-00000004" / "model.safetensors")
 
     with pytest.raises(ValueError, match=r"no checkpoint in .* is intact; choose another --output-dir"):
-        tokenizer.train(replace(tokenizer_run, resume=True))
+        tokenizer.train(tokenizer_run)
 
 
 def test_a_full_disk_is_named_with_what_is_intact(tokenizer_run: TokenizerRun, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,7 +347,7 @@ def test_a_full_disk_is_named_with_what_is_intact(tokenizer_run: TokenizerRun, m
         tokenizer.train(replace(tokenizer_run, save_every=2))
 
     assert [path.name for path in (tokenizer_run.output_dir / "checkpoints").iterdir()] == ["step-00000002"]
-    assert finished(tokenizer.train(replace(tokenizer_run, save_every=2, resume=True)))
+    assert finished(tokenizer.train(replace(tokenizer_run, save_every=2)))
 
 
 def test_what_a_killed_run_has_left_unfinished_is_swept(tokenizer_run: TokenizerRun) -> None:
@@ -357,7 +359,7 @@ def test_what_a_killed_run_has_left_unfinished_is_swept(tokenizer_run: Tokenizer
     (checkpoints / "step-old").mkdir()
     (checkpoints / "notes.txt").touch()
 
-    finished(tokenizer.train(replace(tokenizer_run, resume=True)))
+    finished(tokenizer.train(tokenizer_run))
 
     assert not list(tokenizer_run.output_dir.rglob(".unfinished-*"))
     names = sorted(path.name for path in checkpoints.iterdir())
@@ -462,7 +464,7 @@ def test_evaluations_measure_as_many_clips_as_asked(
     run = replace(tokenizer_run, data=replace(tokenizer_run.data, heldout_fraction=0.45))
 
     tokenizer.train(replace(run, evaluation_clips=3, stop_after=4))
-    tokenizer.train(replace(run, evaluation_clips=5, resume=True))
+    tokenizer.train(replace(run, evaluation_clips=5))
 
     assert numbers == [3, 5]
     with pytest.raises(ValueError, match="evaluation_clips must be at least 1, got 0"):
@@ -477,7 +479,7 @@ def test_a_run_goes_on_with_a_data_set_that_was_moved(
     assert maskgit.train(replace(maskgit_run, output_dir=videos.parent / "halved", stop_after=3)) is None
 
     moved = replace(maskgit_run.data, path=str(videos.rename(videos.with_name("moved"))))
-    run = replace(maskgit_run, output_dir=videos.parent / "halved", data=moved, resume=True)
+    run = replace(maskgit_run, output_dir=videos.parent / "halved", data=moved)
 
     assert_equal_weights(weights_in(finished(maskgit.train(run)) / "maskgit"), weights_in(whole / "maskgit"))
 
@@ -552,7 +554,7 @@ def test_a_stopped_transformer_run_goes_on_bit_for_bit(
 
     maskgit.train(maskgit_run)
     assert maskgit.train(replace(halved, stop_after=3)) is None
-    maskgit.train(replace(halved, resume=True))
+    maskgit.train(halved)
 
     for part in ("pipeline/maskgit", "pipeline/tokenizer", "checkpoints/step-00000006"):
         assert_equal_weights(weights_in(maskgit_run.output_dir / part), weights_in(halved.output_dir / part))
@@ -596,9 +598,9 @@ def test_a_run_does_not_go_on_with_another_number_of_passes(
     assert maskgit.train(replace(maskgit_run, stop_after=2)) is None
 
     with pytest.raises(ValueError, match=r"codes\.passes was 2 and is now 3"):
-        maskgit.train(replace(maskgit_run, codes=CodesConfig(passes=3), resume=True))
+        maskgit.train(replace(maskgit_run, codes=CodesConfig(passes=3)))
     with pytest.raises(ValueError, match=r"codes\.online was false and is now true"):
-        maskgit.train(replace(maskgit_run, codes=CodesConfig(passes=2, online=True), resume=True))
+        maskgit.train(replace(maskgit_run, codes=CodesConfig(passes=2, online=True)))
 
 
 def test_the_result_is_a_pipeline_that_generates(tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun) -> None:
@@ -637,12 +639,10 @@ def test_a_used_folder_is_refused_and_left_alone(tokenizer_run: TokenizerRun) ->
     assert tokenizer.train(replace(tokenizer_run, stop_after=2)) is None
     before = {path: path.stat().st_mtime_ns for path in tokenizer_run.output_dir.rglob("*")}
 
-    with pytest.raises(ValueError, match=r"already holds a run \(2 steps saved\); continue it with --resume"):
-        tokenizer.train(tokenizer_run)
-    with pytest.raises(ValueError, match=r"batch_size was 2 and is now 3; model.init_dim was 16 and is now 32"):
-        tokenizer.train(
-            replace(tokenizer_run, resume=True, batch_size=3, model=replace(tokenizer_run.model, init_dim=32))
-        )
+    with pytest.raises(ValueError, match=r"already holds a run \(2 steps saved\), and --restart-in needs a new folder"):
+        tokenizer.train(replace(tokenizer_run, restart_in=tokenizer_run.output_dir))
+    with pytest.raises(ValueError, match=r"init_dim was 16 and is now 32; seed was 0 and is now 1\. .* --restart-in"):
+        tokenizer.train(replace(tokenizer_run, seed=1, model=replace(tokenizer_run.model, init_dim=32)))
 
     assert {path: path.stat().st_mtime_ns for path in tokenizer_run.output_dir.rglob("*")} == before
 
@@ -666,21 +666,21 @@ def test_a_folder_with_files_of_another_program_is_refused(tokenizer_run: Tokeni
     for name in names:
         (tokenizer_run.output_dir / name).write_text("{}")
 
-    with pytest.raises(ValueError, match=r"already holds a run|is not empty and holds no run"):
+    with pytest.raises(ValueError, match=r"is not empty and holds no run|holds a run with other settings"):
         tokenizer.train(tokenizer_run)
 
     assert {path.name: path.read_text() for path in tokenizer_run.output_dir.iterdir()} == dict.fromkeys(names, "{}")
 
 
 def test_a_run_that_ended_while_another_prepared_is_left_alone(tokenizer_run: TokenizerRun) -> None:
-    late = RunFolder(tokenizer_run.output_dir, replace(tokenizer_run, batch_size=1))
+    late = RunFolder(tokenizer_run.output_dir, replace(tokenizer_run, seed=1))
     assert tokenizer.train(replace(tokenizer_run, stop_after=2)) is None
 
-    with pytest.raises(ValueError, match="already holds a run"):
+    with pytest.raises(ValueError, match="holds a run with other settings"):
         late.claim({"data": "", "num_processes": 1})
 
-    assert json.loads((tokenizer_run.output_dir / "config.json").read_text())["batch_size"] == 2
-    tokenizer.train(replace(tokenizer_run, resume=True))  # nobody holds the lock
+    assert json.loads((tokenizer_run.output_dir / "config.json").read_text())["seed"] == 0
+    tokenizer.train(tokenizer_run)  # nobody holds the lock
 
 
 def test_losses_are_logged_in_lines_where_no_bar_is_shown(
@@ -698,8 +698,8 @@ def test_a_run_does_not_go_on_from_other_data(tokenizer_run: TokenizerRun, video
     assert tokenizer.train(replace(tokenizer_run, stop_after=2)) is None
     (videos / "left" / "bar.gif").replace(videos / "right" / "other.gif")
 
-    with pytest.raises(ValueError, match="cannot be resumed with other inputs: data was"):
-        tokenizer.train(replace(tokenizer_run, resume=True))
+    with pytest.raises(ValueError, match="cannot be continued with other inputs: data was"):
+        tokenizer.train(tokenizer_run)
 
 
 def test_a_transformer_does_not_go_on_with_another_tokenizer(
@@ -710,8 +710,8 @@ def test_a_transformer_does_not_go_on_with_another_tokenizer(
     shutil.rmtree(tokenizer_run.output_dir)
     tokenizer.train(replace(tokenizer_run, seed=1))
 
-    with pytest.raises(ValueError, match="cannot be resumed with other inputs: codes was"):
-        maskgit.train(replace(maskgit_run, resume=True))
+    with pytest.raises(ValueError, match="cannot be continued with other inputs: codes was"):
+        maskgit.train(maskgit_run)
 
 
 def test_a_transformer_does_not_go_on_with_other_embeddings(
@@ -721,8 +721,8 @@ def test_a_transformer_does_not_go_on_with_other_embeddings(
     assert maskgit.train(replace(maskgit_run, stop_after=2)) is None
     safetensors.torch.save_file({"context": torch.randn(3, 4)}, videos / "left" / "bar.context.safetensors")
 
-    with pytest.raises(ValueError, match="cannot be resumed with other inputs: contexts was null"):
-        maskgit.train(replace(maskgit_run, resume=True))
+    with pytest.raises(ValueError, match="cannot be continued with other inputs: contexts was null"):
+        maskgit.train(maskgit_run)
 
 
 def test_two_starts_do_not_share_a_folder(tokenizer_run: TokenizerRun) -> None:
@@ -737,16 +737,15 @@ def test_two_starts_do_not_share_a_folder(tokenizer_run: TokenizerRun) -> None:
 def test_a_folder_that_holds_no_run_is_refused(tokenizer_run: TokenizerRun) -> None:
     write_json(tokenizer_run.output_dir / "diary.json", {})
 
-    for resume in (False, True):
-        with pytest.raises(ValueError, match="not empty and holds no run"):
-            tokenizer.train(replace(tokenizer_run, resume=resume))
+    with pytest.raises(ValueError, match="not empty and holds no run"):
+        tokenizer.train(tokenizer_run)
 
 
 def test_a_half_written_checkpoint_is_passed_over(tokenizer_run: TokenizerRun) -> None:
     assert tokenizer.train(replace(tokenizer_run, stop_after=2)) is None
     (tokenizer_run.output_dir / "checkpoints" / ".step-00000003").mkdir()
 
-    tokenizer.train(replace(tokenizer_run, resume=True))
+    tokenizer.train(tokenizer_run)
 
     names = sorted(path.name for path in (tokenizer_run.output_dir / "checkpoints").glob("step-*"))
     assert names == ["step-00000004", "step-00000006"]
@@ -767,11 +766,10 @@ def test_a_run_in_a_thread_is_stopped_from_another_and_resumed(
 ) -> None:
     interruption = Interruption()
     after_step(2, lambda: setattr(interruption, "asked", True), monkeypatch)
-    resumed = replace(tokenizer_run, resume=True)
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         assert pool.submit(tokenizer.train, tokenizer_run, interruption).result() is None
-        assert pool.submit(tokenizer.train, resumed).result() == tokenizer_run.output_dir / "tokenizer"
+        assert pool.submit(tokenizer.train, tokenizer_run).result() == tokenizer_run.output_dir / "tokenizer"
 
 
 def test_training_leaves_the_settings_of_the_process_alone(
@@ -803,7 +801,7 @@ def test_a_run_that_failed_can_be_resumed_in_the_same_process(
         with pytest.raises(ValueError, match="an error in the loop") as kept:  # with the frames, as a notebook keeps it
             tokenizer.train(tokenizer_run)
 
-    assert tokenizer.train(replace(tokenizer_run, resume=True)) is not None
+    assert tokenizer.train(tokenizer_run) is not None
     assert kept.value.__traceback__ is not None
 
 
@@ -828,7 +826,7 @@ def test_a_run_does_not_go_on_in_another_precision(
     monkeypatch.delenv("ACCELERATE_MIXED_PRECISION")
 
     with pytest.raises(ValueError, match=r'arithmetic\.mixed_precision was "bf16" and is now "no"'):
-        tokenizer.train(replace(tokenizer_run, resume=True))
+        tokenizer.train(tokenizer_run)
 
 
 def test_a_run_of_an_older_version_can_be_resumed(tokenizer_run: TokenizerRun) -> None:
@@ -838,7 +836,7 @@ def test_a_run_of_an_older_version_can_be_resumed(tokenizer_run: TokenizerRun) -
         del content[newer]
         write_json(tokenizer_run.output_dir / name, content)
 
-    assert tokenizer.train(replace(tokenizer_run, resume=True)) is not None
+    assert tokenizer.train(tokenizer_run) is not None
 
 
 @pytest.mark.parametrize(
@@ -970,7 +968,7 @@ def train_in_two_processes(run: TokenizerRun | MaskGitRun, stage: str, folder: P
 
 def test_two_processes_train_as_one_with_the_joined_batch(tokenizer_run: TokenizerRun, tmp_path: Path) -> None:
     tokenizer_run = replace(tokenizer_run, data=replace(tokenizer_run.data, image_ratio=0.4))
-    halves = replace(tokenizer_run, output_dir=tmp_path / "two", batch_size=1, gradient_accumulation=2)
+    halves = replace(tokenizer_run, output_dir=tmp_path / "two", gradient_accumulation=2)
 
     tokenizer.train(replace(tokenizer_run, gradient_accumulation=2))
     train_in_two_processes(halves, "tokenizer", tmp_path)
@@ -987,7 +985,7 @@ def test_two_processes_train_the_tasks_as_one_with_the_joined_batch(
 ) -> None:
     tokenizer.train(tokenizer_run)
     whole = replace(maskgit_run, tasks=MIX, model=replace(maskgit_run.model, critic=True, dropout=0.0))
-    halves = replace(whole, output_dir=tmp_path / "two", batch_size=2)
+    halves = replace(whole, output_dir=tmp_path / "two")
 
     maskgit.train(whole)
     train_in_two_processes(halves, "maskgit", tmp_path)
