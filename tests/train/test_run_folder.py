@@ -121,8 +121,9 @@ def test_a_batch_may_be_divided_in_another_way(tokenizer_run: TokenizerRun) -> N
 
     tokenizer.train(replace(run, batch_size=2, gradient_accumulation=2))
 
-    for name, weight in result_of(whole).items():
-        torch.testing.assert_close(result_of(run)[name], weight, rtol=1e-4, atol=1e-5)
+    scores, of_whole = (read_json(folder / "metrics.json") for folder in (run.output_dir, whole.output_dir))
+    assert scores["psnr"] == pytest.approx(of_whole["psnr"], abs=1e-3)
+    assert scores["psnr"] != of_whole["psnr"]  # rounding errors differ, so the division did change
 
 
 def test_another_number_of_clips_in_a_step_is_another_run(tokenizer_run: TokenizerRun) -> None:
