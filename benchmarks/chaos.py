@@ -55,7 +55,7 @@ NUM_KILLS = 20
 NUM_STEPS = 40
 RESULTS = {"tokenizer": "tokenizer", "maskgit": "pipeline"}
 PATIENCE = 300.0  # seconds for any command
-DISK = 2**20  # bytes of the small disk, for each MiB of a checkpoint
+DISK = 2**20  # bytes of the small disk besides checkpoints
 
 
 class Row(NamedTuple):
@@ -311,7 +311,7 @@ def disk(training: Training) -> Iterator[Row]:
     assert newest is not None
     size = sum(path.stat().st_size for path in newest.iterdir())
     place = training.new_folder()
-    with small_disk(place, 2 * size + 3 * DISK // 2) as resize:
+    with small_disk(place, 2 * size + DISK) as resize:
         if resize is None:
             print(f"{training.stage}: no small disk can be mounted here, so full disks are not tried", file=sys.stderr)
             return

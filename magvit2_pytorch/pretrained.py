@@ -151,12 +151,16 @@ class Pretrained(nn.Module, Shareable):
 
         Raises:
             ValueError: if `folder` is a file.
+            OSError: if a file cannot be written, for example to a full disk.
         """
         folder = as_path(folder)
         if folder.is_file():
             raise ValueError(f"a model is saved into a folder, but {folder} is a file")
         with written_whole(folder / WEIGHTS_NAME) as aside:
-            safetensors.torch.save_model(self, str(aside), metadata={"format": "pt"})
+            try:
+                safetensors.torch.save_model(self, str(aside), metadata={"format": "pt"})
+            except safetensors.SafetensorError as error:
+                raise OSError(f"{folder / WEIGHTS_NAME} cannot be written: {error}") from error
         header = {"_class": type(self).__name__, "_format": FORMAT_VERSION}
         write_json(folder / CONFIG_NAME, header | config_to_dict(self.config))
         write_card(folder, self.card(f"path/to/{folder.name}", license=license))

@@ -204,6 +204,8 @@ class Session:
         if error is None:
             self.accelerator.wait_for_everyone()
         elif isinstance(error, Exception) and self.has_begun:
+            if isinstance(error, OSError):
+                error.add_note(f"The run is in {self.run.output_dir}; the same command continues it.")
             path = self.folder.log_error(error, self.accelerator.process_index)
             if path is not None:
                 error.add_note(f"The traceback is in {path}.")
@@ -316,7 +318,7 @@ class Session:
         """
         self.done = done
         self.bad_steps.end_step()
-        interrupted = self.is_interrupted()
+        self.interruption.asked = interrupted = self.is_interrupted()  # here or in another process
         too_many = self.bad_steps.are_too_many
         best = self.run.keep_best and done % self.run.evaluate_every == 0 and self.is_best(score)
         if interrupted or too_many or best or done % self.run.save_every == 0 or done == self.run.last_step:

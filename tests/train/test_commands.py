@@ -4,12 +4,22 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from magvit2_pytorch import VideoGenerationPipeline
+from magvit2_pytorch.configs import config_to_dict
+from magvit2_pytorch.files import write_json
 from magvit2_pytorch.pipelines.media.video_files import read_video
+from magvit2_pytorch.train import maskgit, tokenizer
+from magvit2_pytorch.train.codes import CodesConfig
+from magvit2_pytorch.train.maskgit import MaskGitRun
+from magvit2_pytorch.train.tokenizer import TokenizerRun
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
@@ -63,6 +73,40 @@ def test_both_stages_and_the_pipeline_as_commands(tmp_path: Path, videos: Path) 
     assert read_video(tmp_path / "made" / "sample.mp4").shape[1] == 5
     assert "both.gif: 30 frames, PSNR" in reconstructed.stdout
     assert read_video(tmp_path / "both.gif").shape[1] == 30
+
+
+def test_two_processes_of_both_stages_are_killed_and_go_on(
+    tmp_path: Path, tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun
+) -> None:
+    """Compared with one process that was left alone."""
+    halves = {"num_steps": 10, "save_every": 2, "evaluate_every": 1, "log_every": 1}
+    dropout = replace(maskgit_run.model, dropout=0.0)  # each process draws its own
+    runs = {
+        "tokenizer": replace(tokenizer_run, **halves),
+        "maskgit": replace(maskgit_run, **halves, model=dropout, codes=CodesConfig(passes=1)),
+    }
+    tokenizer.train(replace(runs["tokenizer"], output_dir=tmp_path / "whole-tokenizer"))
+    for stage, training in runs.items():
+        write_json(tmp_path / f"{stage}.json", config_to_dict(training))
+        launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+        command = (*launcher, ROOT / "train" / f"{stage}.py", "--config", tmp_path / f"{stage}.json")
+        environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            assert any("step 5:" in line for line in process.stderr)
+            workers = psutil.Process(process.pid).children()
+            next(worker for worker in workers if worker.environ().get("RANK") == "1").kill()
+            assert "SIGKILL" in process.stderr.read()
+        assert not list((tmp_path / stage).glob("*/model.safetensors"))
+
+        again = run(*command, cwd=tmp_path, check=False, ACCELERATE_USE_CPU="true", OMP_NUM_THREADS="1")
+
+        assert "continuing after step" in again.stderr
+    maskgit.train(replace(runs["maskgit"], output_dir=tmp_path / "whole-maskgit"))
+    for name in ("tokenizer/tokenizer", "maskgit/pipeline/maskgit"):
+        ours, whole = (load_file(tmp_path / path / "model.safetensors") for path in (name, f"whole-{name}"))
+        for key, weight in whole.items():
+            torch.testing.assert_close(ours[key], weight, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(

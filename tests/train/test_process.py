@@ -87,8 +87,9 @@ CHILD = "import os; print(os.getpid(), flush=True); input()"
 START = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {CHILD!r}])"
 
 
-def test_accelerate_launch_is_known_by_its_command_line(tmp_path: Path) -> None:
-    script = tmp_path / "accelerate"
+@pytest.mark.parametrize("name", ["accelerate", "torchrun"])
+def test_a_launcher_is_known_by_its_command_line(tmp_path: Path, name: str) -> None:
+    script = tmp_path / name
     script.write_text(START)
 
     launcher = parent_of(sys.executable, "-u", script, "launch", "train/tokenizer.py")

@@ -1,5 +1,6 @@
 """What a run's folder keeps, and how a run in it is continued."""
 
+import errno
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import safetensors.torch
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
+from safetensors import SafetensorError
 
 from magvit2_pytorch.files import read_json
 from magvit2_pytorch.tokenizer import DiscriminatorConfig
@@ -243,6 +245,28 @@ def test_an_error_is_kept_with_its_traceback(tokenizer_run: TokenizerRun, monkey
     assert caught.value.__notes__ == [f"The traceback is in {log}."]
     assert "process 0\nTraceback (most recent call last)" in log.read_text()
     assert log.read_text().rstrip().endswith("ValueError: an error in the loop")
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), SafetensorError("No space left")])
+def test_a_full_disk_at_the_export_is_named_with_the_folder(
+    tokenizer_run: TokenizerRun, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    save = safetensors.torch.save_model
+
+    def save_on_a_full_disk(model: torch.nn.Module, path: str, **settings: Any) -> None:
+        if "checkpoints" not in path:
+            raise error
+        save(model, path, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(safetensors.torch, "save_model", save_on_a_full_disk)
+        with pytest.raises(OSError, match="No space left") as caught:
+            tokenizer.train(tokenizer_run)
+    said = " ".join([str(caught.value), *caught.value.__notes__])
+    assert f"The run is in {tokenizer_run.output_dir}; the same command continues it." in said
+    assert not (tokenizer_run.output_dir / "tokenizer" / "model.safetensors").exists()
+
+    assert tokenizer.train(tokenizer_run) is not None
 
 
 def test_a_refused_start_writes_no_log(tokenizer_run: TokenizerRun) -> None:

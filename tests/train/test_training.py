@@ -925,6 +925,7 @@ def test_a_tokenizer_of_another_size_is_refused(tokenizer_run: TokenizerRun, mas
 
 TWO_PROCESSES = """
 import os
+import pathlib
 import signal
 import sys
 from magvit2_pytorch.pretrained import config_from_dict, read_json
@@ -943,7 +944,9 @@ def signalled(self, model, number):
 
 ExponentialMovingAverage.update = signalled
 stage, run = {"tokenizer": (tokenizer, tokenizer.TokenizerRun), "maskgit": (maskgit, maskgit.MaskGitRun)}[sys.argv[2]]
-stage.train(config_from_dict(run, read_json(sys.argv[1])), SignalInterruption())
+interruption = SignalInterruption()
+stage.train(config_from_dict(run, read_json(sys.argv[1])), interruption)
+pathlib.Path(__file__).with_name("asked-" + os.environ["RANK"]).write_text(str(interruption.asked))
 """
 
 
@@ -955,6 +958,7 @@ def test_a_signal_to_any_process_stops_all_with_a_checkpoint(
     train_in_two_processes(tokenizer_run, "tokenizer", tmp_path)
 
     assert [path.name for path in (tokenizer_run.output_dir / "checkpoints").iterdir()] == ["step-00000003"]
+    assert [(tmp_path / f"asked-{rank}").read_text() for rank in range(2)] == ["True", "True"]  # for the exit status
 
 
 def train_in_two_processes(run: TokenizerRun | MaskGitRun, stage: str, folder: Path) -> None:
