@@ -113,18 +113,21 @@ class RunFolder:
 
         Raises:
             ValueError: if another process trains in the folder, or the run in it had other inputs.
+            OSError: if it cannot be written.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             self.lock.acquire(timeout=0)
-        except Timeout as error:
-            raise ValueError(f"another process is training in {self.folder}") from error
-        try:
             self.check()  # again: another process may have used the folder since
             self.begin(inputs)
+        except Timeout as error:
+            raise ValueError(f"another process is training in {self.folder}") from error
         except ValueError:
             self.release()
             raise
+        except OSError as error:
+            self.release()
+            raise OSError(f"{self.folder} cannot be written: {error}. What it holds is left as it was") from error
 
     def begin(self, inputs: dict[str, Any]) -> None:
         """Write the config and the inputs, with the lock held."""

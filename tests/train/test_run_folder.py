@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 
 from magvit2_pytorch.files import read_json
 from magvit2_pytorch.tokenizer import DiscriminatorConfig
-from magvit2_pytorch.train import maskgit, room, tokenizer
+from magvit2_pytorch.train import maskgit, room, run_folder, tokenizer
 from magvit2_pytorch.train.adversarial import AdversarialConfig
 from magvit2_pytorch.train.maskgit import MaskGitRun
 from magvit2_pytorch.train.optimization import AdamWConfig, ExponentialMovingAverage
@@ -265,6 +265,22 @@ def test_a_full_disk_at_the_export_is_named_with_the_folder(
     said = " ".join([str(caught.value), *caught.value.__notes__])
     assert f"The run is in {tokenizer_run.output_dir}; the same command continues it." in said
     assert not (tokenizer_run.output_dir / "tokenizer" / "model.safetensors").exists()
+
+    assert tokenizer.train(tokenizer_run) is not None
+
+
+def test_a_full_disk_at_the_start_is_named_with_the_folder(
+    tokenizer_run: TokenizerRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer.train(replace(tokenizer_run, stop_after=2))
+
+    def write(path: Path, content: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder, "write_json", write)
+        with pytest.raises(OSError, match=f"{tokenizer_run.output_dir} cannot be written: .* No space left"):
+            tokenizer.train(tokenizer_run)
 
     assert tokenizer.train(tokenizer_run) is not None
 
