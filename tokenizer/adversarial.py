@@ -10,12 +10,11 @@ from einops import reduce
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .discriminator import DiscriminatorConfig, new_discriminator
+from .discriminator import DiscriminatorConfig, Logits, new_discriminator
 from .entropy import at_least_float32, mean_over_processes
 from .losses import Losses
 
 AdversarialLoss = Literal["non_saturating", "hinge"]
-Logits = Float[Tensor, "b *places"]  # one for each clip, or several
 
 # They keep the adaptive weight finite if the adversarial gradient is zero (VQGAN, equation 7).
 TINY_GRADIENT = 1e-6

@@ -56,6 +56,9 @@ class DiscriminatorConfig:
             raise ValueError(f"sees must be one of {', '.join(get_args(Sight))}, got {self.sees!r}")
 
 
+Logits = Float[Tensor, "b *places"]  # one for each clip, or several
+
+
 class FrameDiscriminator(nn.Module):
     """Base class of the discriminators: selects the frames that a discriminator sees. Subclasses implement `logits`."""
 
@@ -72,7 +75,7 @@ class FrameDiscriminator(nn.Module):
         """
         self.network = torch.compile(logits_of, *args, **kwargs)
 
-    def forward(self, video: Float[Tensor, "b c T H W"], phase: int = 0) -> Float[Tensor, "b *places"]:
+    def forward(self, video: Float[Tensor, "b c T H W"], phase: int = 0) -> Logits:
         """Return the logits of clips of any size.
 
         Args:
@@ -81,12 +84,12 @@ class FrameDiscriminator(nn.Module):
         """
         return self.network(self, frames_seen(video, self.config.frame_stride, phase))
 
-    def logits(self, seen: Float[Tensor, "b c t H W"]) -> Float[Tensor, "b *places"]:
+    def logits(self, seen: Float[Tensor, "b c t H W"]) -> Logits:
         """Return the logits of the frames that the discriminator sees."""
         raise NotImplementedError
 
 
-def logits_of(discriminator: FrameDiscriminator, seen: Float[Tensor, "b c t H W"]) -> Float[Tensor, "b *places"]:
+def logits_of(discriminator: FrameDiscriminator, seen: Float[Tensor, "b c t H W"]) -> Logits:
     return discriminator.logits(seen)
 
 
