@@ -5,10 +5,13 @@ PyTorch's own kernels, so no C++ compiler is needed and a graph takes seconds in
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import Tensor, nn
 
 from magvit2_pytorch.maskgit import MaskGit, MaskGitConfig, MaskGitObjective
@@ -18,12 +21,13 @@ from magvit2_pytorch.tokenizer import DiscriminatorConfig, DiscriminatorObjectiv
 from magvit2_pytorch.tokenizer.efficientnet import EfficientNetLite0
 from magvit2_pytorch.tokenizer.losses import weighted_sum
 from magvit2_pytorch.tokenizer.perceptual import FeatureDistance, PerceptualNetwork
-from magvit2_pytorch.train import compilation
+from magvit2_pytorch.train import compilation, tokenizer
 from magvit2_pytorch.train.compilation import check_compiler
 from magvit2_pytorch.train.session import RunConfig, create_accelerator
 from magvit2_pytorch.train.tokenizer import PRESETS, TokenizerRun
 
 Gradients = dict[str, Tensor]
+NAMES = ("eager", "compiled")
 ONE_GRAPH = {"fullgraph": True, "dynamic": False, "backend": "aot_eager"}  # a break in the graph is an error
 
 
@@ -159,6 +163,33 @@ def check_maskgit(_: int, critic: bool) -> None:
 @pytest.mark.parametrize("critic", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_transformer_compiles_without_a_break(critic: bool) -> None:
     torch.multiprocessing.spawn(check_maskgit, args=(critic,))  # type: ignore[attr-defined]
+
+
+def check_run(_: int, run: TokenizerRun) -> None:
+    torch.set_num_threads(1)
+    torch.compile = partial(torch.compile, backend="aot_eager")
+    eager, compiled = (replace(run, output_dir=run.output_dir / name, compile=name == "compiled") for name in NAMES)
+
+    def start_again() -> None:
+        for state in (AcceleratorState, GradientState, PartialState):
+            state._reset_state()
+
+    tokenizer.train(eager)
+    start_again()
+    assert tokenizer.train(replace(compiled, stop_after=3)) is None
+    start_again()
+    with pytest.raises(ValueError, match=r'dynamo_backend was "--compile" and is now .*--allow-changed-precision'):
+        tokenizer.train(replace(compiled, compile=False))
+    start_again()
+    tokenizer.train(compiled)
+
+    for file in ("tokenizer/model.safetensors", "checkpoints/step-00000006/model.safetensors"):
+        expected, found = (safetensors.torch.load_file(run.output_dir / name / file) for name in NAMES)
+        assert_close(found, expected)
+
+
+def test_a_compiled_run_is_resumed_and_gives_the_same_weights(tokenizer_run: TokenizerRun) -> None:
+    torch.multiprocessing.spawn(check_run, args=(tokenizer_run,))  # type: ignore[attr-defined]
 
 
 def test_a_missing_compiler_is_named_before_the_training(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,23 +5,23 @@ from collections.abc import Iterator
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from ..cores import available_cores, processes_here
-from .batches import NumberedBatches
 from .video_data import MODEL_VALUES, to_video
 
 MOST_WORKERS = 4  # of a process, by default
 
 
 def batches_on(
-    device: torch.device, batches: NumberedBatches, *, num_workers: int | None = None
+    device: torch.device, batches: Dataset[dict[str, Tensor]], *, num_workers: int | None = None
 ) -> Iterator[dict[str, Tensor]]:
     """Yield the batches on a device, with pixels (uint8) converted to [-1, 1]. They do not depend on the workers.
 
     For a CUDA device, batches are prepared in pinned memory, so that the copy does not wait for the device.
 
     Args:
+        batches: `NumberedBatches`.
         num_workers: number of worker processes that prepare batches, two each in advance. None: `default_workers`.
     """
     number = default_workers(device) if num_workers is None else num_workers
