@@ -1,5 +1,6 @@
 """Compilation of the objectives with `torch.compile` (`--compile`)."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,7 +19,9 @@ def compilation(device: torch.device) -> Iterator[None]:
         ValueError: if there is no working compiler for the device.
     """
     check_compiler(device)
-    with torch._dynamo.config.patch(recompile_limit=MOST_GRAPHS):
+    with torch._dynamo.config.patch(recompile_limit=MOST_GRAPHS), warnings.catch_warnings():
+        # Only the rotations of a grid, computed once in each pass, are complex numbers there.
+        warnings.filterwarnings("ignore", "Torchinductor does not support code generation for complex operators")
         yield
 
 
