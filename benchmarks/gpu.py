@@ -2,7 +2,7 @@
 
     python benchmarks/gpu.py                            # all models, on the current GPU
     python benchmarks/gpu.py --models tokenizer-base    # one of them
-    python benchmarks/gpu.py --device cpu --tiny        # small models without a GPU: only to try the program
+    python benchmarks/gpu.py --device cpu --models tokenizer-tiny maskgit-tiny --most 4    # to try it without a GPU
 
 It needs an installation of this package. Each model is trained on random clips or codes with the largest batch that
 fits, found by doubling: in float32 (with TF32) and bf16, as it is and compiled (`--compile` of the training). A step is
@@ -39,8 +39,8 @@ import torch
 from peer_environment import CACHE, ROOT
 from torch import Tensor, nn
 
-MODELS = ("tokenizer-base", "tokenizer-magvit2", "maskgit-base", "maskgit-magvit2")
-TINY_MODELS = ("tokenizer-tiny", "maskgit-tiny")
+GPU_MODELS = ("tokenizer-base", "tokenizer-magvit2", "maskgit-base", "maskgit-magvit2")
+MODELS = (*GPU_MODELS, "tokenizer-tiny", "maskgit-tiny")
 PRECISIONS = ("float32", "bf16")
 PEER = "peer of tokenizer-base"
 PEER_CODES = 2**10
@@ -330,9 +330,10 @@ def measure_peer(python: Path, setting: Setting) -> Result | str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", choices=MODELS, help="models to measure (default: all)")
+    models = f"default: {' '.join(GPU_MODELS)}"
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=GPU_MODELS, help=models)
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS, help="default: both")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="default: cuda")
-    parser.add_argument("--tiny", action="store_true", help="small models, to try the program on a CPU")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"timed steps (default: {STEPS})")
     parser.add_argument("--most", type=int, default=1024, help="largest batch to try (default: 1024)")
     parser.add_argument("--peak-tflops", type=float, help="peak of the GPU for dense bf16 matrix products, in TFLOP/s")
@@ -348,7 +349,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(json.dumps(measure(peer_training(asked.peer_task["options"], setting.device), setting)))
         return
     if asked.device == "cuda" and not torch.cuda.is_available():
-        parser.error("PyTorch finds no GPU on this machine; --device cpu --tiny tries the program without one")
+        parser.error("PyTorch finds no GPU on this machine; to try the program without one, see --help")
 
     device = torch.device(asked.device)
     peak = asked.peak_tflops or peak_tflops(device)
@@ -356,8 +357,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{name}, torch {torch.__version__}, peak {peak or 'unknown'} TFLOP/s in bf16")
     print("\n| model | precision | | batch | ms a step | clips a second | GiB | share of peak | s for the first step |")
     print("| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
-    for model in TINY_MODELS if asked.tiny else asked.models or MODELS:
-        for precision in PRECISIONS:
+    for model in asked.models:
+        for precision in asked.precisions:
             setting = Setting(device, precision, asked.steps, asked.most)
             report_model(model, setting, peak, asked.backend)
             if model == "tokenizer-base":

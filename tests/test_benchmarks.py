@@ -27,13 +27,14 @@ def test_without_a_gpu_the_benchmark_says_so() -> None:
 @pytest.mark.slow
 def test_small_models_are_measured_without_a_gpu() -> None:
     """With graphs that PyTorch's own kernels run, since the compiler takes minutes."""
-    result = run("--device", "cpu", "--tiny", "--steps", "2", "--most", "2", "--backend", "eager")
+    models = ("tokenizer-tiny", "maskgit-tiny")
+    result = run("--device", "cpu", "--models", *models, "--steps", "2", "--most", "2", "--backend", "eager")
 
     assert result.returncode == 0, result.stderr
     rows = [line.strip("| ").split(" | ") for line in result.stdout.splitlines() if "-tiny | " in line]
     assert [row[:3] for row in rows] == [
         [model, precision, mode]
-        for model in ("tokenizer-tiny", "maskgit-tiny")
+        for model in models
         for precision in ("float32", "bf16")
         for mode in ("eager", "compiled")
     ]
