@@ -10,7 +10,7 @@ forward and backward pass and optimizer, for `tokenizer-magvit2` also the percep
 R1 penalty in one of 16 steps. There is no gradient checkpointing. The time of a step is the mean over `--steps` steps.
 
 The share of the peak is the FLOP rate of these steps divided by the peak of the GPU for dense matrix products in bf16,
-from the table below or `--peak-tflops`. FLOPs are those that `torch.utils.flop_counter` finds in a step without R1.
+from the table below or `--peak-tflops`. FLOPs are those that `torch.utils.flop_counter` knows, of a step without R1.
 Memory is the peak of what PyTorch has allocated.
 
 `tokenizer-base` is compared with `magvit2-pytorch` 0.5.1 from PyPI: the same layers and width, with 2^10 codes, since
@@ -38,6 +38,8 @@ from typing import Any, NamedTuple
 import torch
 from peer_environment import CACHE, ROOT
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 GPU_MODELS = ("tokenizer-base", "tokenizer-magvit2", "maskgit-base", "maskgit-magvit2")
 MODELS = (*GPU_MODELS, "tokenizer-tiny", "maskgit-tiny")
@@ -280,11 +282,26 @@ def autocast(setting: Setting) -> AbstractContextManager[Any]:
 
 def flops_per_clip(training: Training, setting: Setting) -> int:
     """Return the FLOPs of a step with one clip, without R1."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounter() as counter:
         run_step(training, setting, training.make_batch(1), 1)
-    return counter.get_total_flops()
+    return counter.total
+
+
+class FlopCounter(TorchDispatchMode):
+    """Counts FLOPs by the formulas of `torch.utils.flop_counter`.
+
+    PyTorch's `FlopCounterMode` also finds the module of each operation, which fails where a step calls `autograd.grad`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if formula := flop_registry.get(func.overloadpacket):
+            self.total += formula(*args, **(kwargs or {}), out_val=result)
+        return result
 
 
 def synchronized_time(device: torch.device) -> float:

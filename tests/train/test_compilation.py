@@ -96,7 +96,7 @@ class Distance(nn.Module):
 
 
 def check_adversary(_: int) -> None:
-    """Entropies whose sharpness changes, discriminators with a frame stride, R1, and the adaptive weight."""
+    """Entropies whose sharpness changes, a discriminator with a frame stride, R1, and the adaptive weight."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     config = replace(
@@ -105,22 +105,21 @@ def check_adversary(_: int) -> None:
         init_dim=8,
         codebook_size=2**6,
         gradient_checkpointing=False,
-        layers=("residual", ("compress", (2, 2, 2))),
-        decoder_layers=("residual", "adaptive_norm", ("compress", (2, 2, 2))),
+        layers=(("compress", (2, 2, 2)),),
+        decoder_layers=("adaptive_norm", ("compress", (2, 2, 2))),
     )
     objective = TokenizerObjective(
         VideoTokenizer.from_config(config), PerceptualNetwork(Distance()), perceptual_stride=2, adaptive_weight=True
     )
-    sights = DiscriminatorConfig(width=4), DiscriminatorConfig(width=4, frame_stride=2, sees="details", patch_size=2)
-    adversary = DiscriminatorObjective(sights)
+    adversary = DiscriminatorObjective([DiscriminatorConfig(width=4, frame_stride=2, sees="details", patch_size=2)])
     start = copy.deepcopy(adversary.state_dict())
-    videos = torch.rand(6, 2, 3, 5, 16, 16) * 2 - 1
+    videos = torch.rand(6, 2, 3, 4, 16, 16) * 2 - 1
 
     def step(number: int) -> dict[str, Tensor]:
         if number == 0:
             adversary.load_state_dict(start)
         losses, fake, factor = objective(videos[number], adversary, inverse_temperature=1 + 0.1 * number, phase=number)
-        total = weighted_sum(losses, config.loss_weights, adversarial_factors=[factor, factor])
+        total = weighted_sum(losses, config.loss_weights, adversarial_factors=[factor])
         assert all(parameter.grad is None for parameter in adversary.parameters())
         found = losses | {"factor": factor} | gradients(total, objective)
         judged = adversary(videos[number], fake, with_r1=number % 2 == 0, phase=number)
@@ -132,6 +131,11 @@ def check_adversary(_: int) -> None:
         adversary.compile(**ONE_GRAPH)
 
     same_without_recompiling(step, compile)
+
+    of_the_paper = DiscriminatorObjective([DiscriminatorConfig(width=4)])
+    expected = of_the_paper(*videos[:2])
+    of_the_paper.compile(fullgraph=True, backend="eager")
+    torch.testing.assert_close(of_the_paper(*videos[:2])["discriminator_0"], expected["discriminator_0"])
 
 
 @pytest.mark.slow
