@@ -83,7 +83,7 @@ class Training:
     """Returns random input for a number of clips."""
     step: Step
     """Trains on a batch. The second argument is the number of the step."""
-    compile: Callable[..., None]
+    compile: Callable[..., Any]
     modules: Sequence[nn.Module]
 
 
@@ -132,7 +132,7 @@ def tokenizer_training(preset: str, device: torch.device) -> Training:
     objective = TokenizerObjective(VideoTokenizer.from_config(model), perceptual).to(device)
     optimizer = adamw(objective)
     settings = run.adversarial
-    adversary = None
+    adversary, adversary_optimizer = None, None
     if settings.discriminators:
         adversary = DiscriminatorObjective(settings.discriminators, channels=model.channels).to(device)
         adversary_optimizer = adamw(adversary)
@@ -142,7 +142,7 @@ def tokenizer_training(preset: str, device: torch.device) -> Training:
         losses, reconstruction, _ = objective(video, adversary, phase=number)
         factors = [discriminator.weight for discriminator in settings.discriminators]
         update(weighted_sum(losses, model.loss_weights, adversarial_factors=factors), optimizer)
-        if adversary is not None:
+        if adversary is not None and adversary_optimizer is not None:
             judged = adversary(video, reconstruction, with_r1=number % settings.r1_every == 0, phase=number)
             update(torch.stack([*judged.values()]).sum(), adversary_optimizer)
 

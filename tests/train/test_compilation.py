@@ -180,7 +180,7 @@ def test_the_transformer_compiles_without_a_break(critic: bool) -> None:
 
 def check_run(_: int, run: TokenizerRun) -> None:
     torch.set_num_threads(1)
-    torch.compile = partial(torch.compile, backend="aot_eager")
+    torch.compile = partial(torch.compile, backend="aot_eager")  # type: ignore[assignment]
     eager, compiled = (replace(run, output_dir=run.output_dir / name, compile=name == "compiled") for name in NAMES)
 
     def start_again() -> None:

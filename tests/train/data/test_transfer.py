@@ -1,5 +1,4 @@
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -17,7 +16,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def batches() -> TrainingBatches:
     data = load_data(DataConfig(path="shapes", resolution=16, num_frames=5, drawn_clips=16), progress=False)
-    return TrainingBatches(replace(data), batch_size=3, seed=0, start=2)
+    return TrainingBatches(data, batch_size=3, seed=0, start=2)
 
 
 def test_batches_are_the_same_with_any_number_of_workers(batches: TrainingBatches) -> None:
