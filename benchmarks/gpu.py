@@ -99,7 +99,8 @@ class Result(NamedTuple):
     batch: int
     seconds: float
     """Of a step."""
-    gigabytes: float
+    gigabytes: float | None
+    """None on a CPU."""
     first_seconds: float
     """Of the first step, in which compiled models are compiled."""
 
@@ -310,8 +311,8 @@ def synchronized_time(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def peak_gigabytes(device: torch.device) -> float:
-    return torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else float("nan")
+def peak_gigabytes(device: torch.device) -> float | None:
+    return torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else None
 
 
 def free_memory(device: torch.device) -> None:
@@ -409,7 +410,8 @@ def row(model: str, precision: str, mode: str, result: Result | str, share: floa
     if isinstance(result, str):
         return f"| {model} | {precision} | {mode} | not measured: {result} |"
     batch, seconds, gigabytes, first_seconds = result
-    figures = (f"{1000 * seconds:.1f}", f"{batch / seconds:.2f}", f"{gigabytes:.1f}")
+    memory = "" if gigabytes is None else f"{gigabytes:.1f}"
+    figures = (f"{1000 * seconds:.1f}", f"{batch / seconds:.2f}", memory)
     of_peak = "" if share is None else f"{share:.1%}"
     return f"| {model} | {precision} | {mode} | {batch} | {' | '.join(figures)} | {of_peak} | {first_seconds:.1f} |"
 
