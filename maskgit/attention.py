@@ -95,8 +95,12 @@ class LayerNorm(LibraryLayerNorm):
 
 def turn(x: Float[Tensor, "b n heads d"], turns: Complex[Tensor, "n d/2"]) -> Float[Tensor, "b n heads d"]:
     """Rotate each pair of adjacent channels, as a complex number, in float32."""
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * turns[:, None]).flatten(-2)
+    pairs = x.float().unflatten(-1, (-1, 2))
+    if torch.compiler.is_compiling():  # inductor generates no code for complex numbers
+        cos, sin = torch.view_as_real(turns)[:, None].unbind(dim=-1)
+        real, imaginary = pairs.unbind(dim=-1)
+        return torch.stack([real * cos - imaginary * sin, real * sin + imaginary * cos], dim=-1).flatten(-2)
+    return torch.view_as_real(torch.view_as_complex(pairs) * turns[:, None]).flatten(-2)
 
 
 def make_encoder(config: MaskGitConfig) -> Encoder:

@@ -1,5 +1,7 @@
 """Training objective of stage two: the masked transformer and its losses as one module."""
 
+from typing import Any, NamedTuple
+
 import torch
 import torch.distributed
 from einops import rearrange
@@ -55,9 +57,20 @@ class MaskGitObjective(nn.Module):
         self.condition_dropout = condition_dropout
         self.context_dropout = context_dropout
         self.schedule = schedule
+        self.code_losses = code_losses  # a function of the model, so that a copy of this module calls its own
         for name in ("label_smoothing", "label_dropout", "condition_dropout", "context_dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the model and the losses of each code as one graph.
+
+        Checks, random numbers and the exchange between processes stay outside.
+
+        Args:
+            args, kwargs: arguments of `torch.compile`.
+        """
+        self.code_losses = torch.compile(code_losses, *args, **kwargs)
 
     def forward(
         self,
@@ -124,11 +137,6 @@ class MaskGitObjective(nn.Module):
         real = rearrange(codes, "b t h w -> b (t h w)")
         shown = torch.where(is_hidden, condition, real).view_as(codes)
         given = {"tasks": tasks, "context": context, "context_padding": context_padding}
-        predicted = self.maskgit(shown, labels, **given)
-
-        targets = split_codes(real, config.vocab_sizes)
-        earlier = targets.unbind(dim=-1)
-        logits = tuple(logits_given(group, earlier[:index]) for index, group in enumerate(predicted))
         has_condition = condition != config.mask_id
         masks = {
             "masked_code": is_hidden & ~has_condition,
@@ -136,23 +144,63 @@ class MaskGitObjective(nn.Module):
             "reconstructed_code": ~is_hidden,
             "accuracy": is_hidden & ~has_condition,
         }
-        values = dict.fromkeys(masks, cross_entropies(logits, targets, self.label_smoothing))
-        values["accuracy"] = are_right(logits, targets).float()
+        trial = None
         if config.critic:
-            with torch.no_grad():
-                drawn, _ = sample_codes(predicted, config.vocab_sizes, chance.draws(targets))
-            completed = torch.where(is_hidden, drawn, real)
             rows, is_counted = chance.one_in(JUDGED_ONE_IN)
-            conditions = {name: None if value is None else value[rows] for name, value in given.items()}
-            verdicts = self.maskgit.criticize(completed.view_as(codes)[rows], labels[rows], **conditions)
-            values["critic"] = criticisms(verdicts, is_real=completed[rows] == real[rows])
-            masks["critic"] = is_counted[:, None].expand_as(verdicts)
+            trial = Trial(is_hidden, chance.draws(len(config.vocab_sizes), real.shape[1]), rows)
+            masks["critic"] = is_counted[:, None].expand(-1, real.shape[1])
+        of_codes = self.code_losses(self.maskgit, shown, labels, given, real, self.label_smoothing, trial)
+        values = {name: of_codes.get(name, of_codes["cross_entropy"]) for name in masks}
         return masked_means(values, masks)
 
     def _dropped(self, chance: "Chance", probability: float) -> Bool[Tensor, " b"]:
         """Return True for samples that lose a condition. Evaluation mode draws the same numbers, but drops nothing."""
         is_dropped = chance.uniform() < probability
         return is_dropped & self.training
+
+
+class Trial(NamedTuple):
+    """What the critic is trained on: some samples, completed with codes that are drawn from the predictions."""
+
+    is_hidden: Bool[Tensor, "b n"]
+    draws: Int[Tensor, "b n g"]
+    """Random integers for `sample_codes`."""
+    rows: Int[Tensor, " rows"]
+    """The samples."""
+
+
+def code_losses(
+    maskgit: MaskGit,
+    shown: Int[Tensor, "b t h w"],
+    labels: Int[Tensor, " b"],
+    conditions: dict[str, Tensor | None],
+    real: Int[Tensor, "b n"],
+    label_smoothing: float,
+    trial: Trial | None,
+) -> dict[str, Float[Tensor, "_ n"]]:
+    """Return `cross_entropy` and `accuracy` of each code, and with a trial `critic` of each code of its rows.
+
+    Args:
+        shown: input of the model.
+        conditions: `tasks`, `context` and `context_padding`, as in `MaskGit.forward`.
+        real: the codes to predict.
+    """
+    predicted = maskgit(shown, labels, **conditions)
+    targets = split_codes(real, maskgit.config.vocab_sizes)
+    earlier = targets.unbind(dim=-1)
+    logits = tuple(logits_given(group, earlier[:index]) for index, group in enumerate(predicted))
+    losses = {
+        "cross_entropy": cross_entropies(logits, targets, label_smoothing),
+        "accuracy": are_right(logits, targets).float(),
+    }
+    if trial is None:
+        return losses
+    with torch.no_grad():
+        drawn, _ = sample_codes(predicted, maskgit.config.vocab_sizes, trial.draws)
+    completed, rows = torch.where(trial.is_hidden, drawn, real), trial.rows
+    of_rows = {name: None if value is None else value[rows] for name, value in conditions.items()}
+    verdicts = maskgit.criticize(completed.view_as(shown)[rows], labels[rows], **of_rows)
+    return losses | {"critic": criticisms(verdicts, is_real=completed[rows] == real[rows])}
 
 
 class Chance:
@@ -182,7 +230,7 @@ class Chance:
     def uniform(self) -> Float[Tensor, " b"]:
         return torch.rand(self.joined_size, generator=self.generator, dtype=torch.float32)[self.rows].to(self.device)
 
-    def draws(self, sub_codes: Int[Tensor, "b n g"]) -> Int[Tensor, "b n g"]:
+    def draws(self, num_sub_codes: int, num_codes: int) -> Int[Tensor, "b n g"]:
         """Return the random integers for `sample_codes`."""
-        size = (self.joined_size, *sub_codes.shape[1:])
+        size = (self.joined_size, num_codes, num_sub_codes)
         return torch.randint(2**DRAW_BITS, size, generator=self.generator)[self.rows].to(self.device)

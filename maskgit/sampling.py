@@ -116,7 +116,8 @@ def sample_codes(
             probability, times 2**DRAW_BITS, exceeds its integer.
 
     Raises:
-        ValueError: if logits do not fit `vocab_sizes`, if they contain NaN or +inf, or if all are -inf at a position.
+        ValueError: if logits do not fit `vocab_sizes`, or (except in compiled code) if they contain NaN or +inf, or if
+            all are -inf at a position.
     """
     sub_codes, log_probs = [], []
     if len(logits) != len(vocab_sizes):
@@ -126,7 +127,7 @@ def sample_codes(
         if group.shape[-1] != size:
             raise ValueError(f"sub-code {len(sub_codes)} requires {size} logits, got {group.shape[-1]}")
         largest = group.amax(dim=-1, keepdim=True)
-        if not largest.isfinite().all():
+        if not torch.compiler.is_compiling() and not largest.isfinite().all():
             raise ValueError("logits must not be NaN or +inf, and not all -inf at a position")
         coldest = torch.finfo(group.dtype).tiny
         probability = (group - largest).div_(max(temperature, coldest)).softmax(dim=-1)

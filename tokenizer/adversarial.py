@@ -1,7 +1,8 @@
 """Adversarial losses, and the objective of the discriminators."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from contextlib import contextmanager, nullcontext
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -9,12 +10,11 @@ from einops import reduce
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .discriminator import DiscriminatorConfig, new_discriminator
+from .discriminator import DiscriminatorConfig, Logits, new_discriminator
 from .entropy import at_least_float32, mean_over_processes
 from .losses import Losses
 
 AdversarialLoss = Literal["non_saturating", "hinge"]
-Logits = Float[Tensor, "b *places"]  # one for each clip, or several
 
 # They keep the adaptive weight finite if the adversarial gradient is zero (VQGAN, equation 7).
 TINY_GRADIENT = 1e-6
@@ -97,6 +97,19 @@ def adaptive_adversarial_weight(
     return (pixels.norm() / (adversarial.norm() + TINY_GRADIENT)).clamp(max=LARGEST_ADAPTIVE_WEIGHT)
 
 
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Let gradients pass through a module without those of its parameters, which compiled code would always compute."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
 class DiscriminatorObjective(nn.Module):
     """Computes the unweighted losses of the discriminators from real clips and reconstructions.
 
@@ -133,6 +146,16 @@ class DiscriminatorObjective(nn.Module):
         self.register_buffer("fake_average", torch.zeros(len(configs), dtype=torch.float32))
         self.register_buffer("num_averaged", torch.tensor(0))
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile each discriminator as one graph. Calls with the R1 penalty, which needs second derivatives, stay as
+        they are.
+
+        Args:
+            args, kwargs: arguments of `torch.compile`.
+        """
+        for discriminator in self.discriminators:
+            discriminator.compile(*args, **kwargs)
+
     def forward(
         self,
         real: Float[Tensor, "b c T H W"],
@@ -151,7 +174,8 @@ class DiscriminatorObjective(nn.Module):
         fake, real = fake.detach(), real.detach().to(fake)
         if with_r1:
             real.requires_grad_()
-        judged = [self._judge(discriminator, real, fake, with_r1, phase) for discriminator in self.discriminators]
+        with torch.compiler.set_stance("force_eager") if with_r1 else nullcontext():
+            judged = [self._judge(discriminator, real, fake, with_r1, phase) for discriminator in self.discriminators]
         averages = self._averaged(
             torch.stack([torch.stack(logits).detach().flatten(1).mean(dim=1) for logits in judged], dim=1)
         )
@@ -168,7 +192,9 @@ class DiscriminatorObjective(nn.Module):
     def generator_losses(self, fake: Float[Tensor, "b c T H W"], phase: int = 0) -> Iterator[Float[Tensor, ""]]:
         """Yield the adversarial loss of the tokenizer for each discriminator."""
         for discriminator in self.discriminators:
-            yield self.two_sides.generator(at_least_float32(discriminator(fake, phase)))
+            with frozen(discriminator):
+                logits = at_least_float32(discriminator(fake, phase))
+            yield self.two_sides.generator(logits)
 
     @staticmethod
     def _judge(

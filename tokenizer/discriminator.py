@@ -6,7 +6,7 @@
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -56,7 +56,44 @@ class DiscriminatorConfig:
             raise ValueError(f"sees must be one of {', '.join(get_args(Sight))}, got {self.sees!r}")
 
 
-class VideoDiscriminator(nn.Module):
+Logits = Float[Tensor, "b *places"]  # one for each clip, or several
+
+
+class FrameDiscriminator(nn.Module):
+    """Base class of the discriminators: selects the frames that a discriminator sees. Subclasses implement `logits`."""
+
+    def __init__(self, config: DiscriminatorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.network = logits_of  # a function of the module, so that a copy of the module calls its own
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile `logits` as one graph. Compiled with it, the selection of frames would add a graph for each phase.
+
+        Args:
+            args, kwargs: arguments of `torch.compile`.
+        """
+        self.network = torch.compile(logits_of, *args, **kwargs)
+
+    def forward(self, video: Float[Tensor, "b c T H W"], phase: int = 0) -> Logits:
+        """Return the logits of clips of any size.
+
+        Args:
+            phase: offset of the frames that a frame stride selects. If it increases with every step, all frames are
+                used in turn.
+        """
+        return self.network(self, frames_seen(video, self.config.frame_stride, phase))
+
+    def logits(self, seen: Float[Tensor, "b c t H W"]) -> Logits:
+        """Return the logits of the frames that the discriminator sees."""
+        raise NotImplementedError
+
+
+def logits_of(discriminator: FrameDiscriminator, seen: Float[Tensor, "b c t H W"]) -> Logits:
+    return discriminator.logits(seen)
+
+
+class VideoDiscriminator(FrameDiscriminator):
     """3D blur-pool network of MAGVIT-v2: one logit for each clip, high for real clips. It is not causal.
 
     It consists of a 3x3x3 convolution, five residual blocks that halve time, height and width (a size of 1 stays 1), a
@@ -66,8 +103,7 @@ class VideoDiscriminator(nn.Module):
     """
 
     def __init__(self, config: DiscriminatorConfig, channels: int = 3) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         widths = [config.width, *(config.width * factor for factor in WIDTHS_AFTER_BLOCKS)]
         self.stem = convolution(channels * config.patch_size**2, config.width)
         self.blocks = nn.Sequential(
@@ -78,19 +114,12 @@ class VideoDiscriminator(nn.Module):
             nn.Linear(widths[-1], widths[-1]), nn.LeakyReLU(NEGATIVE_SLOPE), nn.Linear(widths[-1], 1)
         )
 
-    def forward(self, video: Float[Tensor, "b c T H W"], phase: int = 0) -> Float[Tensor, " b"]:
-        """Return the logits of clips of any size.
-
-        Args:
-            phase: offset of the frames that a frame stride selects. If it increases with every step, all frames are
-                used in turn.
-        """
-        seen = frames_seen(video, self.config.frame_stride, phase)
+    def logits(self, seen: Float[Tensor, "b c t H W"]) -> Float[Tensor, " b"]:
         features = self.blocks(self.stem(fold(seen, self.config.patch_size)))
         return self.judge(reduce(features, "b c t h w -> b c", "mean"))[:, 0]
 
 
-class DetailDiscriminator(nn.Module):
+class DetailDiscriminator(FrameDiscriminator):
     """Network on the details of clips: one logit for each position of a coarse grid, high for real clips.
 
     Its input is the high-frequency part of the frames at half the resolution. `VideoDiscriminator` has one logit for
@@ -100,23 +129,16 @@ class DetailDiscriminator(nn.Module):
     """
 
     def __init__(self, config: DiscriminatorConfig, channels: int = 3) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         widths = [config.width * factor for factor in DETAIL_WIDTHS]
         self.stem = convolution(channels * config.patch_size**2, widths[0])
         self.blocks = nn.Sequential(*(DownBlock(before, after) for before, after in pairwise(widths)))
         self.judge = nn.Conv3d(widths[-1], 1, 1)
 
-    def forward(self, video: Float[Tensor, "b c T H W"], phase: int = 0) -> Float[Tensor, "b n"]:
-        """Return the logits of clips of any size. A position covers about 8 x 8 pixels times the patch size.
-
-        Args:
-            phase: as in `VideoDiscriminator.forward`.
-        """
-        seen = details(frames_seen(video, self.config.frame_stride, phase))
-        return rearrange(
-            self.judge(self.blocks(self.stem(fold(seen, self.config.patch_size)))), "b 1 t h w -> b (t h w)"
-        )
+    def logits(self, seen: Float[Tensor, "b c t H W"]) -> Float[Tensor, "b n"]:
+        """Return the logits of the frames. A position covers about 8 x 8 pixels times the patch size."""
+        features = self.blocks(self.stem(fold(details(seen), self.config.patch_size)))
+        return rearrange(self.judge(features), "b 1 t h w -> b (t h w)")
 
 
 def new_discriminator(config: DiscriminatorConfig, channels: int = 3) -> VideoDiscriminator | DetailDiscriminator:

@@ -59,6 +59,21 @@ class TokenizerObjective(nn.Module):
         self.perceptual_stride = perceptual_stride
         self.adaptive_weight = adaptive_weight
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the encoder, the decoder and the perceptual network, each as one graph.
+
+        The losses stay outside: they take little time, and the codebook entropy has many chunks, exchanges between
+        processes, and a sharpness that changes from step to step. With the adaptive weight, the layers of the decoder
+        are compiled one by one, without the last, since gradients are computed from there on several times.
+
+        Args:
+            args, kwargs: arguments of `torch.compile`.
+        """
+        decoder = self.tokenizer.decoder
+        parts = [self.tokenizer.encoder, *([*decoder][:-1] if self.adaptive_weight else [decoder])]
+        for part in parts if self.perceptual is None else [*parts, self.perceptual]:
+            part.compile(*args, **kwargs)
+
     def forward(
         self,
         video: Pixels,

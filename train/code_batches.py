@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from .codes import Encoder, clip_of, row_of
+from .codes import Encoder, pixels_of, row_of
 from .contexts import Contexts
 from .data import VideoData
 from .data.batches import NumberedBatches
@@ -160,7 +160,7 @@ class ClipBatches(RowBatches):
     gives the same stream as `CodeBatches`.
 
     Yields:
-        {"video": `b 3 T H W` in [-1, 1], "rows": `b`}, and all of `CodeBatches` except codes.
+        {"video": pixels `b 3 T H W` (uint8), "rows": `b`}, and all of `CodeBatches` except codes.
     """
 
     def __init__(self, data: VideoData, passes: int | None, **settings: object) -> None:
@@ -179,7 +179,7 @@ class ClipBatches(RowBatches):
         rows = [self.row(position) for position in self.positions(index)]
         windows = [row_of(self.data, row).window for row in rows]
         batch = {
-            "video": torch.stack([clip_of(self.data, row) for row in rows]),
+            "video": torch.from_numpy(np.stack([pixels_of(self.data, row) for row in rows])),
             "rows": torch.tensor(rows),
             "labels": torch.tensor([window.label for window in windows]),
         }
@@ -189,7 +189,7 @@ class ClipBatches(RowBatches):
 
 
 def encoded_batch(batch: Batch, encoder: Encoder, mix: Sequence[WeightedTask], mask_id: int) -> Batch:
-    """Replace the clips of a batch of `ClipBatches` by their codes and condition codes."""
+    """Replace the clips of a batch of `ClipBatches`, converted to [-1, 1], by their codes and condition codes."""
     known = dict(batch)
     videos, rows = known.pop("video"), known.pop("rows").tolist()
     known["codes"] = encoder.codes(videos)

@@ -13,7 +13,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -87,8 +87,13 @@ def row_of(data: VideoData, number: int) -> Row:
 
 def clip_of(data: VideoData, number: int) -> Float[Tensor, "3 T H W"]:
     """Return the clip of a row in [-1, 1]."""
+    return to_video(pixels_of(data, number))
+
+
+def pixels_of(data: VideoData, number: int) -> UInt8[np.ndarray, "3 T H W"]:
+    """Return the clip of a row with values from 0 to 255."""
     window, offset, flip = row_of(data, number)
-    return to_video(data.train.reader.clip(window.number, window.first_frame, offset=offset, flip=flip))
+    return data.train.reader.clip(window.number, window.first_frame, offset=offset, flip=flip)
 
 
 def fingerprint(

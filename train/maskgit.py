@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from torch.utils.data import DataLoader
 
 from magvit2_pytorch.hub import local_folder
 from magvit2_pytorch.maskgit import MaskGit, MaskGitConfig, MaskGitObjective
@@ -34,10 +33,12 @@ from magvit2_pytorch.train.bad_steps import nan_unless_finite
 from magvit2_pytorch.train.code_batches import ClipBatches, CodeBatches, encoded_batch
 from magvit2_pytorch.train.codes import CodesConfig, Encoder, encoded, fingerprint
 from magvit2_pytorch.train.command_line import WrittenTasks
+from magvit2_pytorch.train.compilation import compile_objective
 from magvit2_pytorch.train.contexts import find_contexts
 from magvit2_pytorch.train.data import Clips, DataConfig, load_data
 from magvit2_pytorch.train.data.config import ARCADE
 from magvit2_pytorch.train.data.sources.find import folder_of_files
+from magvit2_pytorch.train.data.transfer import batches_on
 from magvit2_pytorch.train.optimization import (
     ExponentialMovingAverage,
     OptimizerConfig,
@@ -303,6 +304,8 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
     pipeline = VideoGenerationPipeline(tokenizer, ema.model, labels=data.labels, num_frames=run.data.num_frames)
     optimizers = make_optimizers(objective, run.optimizer, mixed_precision=accelerator.mixed_precision)
     objective, *optimizers = accelerator.prepare(objective, *optimizers)
+    if run.compile:
+        compile_objective(accelerator.unwrap_model(objective))
     first_step = session.resume(ema.model)
 
     settings = {
@@ -320,7 +323,7 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
         if table is None
         else CodeBatches(data, table, grid, mask_id=config.mask_id, **settings)
     )
-    stream = iter(DataLoader(batches, batch_size=None, num_workers=run.num_workers))
+    stream = batches_on(accelerator.device, batches, num_workers=run.num_workers)
     logger.info(
         "transformer of %.2f M parameters, %d rows of %s codes an epoch, %d labels, steps %d to %d, on %s",
         sum(parameter.numel() for parameter in ema.model.parameters()) / 1e6,
@@ -346,7 +349,7 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
             torch.manual_seed(seeded_generator(run.seed, step, accelerator.process_index).initial_seed())  # dropout
             losses = {}
             for micro_step in range(run.gradient_accumulation):
-                batch = {name: value.to(accelerator.device) for name, value in next(stream).items()}
+                batch = next(stream)
                 if table is None:
                     batch = encoded_batch(batch, encoder, run.tasks, config.mask_id)
                 noise = seeded_generator(run.seed, step, 0, 1 + micro_step)  # the same on all processes

@@ -53,6 +53,7 @@ MAY_CHANGE = {
     NUM_PROCESSES,
     *("batch_size", "batch_size_per_process", "gradient_accumulation"),
     *("num_workers", "timeout", "max_bad_steps", "progress"),
+    "compile",  # recorded as a part of the arithmetic
     *("log_every", "evaluate_every", "evaluation_clips"),
     *("save_every", "keep_last", "keep_best", "stop_after"),
     *("output_dir", "restart_in", "allow_changed_precision"),

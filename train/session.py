@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from ..files import as_path
 from ..messages import printable
 from .bad_steps import BadSteps
+from .compilation import compilation
 from .data import VideoData
 from .data.report import write_skipped
 from .run_folder import ARITHMETIC, CLIPS_PER_STEP, NUM_PROCESSES, RunFolder, flat
@@ -65,8 +66,11 @@ class RunConfig:
     max_bad_steps: int = 10
     """Steps in a row with a loss or gradient that is NaN or infinite after which the run stops. Such steps are
     skipped."""
-    num_workers: int = 0
-    """Number of worker processes that load data."""
+    num_workers: int | None = None
+    """Number of worker processes that load data. None: none on a CPU; with a GPU one for each core of the process, at
+    most four. Results do not depend on it."""
+    compile: bool = False
+    """Compile the models with torch.compile. The first steps take minutes, all others less time on a GPU."""
     timeout: float = 30.0
     """Minutes after which a process gives up if another one does not answer. Only for several processes."""
     restart_in: Path | None = None
@@ -123,8 +127,8 @@ class RunConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("seed", "num_workers"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+            if (number := getattr(self, name)) is not None and number < 0:
+                raise ValueError(f"{name} must not be negative, got {number}")
         for name in ("stop_after", "batch_size_per_process"):
             if (number := getattr(self, name)) is not None and number < 1:
                 raise ValueError(f"{name} must be at least 1, got {number}")
@@ -194,6 +198,8 @@ class Session:
         has_scaler = self.accelerator.scaler is not None
         self.bad_steps = BadSteps(run.max_bad_steps, run.seed, has_scaler=has_scaler)
         self.at_end = ExitStack()
+        if run.compile:
+            self.at_end.enter_context(compilation(self.accelerator.device))
         self.has_begun = False
         self.is_in_loop = False
 
@@ -230,7 +236,7 @@ class Session:
             arithmetic = {
                 "device": self.accelerator.device.type,
                 "mixed_precision": self.accelerator.mixed_precision,
-                "dynamo_backend": str(dynamo and dynamo.backend),
+                "dynamo_backend": "--compile" if self.run.compile else str(dynamo and dynamo.backend),
                 "float32_matmul_precision": torch.get_float32_matmul_precision(),
             }
             num_processes = self.accelerator.num_processes
@@ -391,6 +397,11 @@ def create_accelerator(run: RunConfig) -> Accelerator:
                 f"{name}={value} is not supported: each process trains the whole model, in float32, bf16 or fp16. "
                 f"Unset {name}, or change it with `accelerate config`"
             )
+    if run.compile and (backend := os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no")).lower() != "no":
+        raise ValueError(
+            f"--compile and ACCELERATE_DYNAMO_BACKEND={backend} must not both be set, since each compiles the models; "
+            "unset ACCELERATE_DYNAMO_BACKEND"
+        )
     accelerator = Accelerator(
         # ACCELERATE_GRADIENT_ACCUMULATION_STEPS would override `gradient_accumulation_steps`, but not a plugin.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=run.gradient_accumulation),

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch.utils.data import DataLoader
 
 from magvit2_pytorch.files import write_json
 from magvit2_pytorch.messages import printable
@@ -33,8 +32,10 @@ from magvit2_pytorch.tokenizer.presets import PRESETS as MODEL_PRESETS
 from magvit2_pytorch.train.adversarial import AdversarialConfig, Adversary
 from magvit2_pytorch.train.annealing import AnnealingConfig
 from magvit2_pytorch.train.bad_steps import nan_unless_finite
+from magvit2_pytorch.train.compilation import compile_objective
 from magvit2_pytorch.train.data import Clips, DataConfig, TrainingBatches, load_sources
 from magvit2_pytorch.train.data.config import ARCADE, DEAD_LEAVES, SHIPPED_CLIPS
+from magvit2_pytorch.train.data.transfer import batches_on
 from magvit2_pytorch.train.metrics import (
     bit_balance,
     codebook_perplexity,
@@ -238,6 +239,9 @@ def train_in(session: Session, run: TokenizerRun) -> Path | None:
     adversary = None
     if run.adversarial.discriminators:
         adversary = Adversary(accelerator, run.adversarial, channels=run.model.channels, num_steps=run.num_steps)
+    if run.compile:
+        for trained in (objective, *([adversary.objective] if adversary else [])):
+            compile_objective(accelerator.unwrap_model(trained))
     first_step = session.resume(ema.model)
 
     batches = TrainingBatches(
@@ -249,7 +253,7 @@ def train_in(session: Session, run: TokenizerRun) -> Path | None:
         process_index=accelerator.process_index,
         num_processes=accelerator.num_processes,
     )
-    videos = (batch["video"] for batch in DataLoader(batches, batch_size=None, num_workers=run.num_workers))
+    stream = batches_on(accelerator.device, batches, num_workers=run.num_workers)
     logger.info(
         "tokenizer of %.2f M parameters, %d windows of %d labels, steps %d to %d, on %s",
         sum(parameter.numel() for parameter in ema.model.parameters()) / 1e6,
@@ -270,7 +274,7 @@ def train_in(session: Session, run: TokenizerRun) -> Path | None:
             opponent = adversary if step >= run.adversarial.start_step else None
             losses = {}
             for _ in range(run.gradient_accumulation):
-                video = next(videos).to(accelerator.device)
+                video = next(stream)["video"]
                 with accelerator.accumulate(objective, *([opponent.objective] if opponent else [])):
                     losses, reconstruction, adaptive_weight = objective(
                         video,

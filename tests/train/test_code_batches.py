@@ -25,10 +25,11 @@ from magvit2_pytorch.train.code_batches import (
     encoded_batch,
     times_in_an_epoch,
 )
-from magvit2_pytorch.train.codes import Encoder, clip_of, encoded, row_of
+from magvit2_pytorch.train.codes import Encoder, encoded, pixels_of, row_of
 from magvit2_pytorch.train.contexts import find_contexts
 from magvit2_pytorch.train.data import DataConfig, VideoData, load_data
 from magvit2_pytorch.train.data.index import DrawnIndex, RangeIndex
+from magvit2_pytorch.train.data.transfer import pixels_on
 from magvit2_pytorch.train.data.windows import Ranges
 from magvit2_pytorch.train.task_mix import WeightedTask, conditions_of
 
@@ -94,7 +95,8 @@ def complete(tokenizer: VideoTokenizer) -> Callable[..., dict[str, Tensor]]:
         if isinstance(batches, CodeBatches):
             return batch
         encoder = Encoder(tokenizer, batches.data, conditions_of(batches.mix), "no")
-        return encoded_batch(batch, encoder, batches.mix, MASK_ID)
+        converted = batch | {"video": pixels_on(torch.device("cpu"), batch["video"])}
+        return encoded_batch(converted, encoder, batches.mix, MASK_ID)
 
     return complete_batch
 
@@ -351,7 +353,7 @@ def test_without_a_number_of_passes_each_epoch_has_a_new_one(fading: VideoData) 
     batch = endless.batch(1000 * num_windows)
     (row,) = batch["rows"].tolist()
     assert row // num_windows == 1000
-    assert torch.equal(batch["video"][0], clip_of(fading, row))
+    assert torch.equal(batch["video"][0], torch.from_numpy(pixels_of(fading, row)))
 
 
 def test_the_first_pass_of_endless_passes_is_that_of_one_pass(fading: VideoData, make: Make, complete) -> None:

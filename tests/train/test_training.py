@@ -194,7 +194,7 @@ def test_training_stops_after_too_many_bad_steps_in_a_row(
 
 
 def poisoned(batch: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    return batch | {name: torch.full_like(batch[name], math.nan)}
+    return batch | {name: torch.full(batch[name].shape, math.nan)}
 
 
 @pytest.mark.parametrize("gradient_accumulation", [1, 2])

@@ -14,7 +14,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from .index import Window
 from .mixing import source_at
 from .order import shuffled
-from .video_data import VideoData, to_video
+from .video_data import VideoData
 
 BLOCK = 64  # batches per block; each block contains its share of image batches
 CLOSE_UPS = 0.5  # share of the clips of files with a zoom above 1
@@ -26,8 +26,8 @@ class NumberedBatches(IterableDataset[dict[str, Tensor]], ABC):
 
     A run resumes exactly from the number of its next batch, with any number of workers. With W processes, each batch
     that a single process with W times the batch size would get is split into W contiguous slices; process r gets slice
-    r. Use it as `DataLoader(batches, batch_size=None, num_workers=...)`, and do not pass that loader to
-    `Accelerator.prepare`, which would split the batches a second time.
+    r. Use it with `transfer.batches_on` or as `DataLoader(batches, batch_size=None, num_workers=...)`, and do not pass
+    that loader to `Accelerator.prepare`, which would split the batches a second time.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class TrainingBatches(NumberedBatches):
     another.
 
     Yields:
-        {"video": `b 3 T H W` in [-1, 1], with T = 1 in an image batch, "label": `b`}
+        {"video": pixels `b 3 T H W` (uint8), with T = 1 in an image batch, "label": `b`}
     """
 
     def __init__(self, *sources: VideoData, shares: Sequence[float] = (1.0,), **settings: int) -> None:
@@ -103,7 +103,7 @@ class TrainingBatches(NumberedBatches):
         is_image = self.num_image_batches(index + 1) > num_images
         positions = self.positions(num_images if is_image else index - num_images)
         pixels, labels = zip(*(self.example(position, is_image=is_image) for position in positions), strict=True)
-        return {"video": to_video(np.stack(pixels)), "label": torch.tensor(labels)}
+        return {"video": torch.from_numpy(np.stack(pixels)), "label": torch.tensor(labels)}
 
     def num_image_batches(self, index: int) -> int:
         """Return how many of the first `index` batches contain images.
