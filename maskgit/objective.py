@@ -1,5 +1,7 @@
 """Training objective of stage two: the masked transformer and its losses as one module."""
 
+from typing import NamedTuple
+
 import torch
 import torch.distributed
 from einops import rearrange
@@ -12,10 +14,22 @@ from .losses import Losses, are_right, criticisms, cross_entropies, masked_means
 from .masking import MaskSchedule, cosine_schedule, training_mask
 from .model import MaskGit
 from .sampling import DRAW_BITS, sample_codes
-from .sub_code_heads import logits_given
+from .sub_code_heads import PredictedLogits, logits_given
 from .tasks import labels_seen
 
 JUDGED_ONE_IN = 4  # the critic is trained on every fourth sample
+
+
+class PositionLosses(NamedTuple):
+    """Predictions of a `MaskGit` and their losses at each position; see `MaskGitObjective.position_losses`."""
+
+    values: dict[str, Float[Tensor, "b n"]]
+    """`masked_code`, `refined_code` and `reconstructed_code`: the same cross-entropies. `accuracy`: 1 or 0."""
+    masks: dict[str, Bool[Tensor, "b n"]]
+    """The positions to which each of them applies."""
+    predicted: PredictedLogits
+    """Output of the model."""
+    targets: Int[Tensor, "b n g"]
 
 
 class MaskGitObjective(nn.Module):
@@ -120,10 +134,38 @@ class MaskGitObjective(nn.Module):
             padding = context.new_zeros(context.shape[:2], dtype=torch.bool)
             context_padding = (padding if context_padding is None else context_padding) | is_without_context[:, None]
 
+        given = {"tasks": tasks, "context": context, "context_padding": context_padding}
+        values, masks, predicted, targets = self.position_losses(codes, labels, is_hidden, condition_codes, **given)
+        if config.critic:
+            with torch.no_grad():
+                drawn, _ = sample_codes(predicted, config.vocab_sizes, chance.draws(targets))
+            real = rearrange(codes, "b t h w -> b (t h w)")
+            completed = torch.where(is_hidden, drawn, real)
+            rows, is_counted = chance.one_in(JUDGED_ONE_IN)
+            conditions = {name: None if value is None else value[rows] for name, value in given.items()}
+            verdicts = self.maskgit.criticize(completed.view_as(codes)[rows], labels[rows], **conditions)
+            values["critic"] = criticisms(verdicts, is_real=completed[rows] == real[rows])
+            masks["critic"] = is_counted[:, None].expand_as(verdicts)
+        return masked_means(values, masks)
+
+    def position_losses(
+        self,
+        codes: Int[Tensor, "b t h w"],
+        labels: Int[Tensor, " b"],
+        is_hidden: Bool[Tensor, "b n"],
+        condition_codes: Int[Tensor, "b t h w"],
+        **given: Tensor | None,
+    ) -> PositionLosses:
+        """Return the losses at each position for given masks. Conditions are not dropped.
+
+        Args:
+            is_hidden: True at hidden codes.
+            given: `tasks`, `context` and `context_padding`; all arguments are as in `forward`.
+        """
+        config = self.maskgit.config
         condition = rearrange(condition_codes, "b t h w -> b (t h w)")
         real = rearrange(codes, "b t h w -> b (t h w)")
         shown = torch.where(is_hidden, condition, real).view_as(codes)
-        given = {"tasks": tasks, "context": context, "context_padding": context_padding}
         predicted = self.maskgit(shown, labels, **given)
 
         targets = split_codes(real, config.vocab_sizes)
@@ -138,16 +180,7 @@ class MaskGitObjective(nn.Module):
         }
         values = dict.fromkeys(masks, cross_entropies(logits, targets, self.label_smoothing))
         values["accuracy"] = are_right(logits, targets).float()
-        if config.critic:
-            with torch.no_grad():
-                drawn, _ = sample_codes(predicted, config.vocab_sizes, chance.draws(targets))
-            completed = torch.where(is_hidden, drawn, real)
-            rows, is_counted = chance.one_in(JUDGED_ONE_IN)
-            conditions = {name: None if value is None else value[rows] for name, value in given.items()}
-            verdicts = self.maskgit.criticize(completed.view_as(codes)[rows], labels[rows], **conditions)
-            values["critic"] = criticisms(verdicts, is_real=completed[rows] == real[rows])
-            masks["critic"] = is_counted[:, None].expand_as(verdicts)
-        return masked_means(values, masks)
+        return PositionLosses(values, masks, predicted, targets)
 
     def _dropped(self, chance: "Chance", probability: float) -> Bool[Tensor, " b"]:
         """Return True for samples that lose a condition. Evaluation mode draws the same numbers, but drops nothing."""

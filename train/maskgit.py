@@ -11,6 +11,7 @@ if __name__ == "__main__" and not __package__:  # run as a script: its folder is
     check_installation()
 
 import logging
+import math
 import time
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Self
 import torch
 from torch.utils.data import DataLoader
 
+from magvit2_pytorch.files import write_json
 from magvit2_pytorch.hub import local_folder
 from magvit2_pytorch.maskgit import MaskGit, MaskGitConfig, MaskGitObjective
 from magvit2_pytorch.maskgit.losses import MaskGitLossWeights, weighted_sum
@@ -38,6 +40,8 @@ from magvit2_pytorch.train.contexts import find_contexts
 from magvit2_pytorch.train.data import Clips, DataConfig, load_data
 from magvit2_pytorch.train.data.config import ARCADE
 from magvit2_pytorch.train.data.sources.find import folder_of_files
+from magvit2_pytorch.train.heldout_loss import HeldoutLoss, overfitting_message
+from magvit2_pytorch.train.metrics_file import read_records
 from magvit2_pytorch.train.optimization import (
     ExponentialMovingAverage,
     OptimizerConfig,
@@ -54,6 +58,7 @@ logger = logging.getLogger(__name__)
 
 PIPELINE_FOLDER = "pipeline"  # in a run's folder: the complete pipeline
 PICTURED_LABELS = 8
+LOSS_GROUP = "train"  # prefix of the names of the losses in logs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,6 +304,16 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
     optimizers = make_optimizers(objective, run.optimizer, mixed_precision=accelerator.mixed_precision)
     objective, *optimizers = accelerator.prepare(objective, *optimizers)
     first_step = session.resume(ema.model)
+    heldout_loss = HeldoutLoss(
+        accelerator,
+        data.heldout.spread(run.evaluation_clips),
+        encoder,
+        mask_id=config.mask_id,
+        mix=run.tasks,
+        contexts=contexts,
+        label_smoothing=run.label_smoothing,
+        batch_size=run.batch_size,
+    )
 
     settings = {
         "batch_size": run.batch_size,
@@ -315,7 +330,7 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
         if table is None
         else CodeBatches(data, table, grid, mask_id=config.mask_id, **settings)
     )
-    stream = iter(DataLoader(batches, batch_size=None, num_workers=run.num_workers))
+    stream = session.log.timed(DataLoader(batches, batch_size=None, num_workers=run.num_workers))
     logger.info(
         "transformer of %.2f M parameters, %d rows of %s codes an epoch, %d labels, steps %d to %d, on %s",
         sum(parameter.numel() for parameter in ema.model.parameters()) / 1e6,
@@ -334,12 +349,13 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
         )
 
     started = time.monotonic()
-    with session.loop("MaskGIT") as bar:
+    with session.loop("MaskGIT", codes_per_clip=math.prod(grid)) as bar:
         for step in bar:
+            learning_rate = run.optimizer.learning_rate_at(step, run.num_steps)
             for optimizer in optimizers:
-                set_learning_rate(optimizer, run.optimizer.learning_rate_at(step, run.num_steps))
+                set_learning_rate(optimizer, learning_rate)
             torch.manual_seed(seeded_generator(run.seed, step, accelerator.process_index).initial_seed())  # dropout
-            losses = {}
+            losses, norm = {}, None
             for micro_step in range(run.gradient_accumulation):
                 batch = {name: value.to(accelerator.device) for name, value in next(stream).items()}
                 if table is None:
@@ -357,19 +373,40 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
             ema.update(accelerator.unwrap_model(objective).maskgit, step)
 
             done = step + 1
-            session.log_losses(bar, losses, done, group="train")
-            if session.is_main and done % run.evaluate_every == 0:
-                sample(pipeline, data.heldout, run, done)
+            optimization = {"learning_rate": learning_rate, "gradient_norm": norm}
+            session.log.step(done, losses, optimization, group=LOSS_GROUP)
+            if done % run.evaluate_every == 0:
+                with session.log.paused():
+                    if done < run.num_steps:
+                        evaluate(session, ema.model, heldout_loss, done)
+                    if session.is_main:
+                        sample(pipeline, data.heldout, run, done)
             if session.ends_after(done, ema.model):
                 break
     if not session.is_complete:
         return None
 
+    scores = evaluate(session, ema.model, heldout_loss, run.num_steps)
     result = run.output_dir / PIPELINE_FOLDER
     if session.is_main:
         pipeline.save_pretrained(result)
+        write_json(run.output_dir / "metrics.json", scores)
     logger.info("trained for %.0f seconds; the pipeline is in %s", time.monotonic() - started, result)
     return result
+
+
+def evaluate(session: Session, averaged: MaskGit, heldout_loss: HeldoutLoss, step: int) -> dict[str, float]:
+    """Measure the averaged weights on the held-out clips, log the scores, and warn of overfitting.
+
+    Called on all processes.
+    """
+    scores = heldout_loss.of(averaged)
+    session.log.evaluation(step, scores)
+    if session.is_main:
+        logger.info("step %d, held out: %s", step, ", ".join(f"{name} {value:.4g}" for name, value in scores.items()))
+        if message := overfitting_message(read_records(session.log.path), LOSS_GROUP):
+            logger.warning("step %d: %s", step, message)
+    return scores
 
 
 def load_tokenizer(folder: Path) -> VideoTokenizer:

@@ -22,6 +22,7 @@ from ..configs import config_from_dict, config_to_dict
 from ..files import read_json, write_json
 from ..messages import printable
 from .data.report import SKIPPED_NAME
+from .metrics_file import METRICS_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ LOGS_NAME = "tensorboard"
 CHECKPOINT = re.compile(r"step-\d+")
 DIGESTS_NAME = "digests.json"  # in a checkpoint
 UNFINISHED = (".unfinished-", ".step-")  # beginnings of our own temporary names
-NAMES_AT_START = {CONFIG_NAME, INPUTS_NAME, LOCK_NAME, LOGS_NAME, SKIPPED_NAME}  # files of a run without a checkpoint
+# Files of a run without a checkpoint
+NAMES_AT_START = {CONFIG_NAME, INPUTS_NAME, LOCK_NAME, LOGS_NAME, METRICS_NAME, SKIPPED_NAME}
 NUM_PROCESSES = "num_processes"  # an input of every run
 ARITHMETIC = "arithmetic"  # an input of every run: precision and compiler. Older versions did not record it.
 # Settings that may differ between a run and its continuation: they do not change what is computed. The inputs have a
@@ -46,6 +48,7 @@ MAY_CHANGE = {
     "resume",
     "stop_after",
     "log_every",
+    "trackers",
     "evaluate_every",
     "save_every",
     "output_dir",

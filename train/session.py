@@ -1,4 +1,4 @@
-"""Shared parts of both training stages: processes, the output folder, logs, progress bars, interruption."""
+"""Shared parts of both training stages: processes, the output folder, progress bars, interruption."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 from accelerate import Accelerator
 from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
 from ..files import as_path
@@ -20,7 +20,10 @@ from ..messages import printable
 from .bad_steps import BadSteps
 from .data import VideoData
 from .data.report import write_skipped
+from .metrics_file import METRICS_NAME
 from .run_folder import ARITHMETIC, NUM_PROCESSES, RunFolder, flat
+from .run_log import RunLog, can_show_bars
+from .trackers import check_installed, checked_trackers, start_trackers, trackers_for_accelerate
 
 logger = logging.getLogger(__name__)
 
@@ -49,9 +52,15 @@ class RunConfig:
     seed: int = 0
     """Seed of the initial weights, the batches and the noise."""
     log_every: int = 20
-    """Steps between log lines of the losses."""
+    """Steps between reports of losses and speed."""
+    trackers: tuple[str, ...] = ("tensorboard",)
+    """Trackers that get the same values as `metrics.jsonl`: tensorboard, wandb, comet_ml, aim, mlflow, clearml,
+    dvclive, swanlab, trackio, several of them, or none."""
     evaluate_every: int = 1000
     """Steps between evaluations, which also draw pictures."""
+    evaluation_clips: int = 256
+    """Largest number of held-out clips of each source that evaluations measure, always the same ones, spread over
+    labels and videos."""
     save_every: int = 1000
     """Steps between checkpoints. The last step and an interruption also save one."""
     max_bad_steps: int = 10
@@ -64,7 +73,8 @@ class RunConfig:
     stop_after: int | None = None
     """Stop after this step, counted from the start of the run. Continue with --resume."""
     progress: bool = True
-    """Progress bars, on by default. Without them, the losses are logged as lines."""
+    """Progress bars, on by default. Without them, and where standard error is not a terminal, losses and speed are
+    logged as lines."""
 
     @property
     def last_step(self) -> int:
@@ -81,6 +91,7 @@ class RunConfig:
             "gradient_accumulation",
             "log_every",
             "evaluate_every",
+            "evaluation_clips",
             "save_every",
             "max_bad_steps",
         )
@@ -92,6 +103,7 @@ class RunConfig:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.stop_after is not None and self.stop_after < 1:
             raise ValueError(f"stop_after must be at least 1, got {self.stop_after}")
+        object.__setattr__(self, "trackers", checked_trackers(self.trackers))
         try:
             str(self.output_dir).encode()
         except UnicodeEncodeError as error:
@@ -127,15 +139,17 @@ class Session:
 
     Attributes:
         done: number of optimizer steps taken.
+        log: reports steps and evaluations.
     """
 
     def __init__(self, run: RunConfig, interruption: Interruption | None) -> None:
         """Check the output folder, then join the other processes.
 
         Raises:
-            ValueError: if the output folder or the environment cannot be used.
+            ValueError: if the output folder, a tracker or the environment cannot be used.
         """
         self.run = run
+        check_installed(run.trackers)
         self.folder = RunFolder(run.output_dir, run)
         self.accelerator = create_accelerator(run)
         self.interruption = Interruption() if interruption is None else interruption
@@ -144,6 +158,13 @@ class Session:
         self.done = 0
         has_scaler = self.accelerator.scaler is not None
         self.bad_steps = BadSteps(run.max_bad_steps, run.seed, has_scaler=has_scaler)
+        self.log = RunLog(
+            self.accelerator,
+            run.output_dir / METRICS_NAME,
+            log_every=run.log_every,
+            num_steps=run.num_steps,
+            clips_per_step=run.batch_size * run.gradient_accumulation * self.accelerator.num_processes,
+        )
         self.at_end = ExitStack()
 
     def __enter__(self) -> Self:
@@ -162,7 +183,7 @@ class Session:
         return self.done >= self.run.num_steps
 
     def begin(self, inputs: Mapping[str, Any], *sources: VideoData) -> None:
-        """Claim the output folder, start TensorBoard and seed PyTorch.
+        """Claim the output folder, start the trackers and seed PyTorch.
 
         Args:
             inputs: what the run depends on besides its config; see `RunFolder.claim`.
@@ -178,13 +199,7 @@ class Session:
             self.folder.claim({**inputs, NUM_PROCESSES: self.accelerator.num_processes, ARITHMETIC: arithmetic})
             reports = [source.report for source in sources if source.report is not None]
             write_skipped(self.run.output_dir, reports)
-        settings = flat(self.folder.config)
-        self.accelerator.init_trackers(
-            "tensorboard",
-            config={
-                name: value if isinstance(value, int | float) else printable(value) for name, value in settings.items()
-            },
-        )
+            start_trackers(self.accelerator, flat(self.folder.config))
         for tracker in self.accelerator.trackers:
             self.at_end.callback(tracker.finish)
         torch.manual_seed(self.run.seed)
@@ -192,21 +207,27 @@ class Session:
     def resume(self, ema: nn.Module) -> int:
         """Load the last checkpoint, if there is one, and return its number of optimizer steps, or 0."""
         self.done = self.folder.load(self.accelerator, ema)
+        self.log.resume(self.done)
         return self.done
 
     @contextmanager
-    def loop(self, description: str) -> Iterator["tqdm[int]"]:
-        """Yield a progress bar over the remaining optimizer steps, and handle interruptions inside the context."""
+    def loop(self, description: str, *, codes_per_clip: int | None = None) -> Iterator["tqdm[int]"]:
+        """Yield a progress bar over the remaining optimizer steps, and handle interruptions inside the context.
+
+        Args:
+            codes_per_clip: if the training is on codes.
+        """
         bar = tqdm(
             range(self.done, self.run.last_step),
             initial=self.done,
             total=self.run.num_steps,
             desc=description,
             unit="step",
-            disable=not self.shows_progress,
+            disable=not (self.shows_progress and can_show_bars()),
             dynamic_ncols=True,
             mininterval=1.0,
         )
+        self.log.begin(bar, self.done, self.run.last_step, codes_per_clip=codes_per_clip)
         with self.interruption, bar:
             yield bar
         if not self.is_complete:
@@ -223,7 +244,8 @@ class Session:
         interrupted = self.is_interrupted()
         too_many = self.bad_steps.are_too_many
         if interrupted or too_many or done % self.run.save_every == 0 or done == self.run.last_step:
-            self.folder.save(self.accelerator, ema, done)
+            with self.log.paused():
+                self.folder.save(self.accelerator, ema, done)
         if too_many:
             raise ValueError(self.bad_steps.message(done))
         return interrupted and not self.is_complete
@@ -236,24 +258,9 @@ class Session:
         num_asked = self.accelerator.reduce(torch.tensor(int(is_asked), device=self.accelerator.device), "sum")
         return int(torch.as_tensor(num_asked)) > 0
 
-    def log_losses(self, bar: "tqdm[int]", losses: Mapping[str, Tensor], done: int, *, group: str) -> None:
-        """Every `log_every` steps, log the losses of the last batch, averaged over the processes.
-
-        Args:
-            group: prefix of the names in TensorBoard.
-        """
-        if done % self.run.log_every:
-            return
-        gathered = {name: self.accelerator.gather(loss.detach()[None]) for name, loss in losses.items()}
-        means = {name: float(torch.as_tensor(values).mean()) for name, values in gathered.items()}
-        self.accelerator.log({f"{group}/{name}": value for name, value in means.items()}, step=done)
-        bar.set_postfix({name: f"{value:.3f}" for name, value in means.items()}, refresh=False)
-        if bar.disable:
-            logger.info("step %d: %s", done, ", ".join(f"{name} {value:.3f}" for name, value in means.items()))
-
 
 def create_accelerator(run: RunConfig) -> Accelerator:
-    """Return the accelerator of this process, with a TensorBoard tracker.
+    """Return the accelerator of this process, with the trackers of the run.
 
     Raises:
         ValueError: if the environment asks for something unsupported, or if this is one of several processes that are
@@ -268,7 +275,7 @@ def create_accelerator(run: RunConfig) -> Accelerator:
     accelerator = Accelerator(
         # ACCELERATE_GRADIENT_ACCUMULATION_STEPS would override `gradient_accumulation_steps`, but not a plugin.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=run.gradient_accumulation),
-        log_with="tensorboard",
+        log_with=trackers_for_accelerate(run.trackers, run.output_dir) or None,
         project_dir=run.output_dir,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=1))],  # while one process evaluates
     )

@@ -39,6 +39,7 @@ from magvit2_pytorch.train.codes import CodesConfig
 from magvit2_pytorch.train.data import Clips, TrainingBatches
 from magvit2_pytorch.train.maskgit import MaskGitRun
 from magvit2_pytorch.train.metrics.reconstruction import ReconstructionScores
+from magvit2_pytorch.train.metrics_file import read_records
 from magvit2_pytorch.train.optimization import AdamWConfig, ExponentialMovingAverage
 from magvit2_pytorch.train.process import SignalInterruption
 from magvit2_pytorch.train.run_folder import RunFolder
@@ -65,6 +66,14 @@ def assert_equal_weights(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> 
 def finished(result: Path | None) -> Path:
     assert result is not None
     return result
+
+
+def losses_of(run: TokenizerRun | MaskGitRun) -> list[dict[str, Any]]:
+    """The losses and scores that a run has logged, without times."""
+    return [
+        {name: value for name, value in record.items() if not name.startswith(("speed/", "time"))}
+        for record in read_records(run.output_dir / "metrics.jsonl")
+    ]
 
 
 def after_step(step: int, action: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,6 +176,7 @@ def test_every_loss_of_the_adversary_is_logged(tokenizer_run: TokenizerRun, monk
     losses = [set(values) for values in logged if "loss/reconstruction" in values]
     sides = ("adversarial", "discriminator", "lecam", "r1")
     added = {f"loss/{side}_{index}" for side in sides for index in range(2)} | {"loss/adaptive_weight"}
+    added |= {"optimizer/discriminator_learning_rate", "optimizer/discriminator_gradient_norm"}
     assert losses[1] - losses[0] == losses[2] - losses[0] == added
 
 
@@ -442,7 +452,9 @@ def test_several_sources_are_evaluated_one_by_one(tokenizer_run: TokenizerRun) -
 
     scores = read_json(tokenizer_run.output_dir / "metrics.json")
     assert scores.keys() == {
-        f"{source}/{name}" for source in ("videos", "leaves") for name in ("psnr", "codes_used", "codebook_perplexity")
+        f"{source}/{name}"
+        for source in ("videos", "leaves")
+        for name in ("psnr", "codes_used", "codebook_perplexity", "psnr_raw_weights")
     }
     assert scores["videos/psnr"] != scores["leaves/psnr"]
     names = {path.name for path in (tokenizer_run.output_dir / "pictures").iterdir()}
@@ -464,7 +476,7 @@ def test_evaluations_measure_as_many_clips_as_asked(
     tokenizer.train(replace(run, evaluation_clips=3, stop_after=4))
     tokenizer.train(replace(run, evaluation_clips=5, resume=True))
 
-    assert numbers == [3, 5]
+    assert numbers == [3, 3, 5, 5]  # averaged and raw weights
     with pytest.raises(ValueError, match="evaluation_clips must be at least 1, got 0"):
         replace(run, evaluation_clips=0)
 
@@ -582,9 +594,8 @@ def test_clips_encoded_when_they_are_used_train_the_same_transformer_as_the_tabl
     assert table.data.codes_dir.exists()
 
     assert_equal_weights(weights, same)
-    for step in (2, 4, 6):
-        first, second = (message for message in caplog.messages if message.startswith(f"step {step}: masked_code"))
-        assert first == second
+    assert [record["step"] for record in losses_of(online)] == [2, 4, 4, 6, 6]
+    assert losses_of(online) == losses_of(table)
     first, second = re.findall(r"\d+ rows of \S+ codes an epoch", caplog.text)
     assert first == second
 
@@ -690,8 +701,11 @@ def test_losses_are_logged_in_lines_where_no_bar_is_shown(
 
     tokenizer.train(replace(tokenizer_run, progress=False, log_every=2))
 
-    lines = [record.getMessage() for record in caplog.records if ": reconstruction " in record.getMessage()]
-    assert [line.split(":")[0] for line in lines] == ["step 2", "step 4", "step 6"]
+    lines = [message for message in caplog.messages if ": reconstruction " in message]
+    form = r"step (\d) of 6: reconstruction \d\.\d{3}, .* \(\S+ s per step, \S+ clips per second, (00:\d\d) left\)"
+    matches = [re.fullmatch(form, line) for line in lines]
+    assert [match and match[1] for match in matches] == ["2", "4", "6"]
+    assert lines[-1].endswith("00:00 left)")
 
 
 def test_a_run_does_not_go_on_from_other_data(tokenizer_run: TokenizerRun, videos: Path) -> None:
