@@ -61,7 +61,7 @@ def plot_runs(folders: Sequence[Path], output: Path) -> int:
                 lines[run] = draw(axes, records, name, colour=f"C{index % 10}") or lines.get(run)
     for axes in all_axes[len(names) :]:
         axes.set_axis_off()
-    figure.supxlabel("optimizer step", fontsize=8)
+    figure.supxlabel("optimizer step (points: held-out clips; dashed: raw weights)", fontsize=8)
     handles = [lines[run] for run in runs]
     figure.legend(handles, [plain(run) for run in runs], loc="outside upper center", ncols=2, fontsize=8)
     with written_whole(output) as aside:

@@ -14,7 +14,7 @@ from ..maskgit import MaskGit, MaskGitObjective
 from ..maskgit.masking import cosine_schedule, random_mask
 from ..maskgit.seeds import seeded_generator
 from ..maskgit.tasks import labels_seen
-from .code_batches import Batch, encoded_batch
+from .code_batches import Batch, condition_codes
 from .codes import Encoder
 from .contexts import Contexts
 from .data import Clips
@@ -32,8 +32,8 @@ class HeldoutLoss:
     """Measures a transformer on held-out clips.
 
     Each clip is hidden by `MASKS_PER_CLIP` random masks, with mask ratios that are evenly spread over the cosine
-    schedule. Masks, and with a mix of tasks the task of each clip, are always the same. No label, condition or context
-    is dropped, so the loss is not quite that of the training. The processes share the clips.
+    schedule. With a mix of tasks, a task is drawn for each of them. Masks and tasks are always the same. No label,
+    condition or context is dropped, so the loss is not quite that of the training. The processes share the clips.
     """
 
     def __init__(
@@ -60,8 +60,9 @@ class HeldoutLoss:
         self.label_smoothing = label_smoothing
         own = range(accelerator.process_index, len(clips), accelerator.num_processes)
         self.batches = [
-            heldout_batch(clips, own[start : start + batch_size], encoder, mask_id, mix, contexts)
+            batch
             for start in range(0, len(own), batch_size)
+            for batch in heldout_batches(clips, own[start : start + batch_size], encoder, mask_id, mix, contexts)
         ]
 
     @torch.no_grad()
@@ -79,13 +80,12 @@ class HeldoutLoss:
             if "tasks" in given:
                 config = maskgit.config
                 given["labels"] = labels_seen(given["labels"], given["tasks"], config.tasks, config.null_label)
-            for is_hidden in given.pop("masks"):
-                with self.accelerator.autocast():
-                    losses = objective.position_losses(is_hidden=is_hidden, **given)
-                for name in MEASURED:
-                    mask = losses.masks[name]
-                    sums[name] += losses.values[name][mask].double().sum().item()
-                    counts[name] += int(mask.sum())
+            with self.accelerator.autocast():
+                losses = objective.position_losses(**given)
+            for name in MEASURED:
+                mask = losses.masks[name]
+                sums[name] += losses.values[name][mask].double().sum().item()
+                counts[name] += int(mask.sum())
         parts = gather_object([(sums, counts)])
         num_positions = {name: sum(of_part[name] for _, of_part in parts) for name in MEASURED}
         return {
@@ -95,29 +95,30 @@ class HeldoutLoss:
         }
 
 
-def heldout_batch(
+def heldout_batches(
     clips: Clips,
     indexes: range,
     encoder: Encoder,
     mask_id: int,
     mix: Sequence[WeightedTask],
     contexts: Contexts | None,
-) -> Batch:
-    """Return some clips as the arguments of `MaskGitObjective.position_losses`, and their masks."""
+) -> list[Batch]:
+    """Return the arguments of `MaskGitObjective.position_losses` for some clips, with each of the masks."""
     rows = [clips[index] for index in indexes]
-    batch = {
-        "video": torch.stack([row["video"] for row in rows]),
-        "rows": torch.tensor([*indexes]),
-        "labels": torch.stack([row["label"] for row in rows]),
-    }
-    if mix:
-        batch["tasks"] = torch.from_numpy(drawn_tasks(mix, HELDOUT_SEED, indexes))
-    batch = encoded_batch(batch, encoder, mix, mask_id)
-    batch.setdefault("condition_codes", torch.full_like(batch["codes"], mask_id))
+    videos = torch.stack([row["video"] for row in rows])
+    codes = encoder.codes(videos)
+    shared = {"codes": codes, "labels": torch.stack([row["label"] for row in rows])}
     if contexts is not None:
-        batch["context"], batch["context_padding"] = contexts.of(clips.table.select(indexes)["number"][:])
-    batch["masks"] = heldout_masks(indexes, batch["codes"][0].numel())
-    return {name: value.cpu() for name, value in batch.items()}
+        shared["context"], shared["context_padding"] = contexts.of(clips.table.select(indexes)["number"][:])
+    batches = []
+    for number, is_hidden in enumerate(heldout_masks(indexes, codes[0].numel())):
+        batch = shared | {"is_hidden": is_hidden, "condition_codes": torch.full_like(codes, mask_id)}
+        if mix:
+            positions = [index * MASKS_PER_CLIP + number for index in indexes]
+            batch["tasks"] = torch.from_numpy(drawn_tasks(mix, HELDOUT_SEED, positions))
+            batch["condition_codes"] = condition_codes(videos, positions, batch["tasks"], encoder, mix, mask_id)
+        batches.append({name: value.cpu() for name, value in batch.items()})
+    return batches
 
 
 def heldout_masks(indexes: Sequence[int], num_codes: int) -> Bool[Tensor, "masks b n"]:

@@ -36,7 +36,7 @@ CHECKPOINT = re.compile(r"step-\d+")
 DIGESTS_NAME = "digests.json"  # in a checkpoint
 UNFINISHED = (".unfinished-", ".step-")  # beginnings of our own temporary names
 # Files of a run without a checkpoint
-NAMES_AT_START = {CONFIG_NAME, INPUTS_NAME, LOCK_NAME, LOGS_NAME, METRICS_NAME, SKIPPED_NAME}
+NAMES_AT_START = {CONFIG_NAME, INPUTS_NAME, LOCK_NAME, LOGS_NAME, METRICS_NAME, SKIPPED_NAME, ".aim"}
 NUM_PROCESSES = "num_processes"  # an input of every run
 ARITHMETIC = "arithmetic"  # an input of every run: precision and compiler. Older versions did not record it.
 # Settings that may differ between a run and its continuation: they do not change what is computed. The inputs have a

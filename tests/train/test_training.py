@@ -939,6 +939,107 @@ def test_a_tokenizer_of_another_size_is_refused(tokenizer_run: TokenizerRun, mas
         maskgit.train(replace(maskgit_run, data=replace(maskgit_run.data, resolution=32)))
 
 
+def failing_after(step: int, run: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train until an error in the loop, in the step after one."""
+
+    def fail() -> None:
+        raise ValueError("an error in the loop")
+
+    with monkeypatch.context() as patch:
+        after_step(step + 1, fail, patch)
+        with pytest.raises(ValueError, match="an error in the loop"):
+            run()
+
+
+def test_the_metrics_of_a_run_that_was_killed_are_those_of_one_run(
+    tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stage, run in ((tokenizer, tokenizer_run), (maskgit, maskgit_run)):
+        whole = replace(run, log_every=1)
+        killed = replace(whole, output_dir=run.output_dir.with_name("killed"), resume=True)
+        stage.train(whole)
+
+        failing_after(3, lambda run=killed, stage=stage: stage.train(run), monkeypatch)  # before the first checkpoint
+        failing_after(5, lambda run=killed, stage=stage: stage.train(run), monkeypatch)  # the checkpoint is of step 4
+        assert losses_of(killed)[-1]["step"] == 5
+        with (killed.output_dir / "metrics.jsonl").open("a") as file:
+            file.write('{"step": 5, "loss')
+        for _ in range(2):  # the second time, all is done already
+            stage.train(killed)
+
+            assert [record["step"] for record in losses_of(killed)] == [1, 2, 3, 4, 4, 5, 6, 6]
+            assert losses_of(killed) == losses_of(whole)
+        assert read_json(killed.output_dir / "metrics.json") == read_json(whole.output_dir / "metrics.json")
+        shutil.rmtree(killed.output_dir)
+
+
+def test_metrics_of_a_run_without_a_checkpoint_do_not_keep_the_next_one_out(
+    tokenizer_run: TokenizerRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing_after(2, lambda: tokenizer.train(tokenizer_run), monkeypatch)
+    assert [record["step"] for record in losses_of(tokenizer_run)] == [2]
+
+    tokenizer.train(replace(tokenizer_run, seed=1))
+
+    assert [record["step"] for record in losses_of(tokenizer_run)] == [2, 4, 4, 6, 6]
+
+
+def test_evaluations_change_nothing_in_the_training(tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun) -> None:
+    layers = ("residual", "attend_space", "compress_space", "attend_time")
+    first = with_adversary(replace(tokenizer_run, model=replace(tokenizer_run.model, layers=layers)))
+    second = replace(maskgit_run, tasks=MIX)
+
+    for stage, run in ((tokenizer, first), (maskgit, second)):
+        often = replace(run, evaluate_every=1, output_dir=run.output_dir.with_name(f"often-{run.output_dir.name}"))
+        stage.train(replace(run, evaluate_every=100))
+        stage.train(often)
+
+        ours, theirs = (weights_in(each.output_dir / "checkpoints" / "step-00000006") for each in (run, often))
+        assert_equal_weights(ours, theirs)
+        assert [record["step"] for record in losses_of(often) if "heldout/" in str(record)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_an_evaluation_leaves_the_mode_of_every_module() -> None:
+    model = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Sequential(torch.nn.Dropout()))
+    model[1].eval()
+
+    with tokenizer.evaluating(model):
+        assert not any(module.training for module in model.modules())
+
+    assert [module.training for module in model.modules()] == [True, True, False, False]
+
+
+def test_raw_and_averaged_weights_are_both_scored(tokenizer_run: TokenizerRun) -> None:
+    finished(tokenizer.train(replace(tokenizer_run, optimizer=replace(tokenizer_run.optimizer, ema_decay=0.0))))
+    *_, same = losses_of(tokenizer_run)
+    assert same["heldout/psnr_raw_weights"] == same["heldout/psnr"]
+    assert len(same["heldout/bit_balance"]) == 6
+
+    other = replace(tokenizer_run, output_dir=tokenizer_run.output_dir.with_name("averaged"))
+    finished(tokenizer.train(other))
+    *_, differs = losses_of(other)
+    assert differs["heldout/psnr_raw_weights"] != differs["heldout/psnr"]
+
+
+def test_overfitting_of_a_transformer_is_named(
+    tokenizer_run: TokenizerRun,
+    maskgit_run: MaskGitRun,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tokenizer.train(tokenizer_run)
+    losses = iter((3.0, 3.1, 3.2, 3.3, 3.0))
+    monkeypatch.setattr(maskgit.HeldoutLoss, "of", lambda self, model: {"masked_code": next(losses)})
+    optimizer = replace(maskgit_run.optimizer, learning_rate=1e-2)
+
+    finished(maskgit.train(replace(maskgit_run, num_steps=50, log_every=1, evaluate_every=10, optimizer=optimizer)))
+
+    (message,) = (message for message in caplog.messages if "the transformer overfits" in message)
+    assert message.startswith(
+        "step 40: the held-out loss (masked_code) has risen in 3 evaluations in a row, from 3.000"
+    )
+
+
 TWO_PROCESSES = """
 import os
 import signal
@@ -1009,6 +1110,9 @@ def test_two_processes_train_the_tasks_as_one_with_the_joined_batch(
     one, two = (weights_in(folder / "pipeline" / "maskgit") for folder in (whole.output_dir, halves.output_dir))
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, rtol=1e-4, atol=1e-5)
+    scores = [read_json(folder / "metrics.json") for folder in (whole.output_dir, halves.output_dir)]
+    assert scores[1] == pytest.approx(scores[0], rel=1e-3)
+    assert scores[0].keys() == {"masked_code", "refined_code", "accuracy"}
 
 
 def test_processes_that_do_not_know_of_each_other_are_refused(
