@@ -66,7 +66,11 @@ class RunLog:
         self.waited = 0.0
 
     def timed(self, batches: Iterable[T]) -> Iterator[T]:
-        """Yield the batches, and measure how long they are waited for."""
+        """Return an iterator over the batches that measures how long they are waited for."""
+        # Here and not in the generator: when its iteration starts, a DataLoader draws from torch's global generator.
+        return self._timed(iter(batches))
+
+    def _timed(self, batches: Iterator[T]) -> Iterator[T]:
         started = time.monotonic()
         for batch in batches:
             self.waited += time.monotonic() - started

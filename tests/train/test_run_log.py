@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from magvit2_pytorch.train.metrics_file import read_records
@@ -90,6 +91,15 @@ def test_the_time_that_batches_are_waited_for_is_a_share(log: RunLog, clock: Clo
         log.step(done, LOSSES, {}, group="loss")
 
     assert read_records(log.path)[0]["speed/data_wait_share"] == 0.75
+
+
+def test_random_numbers_of_a_loader_are_drawn_before_the_first_step(log: RunLog) -> None:
+    batches = log.timed(DataLoader(range(4), batch_size=None))
+    state = torch.get_rng_state()
+
+    next(batches)
+
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_tensors_are_read_only_at_steps_that_are_reported(log: RunLog) -> None:
