@@ -3,10 +3,12 @@
 import logging
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
 from .cli_generation import generate, inpaint, interpolate, outpaint, predict
+from .cli_options import Positional
 from .cli_tokenization import detokenize, info, reconstruct, tokenize
 from .files import as_path
 from .messages import printable
@@ -44,8 +46,26 @@ def demo(
     )
 
 
+def plot(
+    runs: Positional[tuple[Path, ...]],
+    /,
+    *,
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("curves.png"),
+) -> None:
+    """Draw the curves of training runs into one picture: `magvit2 plot outputs/tokenizer outputs/other -o curves.png`.
+
+    Args:
+        runs: Folders of training runs of either stage.
+        output: Output file: .png, .svg or .pdf.
+    """
+    from .train.curves import plot_runs
+
+    num_panels = plot_runs([as_path(run) for run in runs], as_path(output))
+    print(f"{printable(output)}: {num_panels} curves of {len(runs)} run(s)")
+
+
 MAX_MESSAGE = 2000  # characters
-COMMANDS = (generate, predict, interpolate, inpaint, outpaint, reconstruct, tokenize, detokenize, info, demo)
+COMMANDS = (generate, predict, interpolate, inpaint, outpaint, reconstruct, tokenize, detokenize, info, demo, plot)
 
 
 def main() -> None:

@@ -20,6 +20,16 @@ from .tasks import labels_seen
 JUDGED_ONE_IN = 4  # the critic is trained on every fourth sample
 
 
+class PositionLosses(NamedTuple):
+    """Losses of a `MaskGit` at each position; see `MaskGitObjective.position_losses`."""
+
+    values: dict[str, Float[Tensor, "_ n"]]
+    """`masked_code`, `refined_code` and `reconstructed_code`: the same cross-entropies. `accuracy`: 1 or 0. With a
+    trial also `critic`, for its rows."""
+    masks: dict[str, Bool[Tensor, "_ n"]]
+    """The positions to which each of them applies."""
+
+
 class MaskGitObjective(nn.Module):
     """Computes the unweighted losses of a `MaskGit`, by name.
 
@@ -133,10 +143,36 @@ class MaskGitObjective(nn.Module):
             padding = context.new_zeros(context.shape[:2], dtype=torch.bool)
             context_padding = (padding if context_padding is None else context_padding) | is_without_context[:, None]
 
+        given = {"tasks": tasks, "context": context, "context_padding": context_padding}
+        trial = None
+        if config.critic:
+            rows, is_counted = chance.one_in(JUDGED_ONE_IN)
+            trial = Trial(is_hidden, chance.draws(len(config.vocab_sizes), is_hidden.shape[1]), rows)
+        values, masks = self.position_losses(codes, labels, is_hidden, condition_codes, trial, **given)
+        if trial is not None:
+            masks["critic"] = is_counted[:, None].expand_as(values["critic"])
+        return masked_means(values, masks)
+
+    def position_losses(
+        self,
+        codes: Int[Tensor, "b t h w"],
+        labels: Int[Tensor, " b"],
+        is_hidden: Bool[Tensor, "b n"],
+        condition_codes: Int[Tensor, "b t h w"],
+        trial: "Trial | None" = None,
+        **given: Tensor | None,
+    ) -> PositionLosses:
+        """Return the losses at each position for given masks. Conditions are not dropped.
+
+        Args:
+            is_hidden: True at hidden codes.
+            trial: of the critic. Its losses have no mask yet.
+            given: `tasks`, `context` and `context_padding`; all arguments are as in `forward`.
+        """
+        config = self.maskgit.config
         condition = rearrange(condition_codes, "b t h w -> b (t h w)")
         real = rearrange(codes, "b t h w -> b (t h w)")
         shown = torch.where(is_hidden, condition, real).view_as(codes)
-        given = {"tasks": tasks, "context": context, "context_padding": context_padding}
         has_condition = condition != config.mask_id
         masks = {
             "masked_code": is_hidden & ~has_condition,
@@ -144,14 +180,9 @@ class MaskGitObjective(nn.Module):
             "reconstructed_code": ~is_hidden,
             "accuracy": is_hidden & ~has_condition,
         }
-        trial = None
-        if config.critic:
-            rows, is_counted = chance.one_in(JUDGED_ONE_IN)
-            trial = Trial(is_hidden, chance.draws(len(config.vocab_sizes), real.shape[1]), rows)
-            masks["critic"] = is_counted[:, None].expand(-1, real.shape[1])
         of_codes = self.code_losses(self.maskgit, shown, labels, given, real, self.label_smoothing, trial)
-        values = {name: of_codes.get(name, of_codes["cross_entropy"]) for name in masks}
-        return masked_means(values, masks)
+        names = [*masks, *(["critic"] if trial is not None else [])]
+        return PositionLosses({name: of_codes.get(name, of_codes["cross_entropy"]) for name in names}, masks)
 
     def _dropped(self, chance: "Chance", probability: float) -> Bool[Tensor, " b"]:
         """Return True for samples that lose a condition. Evaluation mode draws the same numbers, but drops nothing."""

@@ -65,6 +65,8 @@ class Adversary:
         self.num_steps = num_steps
         self.objective, self.optimizer = accelerator.prepare(objective, adamw(objective, config.optimizer))
         self.latest_r1: Losses = {}
+        self.optimization: dict[str, float | Tensor | None] = {}
+        """Learning rate and norm of the gradients in the last step, for logs."""
 
     def factors(self, adaptive_weight: Float[Tensor, ""]) -> list[Float[Tensor, ""]]:
         """Return the factor of the adversarial weight for each discriminator."""
@@ -85,9 +87,8 @@ class Adversary:
         """
         config, since_start = self.config, step - self.config.start_step
         with_r1 = config.r1_weight > 0 and since_start % config.r1_every == 0
-        set_learning_rate(
-            self.optimizer, config.optimizer.learning_rate_at(since_start, self.num_steps - config.start_step)
-        )
+        learning_rate = config.optimizer.learning_rate_at(since_start, self.num_steps - config.start_step)
+        set_learning_rate(self.optimizer, learning_rate)
         losses = self.objective(real, fake, with_r1=with_r1, phase=step)
         weights = {"discriminator": 1.0, "lecam": config.lecam_weight, "r1": config.r1_weight * config.r1_every}
         total = torch.stack([weights[name.rpartition("_")[0]] * loss for name, loss in losses.items()]).sum()
@@ -96,6 +97,7 @@ class Adversary:
         if self.accelerator.sync_gradients:
             norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), config.optimizer.max_grad_norm)
             is_bad = is_bad or (bad_steps is not None and bad_steps.is_bad(norm, losses, step))
+            self.optimization = {"discriminator_learning_rate": learning_rate, "discriminator_gradient_norm": norm}
         update([self.optimizer], skip=is_bad)
         self.latest_r1 |= {name: loss.detach() for name, loss in losses.items() if name.startswith("r1_")}
         return losses | self.latest_r1

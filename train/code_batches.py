@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import datasets
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from .codes import Encoder, pixels_of, row_of
@@ -194,10 +194,28 @@ def encoded_batch(batch: Batch, encoder: Encoder, mix: Sequence[WeightedTask], m
     videos, rows = known.pop("video"), known.pop("rows").tolist()
     known["codes"] = encoder.codes(videos)
     if mix:
-        known["condition_codes"] = torch.full_like(known["codes"], mask_id)
-        conditions = [condition_of(mix[task].name) for task in known["tasks"].tolist()]
-        for name in {condition for condition in conditions if condition is not None}:
-            chosen = [place for place, condition in enumerate(conditions) if condition == name]
-            of_chosen = encoder.condition_codes(name, videos[chosen], [rows[place] for place in chosen])
-            known["condition_codes"][chosen] = of_chosen
+        known["condition_codes"] = condition_codes(videos, rows, known["tasks"], encoder, mix, mask_id)
     return known
+
+
+def condition_codes(
+    videos: Float[Tensor, "b 3 T H W"],
+    rows: Sequence[int],
+    tasks: Int[Tensor, " b"],
+    encoder: Encoder,
+    mix: Sequence[WeightedTask],
+    mask_id: int,
+) -> Int[Tensor, "b t h w"]:
+    """Return the condition codes of each clip for its task, `mask_id` for tasks without condition.
+
+    Args:
+        rows: numbers on which the random regions depend.
+        tasks: indices into the mix.
+    """
+    conditions = [condition_of(mix[task].name) for task in tasks.tolist()]
+    grid = encoder.tokenizer.code_shape(*videos.shape[2:])
+    codes = torch.full((len(videos), *grid), mask_id, device=encoder.parameter.device)
+    for name in {condition for condition in conditions if condition is not None}:
+        chosen = [place for place, condition in enumerate(conditions) if condition == name]
+        codes[chosen] = encoder.condition_codes(name, videos[chosen], [rows[place] for place in chosen])
+    return codes

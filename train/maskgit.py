@@ -11,6 +11,7 @@ if __name__ == "__main__" and not __package__:  # run as a script: its folder is
     check_installation()
 
 import logging
+import math
 import time
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Self
 
 import torch
 
+from magvit2_pytorch.files import write_json
 from magvit2_pytorch.hub import local_folder
 from magvit2_pytorch.maskgit import MaskGit, MaskGitConfig, MaskGitObjective
 from magvit2_pytorch.maskgit.losses import MaskGitLossWeights, weighted_sum
@@ -39,6 +41,8 @@ from magvit2_pytorch.train.data import Clips, DataConfig, load_data
 from magvit2_pytorch.train.data.config import ARCADE
 from magvit2_pytorch.train.data.sources.find import folder_of_files
 from magvit2_pytorch.train.data.transfer import batches_on
+from magvit2_pytorch.train.heldout_loss import LOSS, HeldoutLoss, overfitting_message
+from magvit2_pytorch.train.metrics_file import read_records
 from magvit2_pytorch.train.optimization import (
     ExponentialMovingAverage,
     OptimizerConfig,
@@ -55,6 +59,7 @@ logger = logging.getLogger(__name__)
 
 PIPELINE_FOLDER = "pipeline"  # in a run's folder: the complete pipeline
 PICTURED_LABELS = 8
+LOSS_GROUP = "train"  # prefix of the names of the losses in logs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -307,6 +312,16 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
     if run.compile:
         compile_objective(accelerator.unwrap_model(objective))
     first_step = session.resume(ema.model)
+    heldout_loss = HeldoutLoss(
+        accelerator,
+        data.heldout.spread(run.evaluation_clips),
+        encoder,
+        mask_id=config.mask_id,
+        mix=run.tasks,
+        contexts=contexts,
+        label_smoothing=run.label_smoothing,
+        batch_size=session.batch_size,
+    )
 
     settings = {
         "batch_size": session.batch_size,
@@ -323,7 +338,7 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
         if table is None
         else CodeBatches(data, table, grid, mask_id=config.mask_id, **settings)
     )
-    stream = batches_on(accelerator.device, batches, num_workers=run.num_workers)
+    stream = session.log.timed(batches_on(accelerator.device, batches, num_workers=run.num_workers))
     logger.info(
         "transformer of %.2f M parameters, %d rows of %s codes an epoch, %d labels, steps %d to %d, on %s",
         sum(parameter.numel() for parameter in ema.model.parameters()) / 1e6,
@@ -342,12 +357,13 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
         )
 
     started = time.monotonic()
-    with session.loop("MaskGIT") as bar:
+    with session.loop("MaskGIT", codes_per_clip=math.prod(grid)) as bar:
         for step in bar:
+            learning_rate = run.optimizer.learning_rate_at(step, run.num_steps)
             for optimizer in optimizers:
-                set_learning_rate(optimizer, run.optimizer.learning_rate_at(step, run.num_steps))
+                set_learning_rate(optimizer, learning_rate)
             torch.manual_seed(seeded_generator(run.seed, step, accelerator.process_index).initial_seed())  # dropout
-            losses = {}
+            losses, norm = {}, None
             for micro_step in range(run.gradient_accumulation):
                 batch = next(stream)
                 if table is None:
@@ -365,19 +381,44 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
             ema.update(accelerator.unwrap_model(objective).maskgit, step)
 
             done = step + 1
-            session.log_losses(bar, losses, done, group="train")
-            if session.is_main and done % run.evaluate_every == 0:
-                session.unless_interrupted(lambda: sample(pipeline, data.heldout, run, done))  # noqa: B023
-            if session.ends_after(done, ema.model):
+            optimization = {"learning_rate": learning_rate, "gradient_norm": norm}
+            session.log.step(done, losses, optimization, group=LOSS_GROUP)
+            scores = {}
+            if done % run.evaluate_every == 0:
+                with session.log.paused():
+                    if done < run.num_steps:
+                        scores = evaluate(session, ema.model, heldout_loss, done)
+                    if session.is_main:
+                        session.unless_interrupted(lambda: sample(pipeline, data.heldout, run, done))  # noqa: B023
+            if session.ends_after(done, ema.model, score=-scores[LOSS] if LOSS in scores else None):
                 break
     if not session.is_complete:
         return None
 
+    scores = evaluate(session, ema.model, heldout_loss, run.num_steps)
     result = run.output_dir / PIPELINE_FOLDER
     if session.is_main:
         pipeline.save_pretrained(result)
+        write_json(run.output_dir / "metrics.json", scores)
     logger.info("trained for %.0f seconds; the pipeline is in %s", time.monotonic() - started, result)
     return result
+
+
+def evaluate(session: Session, averaged: MaskGit, heldout_loss: HeldoutLoss, step: int) -> dict[str, float]:
+    """Measure the averaged weights on the held-out clips, log the scores, and warn of overfitting.
+
+    Called on all processes. Returns no scores if it was interrupted.
+    """
+    parts = session.results_of_all(lambda: heldout_loss.part(averaged))
+    if parts is None:
+        return {}
+    scores = heldout_loss.joined(parts)
+    session.log.evaluation(step, scores)
+    if session.is_main:
+        logger.info("step %d, held out: %s", step, ", ".join(f"{name} {value:.4g}" for name, value in scores.items()))
+        if message := overfitting_message(read_records(session.log.path), LOSS_GROUP):
+            logger.warning("step %d: %s", step, message)
+    return scores
 
 
 def load_tokenizer(folder: Path) -> VideoTokenizer:

@@ -25,6 +25,7 @@ from ..configs import config_from_dict, config_to_dict
 from ..files import read_json, write_json
 from ..messages import printable
 from .data.report import SKIPPED_NAME
+from .metrics_file import METRICS_NAME
 from .room import check_room
 
 Run = TypeVar("Run")
@@ -42,7 +43,7 @@ CHECKPOINT = re.compile(r"step-\d+")
 DIGESTS_NAME = "digests.json"  # in a checkpoint
 UNFINISHED = (".unfinished-", ".step-")  # beginnings of our own temporary names
 # Files of a run without a checkpoint.
-NAMES_AT_START = {CONFIG_NAME, INPUTS_NAME, LOCK_NAME, LOGS_NAME, SKIPPED_NAME, ERRORS_NAME}
+NAMES_AT_START = {CONFIG_NAME, INPUTS_NAME, LOCK_NAME, LOGS_NAME, METRICS_NAME, SKIPPED_NAME, ERRORS_NAME, ".aim"}
 # Inputs of every run. Older versions recorded only the first.
 NUM_PROCESSES = "num_processes"
 CLIPS_PER_STEP = "clips_per_step"  # of all processes and batches of a step
@@ -54,7 +55,7 @@ MAY_CHANGE = {
     *("batch_size", "batch_size_per_process", "gradient_accumulation"),
     *("num_workers", "timeout", "max_bad_steps", "progress"),
     "compile",  # recorded as a part of the arithmetic
-    *("log_every", "evaluate_every", "evaluation_clips"),
+    *("log_every", "trackers", "evaluate_every", "evaluation_clips"),
     *("save_every", "keep_last", "keep_best", "stop_after"),
     *("output_dir", "restart_in", "allow_changed_precision"),
     *(f"data.{name}" for name in ("path", "heldout", "root", "column", "label_column", "split", "subset", "cache_dir")),

@@ -1,4 +1,4 @@
-"""Shared parts of both training stages: processes, the output folder, logs, progress bars, interruption."""
+"""Shared parts of both training stages: processes, the output folder, progress bars, interruption."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 import torch
 from accelerate import Accelerator
 from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs, gather_object
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
 from ..files import as_path
@@ -21,7 +21,10 @@ from .bad_steps import BadSteps
 from .compilation import compilation
 from .data import VideoData
 from .data.report import write_skipped
+from .metrics_file import METRICS_NAME
 from .run_folder import ARITHMETIC, CLIPS_PER_STEP, NUM_PROCESSES, RunFolder, flat
+from .run_log import RunLog, can_show_bars
+from .trackers import check_installed, checked_trackers, start_trackers, trackers_for_accelerate
 
 Result = TypeVar("Result")
 
@@ -54,9 +57,15 @@ class RunConfig:
     seed: int = 0
     """Seed of the initial weights, the batches and the noise."""
     log_every: int = 20
-    """Steps between log lines of the losses."""
+    """Steps between reports of losses and speed."""
+    trackers: tuple[str, ...] = ("tensorboard",)
+    """Trackers that get the same values as `metrics.jsonl`: tensorboard, wandb, comet_ml, aim, mlflow, clearml,
+    dvclive, swanlab, trackio, several of them, or none."""
     evaluate_every: int = 1000
     """Steps between evaluations, which also draw pictures."""
+    evaluation_clips: int = 256
+    """Largest number of held-out clips of each source that evaluations measure, always the same ones, spread over
+    labels and videos."""
     save_every: int = 1000
     """Steps between checkpoints. The last step and an interruption also save one."""
     keep_last: int = 2
@@ -81,7 +90,8 @@ class RunConfig:
     stop_after: int | None = None
     """Stop after this step, counted from the start of the run. The same command without this option continues."""
     progress: bool = True
-    """Progress bars, on by default. Without them, the losses are logged as lines."""
+    """Progress bars, on by default. Without them, and where standard error is not a terminal, losses and speed are
+    logged as lines."""
 
     @property
     def last_step(self) -> int:
@@ -119,6 +129,7 @@ class RunConfig:
             "gradient_accumulation",
             "log_every",
             "evaluate_every",
+            "evaluation_clips",
             "save_every",
             "keep_last",
             "max_bad_steps",
@@ -134,6 +145,7 @@ class RunConfig:
                 raise ValueError(f"{name} must be at least 1, got {number}")
         if not self.timeout > 0:
             raise ValueError(f"timeout must be positive, got {self.timeout}")
+        object.__setattr__(self, "trackers", checked_trackers(self.trackers))
         try:
             str(self.output_dir).encode()
         except UnicodeEncodeError as error:
@@ -179,15 +191,17 @@ class Session:
     Attributes:
         batch_size: clips per batch of this process.
         done: number of optimizer steps taken.
+        log: reports steps and evaluations.
     """
 
     def __init__(self, run: RunConfig, interruption: Interruption | None) -> None:
         """Check the output folder, then join the other processes.
 
         Raises:
-            ValueError: if the output folder or the environment cannot be used.
+            ValueError: if the output folder, a tracker or the environment cannot be used.
         """
         self.run = run
+        check_installed(run.trackers)
         self.folder = RunFolder(run.output_dir, run)
         self.accelerator = create_accelerator(run)
         self.interruption = Interruption() if interruption is None else interruption
@@ -197,6 +211,13 @@ class Session:
         self.done = 0
         has_scaler = self.accelerator.scaler is not None
         self.bad_steps = BadSteps(run.max_bad_steps, run.seed, has_scaler=has_scaler)
+        self.log = RunLog(
+            self.accelerator,
+            run.output_dir / METRICS_NAME,
+            log_every=run.log_every,
+            num_steps=run.num_steps,
+            clips_per_step=self.batch_size * run.gradient_accumulation * self.accelerator.num_processes,
+        )
         self.at_end = ExitStack()
         if run.compile:
             self.at_end.enter_context(compilation(self.accelerator.device))
@@ -225,7 +246,7 @@ class Session:
         return self.done >= self.run.num_steps
 
     def begin(self, inputs: Mapping[str, Any], *sources: VideoData) -> None:
-        """Claim the output folder, start TensorBoard and seed PyTorch.
+        """Claim the output folder, start the trackers and seed PyTorch.
 
         Args:
             inputs: what the run depends on besides its config; see `RunFolder.claim`.
@@ -248,35 +269,35 @@ class Session:
             self.folder.claim({**inputs, **own})
             reports = [source.report for source in sources if source.report is not None]
             write_skipped(self.run.output_dir, reports)
+            start_trackers(self.accelerator, flat(self.folder.config))
         self.has_begun = True
-        settings = flat(self.folder.config)
-        self.accelerator.init_trackers(
-            "tensorboard",
-            config={
-                name: value if isinstance(value, int | float) else printable(value) for name, value in settings.items()
-            },
-        )
-        self.at_end.callback(self.finish_trackers)
+        self.at_end.callback(self.log.finish)
         torch.manual_seed(self.run.seed)
 
     def resume(self, ema: nn.Module) -> int:
         """Load the last checkpoint, if there is one, and return its number of optimizer steps, or 0."""
         self.done = self.folder.load(self.accelerator, ema)
+        self.log.resume(self.done)
         return self.done
 
     @contextmanager
-    def loop(self, description: str) -> Iterator["tqdm[int]"]:
-        """Yield a progress bar over the remaining optimizer steps, and handle interruptions inside the context."""
+    def loop(self, description: str, *, codes_per_clip: int | None = None) -> Iterator["tqdm[int]"]:
+        """Yield a progress bar over the remaining optimizer steps, and handle interruptions inside the context.
+
+        Args:
+            codes_per_clip: if the training is on codes.
+        """
         bar = tqdm(
             range(self.done, self.run.last_step),
             initial=self.done,
             total=self.run.num_steps,
             desc=description,
             unit="step",
-            disable=not self.shows_progress,
+            disable=not (self.shows_progress and can_show_bars()),
             dynamic_ncols=True,
             mininterval=1.0,
         )
+        self.log.begin(bar, self.done, self.run.last_step, codes_per_clip=codes_per_clip)
         with self.interruption, bar:
             self.is_in_loop = True
             try:
@@ -328,20 +349,13 @@ class Session:
         too_many = self.bad_steps.are_too_many
         best = self.run.keep_best and done % self.run.evaluate_every == 0 and self.is_best(score)
         if interrupted or too_many or best or done % self.run.save_every == 0 or done == self.run.last_step:
-            self.folder.save(self.accelerator, ema, done)
+            with self.log.paused():
+                self.folder.save(self.accelerator, ema, done)
         if best and score is not None and self.is_main:
             self.folder.mark_best(done, score)
         if too_many:
             raise ValueError(self.bad_steps.message(done))
         return interrupted and not self.is_complete
-
-    def finish_trackers(self) -> None:
-        """Let the trackers write what they hold."""
-        for tracker in self.accelerator.trackers:
-            try:
-                tracker.finish()
-            except OSError as error:
-                logger.warning("the last values cannot be logged: %s", error)
 
     def is_interrupted(self) -> bool:
         """Whether any process was asked to stop. Called on all processes."""
@@ -360,32 +374,9 @@ class Session:
         number = self.accelerator.reduce(torch.tensor(int(is_so), device=self.accelerator.device), "sum")
         return int(torch.as_tensor(number)) > 0
 
-    def log(self, values: Mapping[str, float], step: int) -> None:
-        """Give values to the trackers. If they cannot be written, the run goes on without trackers."""
-        try:
-            self.accelerator.log(values, step=step)
-        except OSError as error:
-            logger.warning("the values of step %d and later ones cannot be logged: %s", step, error)
-            self.accelerator.trackers.clear()
-
-    def log_losses(self, bar: "tqdm[int]", losses: Mapping[str, Tensor], done: int, *, group: str) -> None:
-        """Every `log_every` steps, log the losses of the last batch, averaged over the processes.
-
-        Args:
-            group: prefix of the names in TensorBoard.
-        """
-        if done % self.run.log_every:
-            return
-        gathered = {name: self.accelerator.gather(loss.detach()[None]) for name, loss in losses.items()}
-        means = {name: float(torch.as_tensor(values).mean()) for name, values in gathered.items()}
-        self.log({f"{group}/{name}": value for name, value in means.items()}, done)
-        bar.set_postfix({name: f"{value:.3f}" for name, value in means.items()}, refresh=False)
-        if bar.disable:
-            logger.info("step %d: %s", done, ", ".join(f"{name} {value:.3f}" for name, value in means.items()))
-
 
 def create_accelerator(run: RunConfig) -> Accelerator:
-    """Return the accelerator of this process, with a TensorBoard tracker.
+    """Return the accelerator of this process, with the trackers of the run.
 
     Raises:
         ValueError: if the environment asks for something unsupported, or if this is one of several processes that are
@@ -405,7 +396,7 @@ def create_accelerator(run: RunConfig) -> Accelerator:
     accelerator = Accelerator(
         # ACCELERATE_GRADIENT_ACCUMULATION_STEPS would override `gradient_accumulation_steps`, but not a plugin.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=run.gradient_accumulation),
-        log_with="tensorboard",
+        log_with=trackers_for_accelerate(run.trackers, run.output_dir) or None,
         project_dir=run.output_dir,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=run.timeout))],
     )

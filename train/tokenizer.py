@@ -12,12 +12,15 @@ if __name__ == "__main__" and not __package__:  # run as a script: its folder is
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from magvit2_pytorch.files import write_json
 from magvit2_pytorch.messages import printable
@@ -82,9 +85,6 @@ class TokenizerRun(RunConfig):
     EfficientNet-Lite0."""
     perceptual_stride: int = 1
     """The perceptual loss sees every n-th frame of a clip. The first of them changes from step to step."""
-    evaluation_clips: int = 256
-    """Largest number of held-out clips of each source that evaluations measure, always the same ones, spread over
-    labels and videos."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     annealing: AnnealingConfig = field(default_factory=AnnealingConfig)
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
@@ -98,9 +98,8 @@ class TokenizerRun(RunConfig):
             )
         if self.freeze_encoder and self.init_from is None:
             raise ValueError("freeze_encoder requires init_from, the tokenizer whose encoder is kept, got None")
-        for name in ("perceptual_stride", "evaluation_clips"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.perceptual_stride < 1:
+            raise ValueError(f"perceptual_stride must be at least 1, got {self.perceptual_stride}")
         if self.model.dim_cond is not None:
             raise ValueError(
                 "model.dim_cond must be None: this command trains without a condition. Train a model with `cond_...` "
@@ -253,7 +252,7 @@ def train_in(session: Session, run: TokenizerRun) -> Path | None:
         process_index=accelerator.process_index,
         num_processes=accelerator.num_processes,
     )
-    stream = batches_on(accelerator.device, batches, num_workers=run.num_workers)
+    stream = session.log.timed(batches_on(accelerator.device, batches, num_workers=run.num_workers))
     logger.info(
         "tokenizer of %.2f M parameters, %d windows of %d labels, steps %d to %d, on %s",
         sum(parameter.numel() for parameter in ema.model.parameters()) / 1e6,
@@ -267,12 +266,13 @@ def train_in(session: Session, run: TokenizerRun) -> Path | None:
     started = time.monotonic()
     with session.loop("Tokenizer") as bar:
         for step in bar:
+            learning_rate = run.optimizer.learning_rate_at(step, run.num_steps)
             for optimizer in optimizers:
-                set_learning_rate(optimizer, run.optimizer.learning_rate_at(step, run.num_steps))
+                set_learning_rate(optimizer, learning_rate)
             loss_weights = run.annealing.loss_weights_at(step, run.model.loss_weights)
             inverse_temperature = run.annealing.inverse_temperature_at(step, run.model.inverse_temperature)
             opponent = adversary if step >= run.adversarial.start_step else None
-            losses = {}
+            losses, norm = {}, None
             for _ in range(run.gradient_accumulation):
                 video = next(stream)["video"]
                 with accelerator.accumulate(objective, *([opponent.objective] if opponent else [])):
@@ -296,16 +296,18 @@ def train_in(session: Session, run: TokenizerRun) -> Path | None:
             ema.update(accelerator.unwrap_model(objective).tokenizer, step)
 
             done = step + 1
-            session.log_losses(bar, losses, done, group="loss")
+            optimization = {"learning_rate": learning_rate, "gradient_norm": norm}
+            session.log.step(done, losses, optimization | (opponent.optimization if opponent else {}), group="loss")
             scores = {}
             if done % run.evaluate_every == 0 and done < run.num_steps:
-                scores = evaluate(session, ema.model, heldout, run.output_dir, done)
+                with session.log.paused():
+                    scores = evaluate(session, ema.model, accelerator.unwrap_model(objective).tokenizer, heldout, done)
             if session.ends_after(done, ema.model, score=mean_psnr(scores)):
                 break
     if not session.is_complete:
         return None
 
-    scores = evaluate(session, ema.model, heldout, run.output_dir, run.num_steps)
+    scores = evaluate(session, ema.model, accelerator.unwrap_model(objective).tokenizer, heldout, run.num_steps)
     weights = run.output_dir / WEIGHTS_FOLDER
     if session.is_main:
         ema.model.save_pretrained(weights)
@@ -350,28 +352,50 @@ def new_tokenizer(run: TokenizerRun) -> VideoTokenizer:
 
 
 def evaluate(
-    session: Session, tokenizer: VideoTokenizer, heldout: Mapping[str, Clips], output_dir: Path, step: int
+    session: Session, averaged: VideoTokenizer, trained: VideoTokenizer, heldout: Mapping[str, Clips], step: int
 ) -> dict[str, float]:
     """Evaluate the averaged weights on the held-out clips of each source, log the scores, and draw reconstructions.
 
-    The processes share the clips. If there are several sources, their names come first in the names of the scores and
-    of the pictures. Called on all processes. The main process gets the scores; none of a source at which the evaluation
-    was interrupted.
+    The PSNR of the trained weights, which are not averaged, is a score, too. The processes share the clips. If there
+    are several sources, their names come first in the names of the scores and of the pictures. Called on all processes.
+    The main process gets the scores; none of a source at which the evaluation was interrupted.
     """
+    accelerator = session.accelerator
     scores: dict[str, float] = {}
+    details: dict[str, list[float]] = {}
     for source, clips in heldout.items():
         prefix = f"{printable(source)}/" if len(heldout) > 1 else ""
-        parts = session.results_of_all(lambda: evaluate_part(session.accelerator, tokenizer, clips))  # noqa: B023
-        if parts is None:
+        parts = session.results_of_all(lambda: evaluate_part(accelerator, averaged, clips))  # noqa: B023
+        with evaluating(trained):
+            raw_parts = session.results_of_all(lambda: evaluate_part(accelerator, trained, clips))  # noqa: B023
+        if parts is None or raw_parts is None:
             break
         if session.is_main:
             what = f"step {step}, held out{' of ' if prefix else ''}{prefix[:-1]}"
-            of_source = scores_of(tokenizer, clips, joined(parts), what)
+            measured = joined(parts)
+            of_source = scores_of(averaged, clips, measured, joined(raw_parts), what)
             scores |= {f"{prefix}{name}": value for name, value in of_source.items()}
-            path = output_dir / "pictures" / f"reconstruction-{prefix.replace('/', '-')}{step:08d}.png"
-            session.unless_interrupted(lambda: draw(tokenizer, clips, path))  # noqa: B023
-    session.log({f"heldout/{name}": value for name, value in scores.items()}, step)
+            if averaged.config.quantizer != "fsq":
+                balance = bit_balance(measured.codes, averaged.codebook_size)
+                warn_of_dead_bits(balance, what)
+                details[f"{prefix}bit_balance"] = balance.tolist()
+            name = f"reconstruction-{prefix.replace('/', '-')}{step:08d}.png"
+            path = session.run.output_dir / "pictures" / name
+            session.unless_interrupted(lambda: draw(averaged, clips, path))  # noqa: B023
+    session.log.evaluation(step, scores, details)
     return scores
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Set a model to evaluation mode inside the context, and each of its modules to its own mode afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def evaluate_part(accelerator: Accelerator, tokenizer: VideoTokenizer, clips: Clips) -> ReconstructionScores:
@@ -387,13 +411,16 @@ def mean_psnr(scores: Mapping[str, float]) -> float | None:
     return sum(psnrs) / len(psnrs) if psnrs else None
 
 
-def scores_of(tokenizer: VideoTokenizer, clips: Clips, measured: ReconstructionScores, what: str) -> dict[str, float]:
+def scores_of(
+    tokenizer: VideoTokenizer, clips: Clips, measured: ReconstructionScores, raw: ReconstructionScores, what: str
+) -> dict[str, float]:
     """Return the scores of held-out clips, and log them."""
     psnr, codes = measured.psnr, measured.codes
     scores = {
         "psnr": psnr,
         "codes_used": num_used_codes(codes),
         "codebook_perplexity": codebook_perplexity(codes, tokenizer.codebook_size),
+        "psnr_raw_weights": raw.psnr,
     }
     logger.info("%s: %s", what, ", ".join(f"{name} {value:.4g}" for name, value in scores.items()))
     if psnr <= (mean_colour := psnr_mean_colour(clips)):
@@ -401,10 +428,12 @@ def scores_of(tokenizer: VideoTokenizer, clips: Clips, measured: ReconstructionS
             "%s: reconstructions (%.2f dB) are no better than each clip's mean colour (%.2f dB)",
             *(what, psnr, mean_colour),
         )
-    has_bits = tokenizer.config.quantizer != "fsq"
-    if has_bits and (dead := dead_bits(bit_balance(codes, tokenizer.codebook_size))):
-        logger.warning("%s: these bits of the codes never change (0 is the highest): %s", what, dead)
     return scores
+
+
+def warn_of_dead_bits(balance: Float[Tensor, " k"], what: str) -> None:
+    if dead := dead_bits(balance):
+        logger.warning("%s: these bits of the codes never change (0 is the highest): %s", what, dead)
 
 
 @torch.inference_mode()

@@ -39,6 +39,7 @@ from magvit2_pytorch.train.codes import CodesConfig
 from magvit2_pytorch.train.data import Clips, TrainingBatches
 from magvit2_pytorch.train.maskgit import MaskGitRun
 from magvit2_pytorch.train.metrics.reconstruction import ReconstructionScores
+from magvit2_pytorch.train.metrics_file import read_records
 from magvit2_pytorch.train.optimization import AdamWConfig, ExponentialMovingAverage
 from magvit2_pytorch.train.process import SignalInterruption
 from magvit2_pytorch.train.run_folder import RunFolder
@@ -65,6 +66,14 @@ def assert_equal_weights(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> 
 def finished(result: Path | None) -> Path:
     assert result is not None
     return result
+
+
+def losses_of(run: TokenizerRun | MaskGitRun) -> list[dict[str, Any]]:
+    """The losses and scores that a run has logged, without times."""
+    return [
+        {name: value for name, value in record.items() if not name.startswith(("speed/", "time"))}
+        for record in read_records(run.output_dir / "metrics.jsonl")
+    ]
 
 
 def after_step(step: int, action: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,6 +176,7 @@ def test_every_loss_of_the_adversary_is_logged(tokenizer_run: TokenizerRun, monk
     losses = [set(values) for values in logged if "loss/reconstruction" in values]
     sides = ("adversarial", "discriminator", "lecam", "r1")
     added = {f"loss/{side}_{index}" for side in sides for index in range(2)} | {"loss/adaptive_weight"}
+    added |= {"optimizer/discriminator_learning_rate", "optimizer/discriminator_gradient_norm"}
     assert losses[1] - losses[0] == losses[2] - losses[0] == added
 
 
@@ -444,7 +454,9 @@ def test_several_sources_are_evaluated_one_by_one(tokenizer_run: TokenizerRun) -
 
     scores = read_json(tokenizer_run.output_dir / "metrics.json")
     assert scores.keys() == {
-        f"{source}/{name}" for source in ("videos", "leaves") for name in ("psnr", "codes_used", "codebook_perplexity")
+        f"{source}/{name}"
+        for source in ("videos", "leaves")
+        for name in ("psnr", "codes_used", "codebook_perplexity", "psnr_raw_weights")
     }
     assert scores["videos/psnr"] != scores["leaves/psnr"]
     names = {path.name for path in (tokenizer_run.output_dir / "pictures").iterdir()}
@@ -466,7 +478,7 @@ def test_evaluations_measure_as_many_clips_as_asked(
     tokenizer.train(replace(run, evaluation_clips=3, stop_after=4))
     tokenizer.train(replace(run, evaluation_clips=5))
 
-    assert numbers == [3, 5]
+    assert numbers == [3, 3, 5, 5]  # averaged and raw weights
     with pytest.raises(ValueError, match="evaluation_clips must be at least 1, got 0"):
         replace(run, evaluation_clips=0)
 
@@ -584,9 +596,8 @@ def test_clips_encoded_when_they_are_used_train_the_same_transformer_as_the_tabl
     assert table.data.codes_dir.exists()
 
     assert_equal_weights(weights, same)
-    for step in (2, 4, 6):
-        first, second = (message for message in caplog.messages if message.startswith(f"step {step}: masked_code"))
-        assert first == second
+    assert [record["step"] for record in losses_of(online)] == [2, 4, 4, 6, 6]
+    assert losses_of(online) == losses_of(table)
     first, second = re.findall(r"\d+ rows of \S+ codes an epoch", caplog.text)
     assert first == second
 
@@ -690,8 +701,11 @@ def test_losses_are_logged_in_lines_where_no_bar_is_shown(
 
     tokenizer.train(replace(tokenizer_run, progress=False, log_every=2))
 
-    lines = [record.getMessage() for record in caplog.records if ": reconstruction " in record.getMessage()]
-    assert [line.split(":")[0] for line in lines] == ["step 2", "step 4", "step 6"]
+    lines = [message for message in caplog.messages if ": reconstruction " in message]
+    form = r"step (\d) of 6: reconstruction \d\.\d{3}, .* \(\S+ s per step, \S+ clips per second, (00:\d\d) left\)"
+    matches = [re.fullmatch(form, line) for line in lines]
+    assert [match and match[1] for match in matches] == ["2", "4", "6"]
+    assert lines[-1].endswith("00:00 left)")
 
 
 def test_a_run_does_not_go_on_from_other_data(tokenizer_run: TokenizerRun, videos: Path) -> None:
@@ -923,6 +937,107 @@ def test_a_tokenizer_of_another_size_is_refused(tokenizer_run: TokenizerRun, mas
         maskgit.train(replace(maskgit_run, data=replace(maskgit_run.data, resolution=32)))
 
 
+def failing_after(step: int, run: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train until an error in the loop, in the step after one."""
+
+    def fail() -> None:
+        raise ValueError("an error in the loop")
+
+    with monkeypatch.context() as patch:
+        after_step(step + 1, fail, patch)
+        with pytest.raises(ValueError, match="an error in the loop"):
+            run()
+
+
+def test_the_metrics_of_a_run_that_was_killed_are_those_of_one_run(
+    tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stage, run in ((tokenizer, tokenizer_run), (maskgit, maskgit_run)):
+        whole = replace(run, log_every=1)
+        killed = replace(whole, output_dir=run.output_dir.with_name("killed"), resume=True)
+        stage.train(whole)
+
+        failing_after(3, lambda run=killed, stage=stage: stage.train(run), monkeypatch)  # before the first checkpoint
+        failing_after(5, lambda run=killed, stage=stage: stage.train(run), monkeypatch)  # the checkpoint is of step 4
+        assert losses_of(killed)[-1]["step"] == 5
+        with (killed.output_dir / "metrics.jsonl").open("a") as file:
+            file.write('{"step": 5, "loss')
+        for _ in range(2):  # the second time, all is done already
+            stage.train(killed)
+
+            assert [record["step"] for record in losses_of(killed)] == [1, 2, 3, 4, 4, 5, 6, 6]
+            assert losses_of(killed) == losses_of(whole)
+        assert read_json(killed.output_dir / "metrics.json") == read_json(whole.output_dir / "metrics.json")
+        shutil.rmtree(killed.output_dir)
+
+
+def test_metrics_of_a_run_without_a_checkpoint_do_not_keep_the_next_one_out(
+    tokenizer_run: TokenizerRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing_after(2, lambda: tokenizer.train(tokenizer_run), monkeypatch)
+    assert [record["step"] for record in losses_of(tokenizer_run)] == [2]
+
+    tokenizer.train(replace(tokenizer_run, seed=1))
+
+    assert [record["step"] for record in losses_of(tokenizer_run)] == [2, 4, 4, 6, 6]
+
+
+def test_evaluations_change_nothing_in_the_training(tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun) -> None:
+    layers = ("residual", "attend_space", "compress_space", "attend_time")
+    first = with_adversary(replace(tokenizer_run, model=replace(tokenizer_run.model, layers=layers)))
+    second = replace(maskgit_run, tasks=MIX)
+
+    for stage, run in ((tokenizer, first), (maskgit, second)):
+        often = replace(run, evaluate_every=1, output_dir=run.output_dir.with_name(f"often-{run.output_dir.name}"))
+        stage.train(replace(run, evaluate_every=100))
+        stage.train(often)
+
+        ours, theirs = (weights_in(each.output_dir / "checkpoints" / "step-00000006") for each in (run, often))
+        assert_equal_weights(ours, theirs)
+        assert [record["step"] for record in losses_of(often) if "heldout/" in str(record)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_an_evaluation_leaves_the_mode_of_every_module() -> None:
+    model = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Sequential(torch.nn.Dropout()))
+    model[1].eval()
+
+    with tokenizer.evaluating(model):
+        assert not any(module.training for module in model.modules())
+
+    assert [module.training for module in model.modules()] == [True, True, False, False]
+
+
+def test_raw_and_averaged_weights_are_both_scored(tokenizer_run: TokenizerRun) -> None:
+    finished(tokenizer.train(replace(tokenizer_run, optimizer=replace(tokenizer_run.optimizer, ema_decay=0.0))))
+    *_, same = losses_of(tokenizer_run)
+    assert same["heldout/psnr_raw_weights"] == same["heldout/psnr"]
+    assert len(same["heldout/bit_balance"]) == 6
+
+    other = replace(tokenizer_run, output_dir=tokenizer_run.output_dir.with_name("averaged"))
+    finished(tokenizer.train(other))
+    *_, differs = losses_of(other)
+    assert differs["heldout/psnr_raw_weights"] != differs["heldout/psnr"]
+
+
+def test_overfitting_of_a_transformer_is_named(
+    tokenizer_run: TokenizerRun,
+    maskgit_run: MaskGitRun,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tokenizer.train(tokenizer_run)
+    losses = iter((3.0, 3.1, 3.2, 3.3, 3.0))
+    monkeypatch.setattr(maskgit.HeldoutLoss, "of", lambda self, model: {"masked_code": next(losses)})
+    optimizer = replace(maskgit_run.optimizer, learning_rate=1e-2)
+
+    finished(maskgit.train(replace(maskgit_run, num_steps=50, log_every=1, evaluate_every=10, optimizer=optimizer)))
+
+    (message,) = (message for message in caplog.messages if "the transformer overfits" in message)
+    assert message.startswith(
+        "step 40: the held-out loss (masked_code) has risen in 3 evaluations in a row, from 3.000"
+    )
+
+
 TWO_PROCESSES = """
 import os
 import pathlib
@@ -997,6 +1112,9 @@ def test_two_processes_train_the_tasks_as_one_with_the_joined_batch(
     one, two = (weights_in(folder / "pipeline" / "maskgit") for folder in (whole.output_dir, halves.output_dir))
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, rtol=1e-4, atol=1e-5)
+    scores = [read_json(folder / "metrics.json") for folder in (whole.output_dir, halves.output_dir)]
+    assert scores[1] == pytest.approx(scores[0], rel=1e-3)
+    assert scores[0].keys() == {"masked_code", "refined_code", "accuracy"}
 
 
 def test_processes_that_do_not_know_of_each_other_are_refused(
