@@ -1,5 +1,7 @@
 """Training objective of stage two: the masked transformer and its losses as one module."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.distributed
 from einops import rearrange
@@ -92,11 +94,13 @@ class MaskGitObjective(nn.Module):
             context, context_padding: as in `MaskGit.forward`.
 
         Raises:
-            ValueError: if codes, labels or tasks are not integers or out of range, or if shapes do not match.
+            ValueError: if codes, labels or tasks are not integers, or if shapes do not match; on the CPU also if values
+                are out of range. On another device this is not checked, since reading them waits for the device.
         """
         config = self.maskgit.config
-        check_integers("codes", codes, config.codebook_size - 1)
-        check_integers("labels", labels, config.null_label)
+        check_range = codes.device.type == "cpu"
+        check_integers("codes", codes, config.codebook_size - 1, check_range=check_range)
+        check_integers("labels", labels, config.null_label, check_range=check_range)
         if condition_codes is None:
             condition_codes = torch.full_like(codes, config.mask_id)
         elif condition_codes.shape != codes.shape:
@@ -104,18 +108,25 @@ class MaskGitObjective(nn.Module):
                 f"condition_codes must have the shape of codes, {tuple(codes.shape)}, "
                 f"got {tuple(condition_codes.shape)}"
             )
-        check_integers("condition_codes", condition_codes, config.mask_id)
+        check_integers("condition_codes", condition_codes, config.mask_id, check_range=check_range)
         if tasks is not None:
-            check_integers("tasks", tasks, config.null_task)
+            check_integers("tasks", tasks, config.null_task, check_range=check_range)
             labels = labels_seen(labels, tasks, config.tasks, config.null_label)
 
-        chance = Chance(len(codes), generator, codes.device)
-        is_hidden = chance.mask(codes[0].numel(), self.schedule)
-        labels = labels.masked_fill(self._dropped(chance, self.label_dropout), config.null_label)
-        is_plain = self._dropped(chance, self.condition_dropout)
+        chance = Chance(len(codes), generator)
+        num_codes = codes[0].numel()
+        drawn = [chance.mask(num_codes, self.schedule)]
+        drawn += [
+            self._dropped(chance, probability)[:, None]
+            for probability in (self.label_dropout, self.condition_dropout, self.context_dropout)
+        ]
+        if config.critic:
+            drawn.append(chance.draws(num_codes, len(config.vocab_sizes)).flatten(1))
+        is_hidden, *rest = copied_together(drawn, codes.device)
+        is_without_label, is_plain, is_without_context = (rows[:, 0] for rows in rest[:3])
+        labels = labels.masked_fill(is_without_label, config.null_label)
         condition_codes = condition_codes.masked_fill(is_plain[:, None, None, None], config.mask_id)
         tasks = None if tasks is None else tasks.masked_fill(is_plain, config.null_task)
-        is_without_context = self._dropped(chance, self.context_dropout)
         if context is not None:
             padding = context.new_zeros(context.shape[:2], dtype=torch.bool)
             context_padding = (padding if context_padding is None else context_padding) | is_without_context[:, None]
@@ -140,13 +151,14 @@ class MaskGitObjective(nn.Module):
         values["accuracy"] = are_right(logits, targets).float()
         if config.critic:
             with torch.no_grad():
-                drawn, _ = sample_codes(predicted, config.vocab_sizes, chance.draws(targets))
-            completed = torch.where(is_hidden, drawn, real)
+                # If predictions are not finite, so are the losses above: there is no need to wait for them here.
+                sampled, _ = sample_codes(predicted, config.vocab_sizes, rest[3].view_as(targets), check_finite=False)
+            completed = torch.where(is_hidden, sampled, real)
             rows, is_counted = chance.one_in(JUDGED_ONE_IN)
             conditions = {name: None if value is None else value[rows] for name, value in given.items()}
             verdicts = self.maskgit.criticize(completed.view_as(codes)[rows], labels[rows], **conditions)
             values["critic"] = criticisms(verdicts, is_real=completed[rows] == real[rows])
-            masks["critic"] = is_counted[:, None].expand_as(verdicts)
+            masks["critic"] = torch.full_like(verdicts, is_counted, dtype=torch.bool)
         return masked_means(values, masks)
 
     def _dropped(self, chance: "Chance", probability: float) -> Bool[Tensor, " b"]:
@@ -156,33 +168,41 @@ class MaskGitObjective(nn.Module):
 
 
 class Chance:
-    """Random numbers for the rows of this process, drawn for the global batch in every process."""
+    """Random numbers for the rows of this process, drawn for the global batch in every process.
 
-    def __init__(self, batch_size: int, generator: torch.Generator | None, device: torch.device) -> None:
+    They are drawn on the CPU, so that they do not depend on the device.
+    """
+
+    def __init__(self, batch_size: int, generator: torch.Generator | None) -> None:
         is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         index, count = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if is_distributed else (0, 1)
         self.joined_size = count * batch_size
         self.rows = slice(index * batch_size, (index + 1) * batch_size)
         self.generator = generator
-        self.device = device
 
     def mask(self, num_codes: int, schedule: MaskSchedule) -> Bool[Tensor, "b n"]:
-        mask = training_mask(self.joined_size, num_codes, schedule, self.generator, rows=self.rows)
-        return mask.to(self.device)
+        return training_mask(self.joined_size, num_codes, schedule, self.generator, rows=self.rows)
 
-    def one_in(self, number: int) -> tuple[Int[Tensor, " rows"], Bool[Tensor, " rows"]]:
-        """Return the rows of this process whose index in the global batch is a multiple of `number`, and True for each.
+    def one_in(self, number: int) -> tuple[slice, bool]:
+        """Return the rows of this process whose index in the global batch is a multiple of `number`, and True.
 
         If there are none, the first row is returned, with False.
         """
-        is_one = torch.arange(self.rows.start, self.rows.stop, device=self.device) % number == 0
-        rows = is_one.nonzero()[:, 0] if is_one.any() else torch.zeros_like(is_one[:1], dtype=torch.long)
-        return rows, is_one[rows]
+        first = -self.rows.start % number
+        is_any = first < self.rows.stop - self.rows.start
+        return (slice(first, None, number) if is_any else slice(1)), is_any
 
     def uniform(self) -> Float[Tensor, " b"]:
-        return torch.rand(self.joined_size, generator=self.generator, dtype=torch.float32)[self.rows].to(self.device)
+        return torch.rand(self.joined_size, generator=self.generator, dtype=torch.float32)[self.rows]
 
-    def draws(self, sub_codes: Int[Tensor, "b n g"]) -> Int[Tensor, "b n g"]:
+    def draws(self, num_codes: int, num_sub_codes: int) -> Int[Tensor, "b n g"]:
         """Return the random integers for `sample_codes`."""
-        size = (self.joined_size, *sub_codes.shape[1:])
-        return torch.randint(2**DRAW_BITS, size, generator=self.generator)[self.rows].to(self.device)
+        size = (self.joined_size, num_codes, num_sub_codes)
+        return torch.randint(2**DRAW_BITS, size, generator=self.generator)[self.rows]
+
+
+def copied_together(parts: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Return integer or boolean matrices with equal numbers of rows on `device`, moved by a single copy."""
+    joined = torch.cat(list(parts), dim=1).to(device, non_blocking=True)
+    columns = joined.split([part.shape[1] for part in parts], dim=1)
+    return [part.to(given.dtype) for part, given in zip(columns, parts, strict=True)]

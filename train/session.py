@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
+from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin, InitProcessGroupKwargs
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -233,7 +233,7 @@ class Session:
         is_asked = self.interruption.is_asked()
         if self.accelerator.num_processes == 1:
             return is_asked
-        num_asked = self.accelerator.reduce(torch.tensor(int(is_asked), device=self.accelerator.device), "sum")
+        num_asked = self.accelerator.reduce(torch.full((), int(is_asked), device=self.accelerator.device), "sum")
         return int(torch.as_tensor(num_asked)) > 0
 
     def log_losses(self, bar: "tqdm[int]", losses: Mapping[str, Tensor], done: int, *, group: str) -> None:
@@ -270,7 +270,10 @@ def create_accelerator(run: RunConfig) -> Accelerator:
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=run.gradient_accumulation),
         log_with="tensorboard",
         project_dir=run.output_dir,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=1))],  # while one process evaluates
+        kwargs_handlers=[
+            InitProcessGroupKwargs(timeout=timedelta(days=1)),  # while one process evaluates
+            DistributedDataParallelKwargs(broadcast_buffers=False),  # all processes compute the same values
+        ],
     )
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size != accelerator.num_processes:

@@ -160,7 +160,7 @@ def test_positions_and_draws_do_not_depend_on_the_default_type(default_dtype: to
             *draw_noise(seeded(), 2, (3, 12, 2)),
             random_mask(torch.tensor([0.3, 0.7], dtype=torch.float32), 50, seeded()),
             training_mask(6, 50, generator=seeded()),
-            Chance(6, seeded(), CPU).uniform(),
+            Chance(6, seeded()).uniform(),
         ]
 
     found = constants()
