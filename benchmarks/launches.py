@@ -16,7 +16,8 @@ weights. A read returns 1, which is a finite norm of gradients. Gradient checkpo
   them is usually one kernel, sometimes several. Attention is counted by its parts, since the device has no kernel for
   it.
 - Reads: transfers of values from the device to the CPU.
-- Copies: transfers from the CPU to the device, without the tensors of the batch.
+- Copies: transfers from the CPU to the device, without the tensors of the batch. The random numbers of a step of stage
+  two are drawn on the CPU, so that results do not depend on the device; they are one copy.
 - Entropies: operations of both entropies of LFQ, forward and backward, for a batch of the preset.
 
 The exit status is 1 if a bound is missed.
@@ -56,6 +57,7 @@ from magvit2_pytorch.train import adversarial, maskgit, tokenizer
 from magvit2_pytorch.train.codes import features
 from magvit2_pytorch.train.data import VideoData
 from magvit2_pytorch.train.data.config import MOVING_SHAPES
+from magvit2_pytorch.train.metrics.report import aligned
 from magvit2_pytorch.train.session import RunConfig, Session
 
 STAGES = {
@@ -63,7 +65,9 @@ STAGES = {
     "maskgit": ("demo", "laptop", "shapes-tasks", "base"),
 }
 COUNTED_STEP = 1  # constants are on the device since step 0, and R1 is due in step 0 only
-MOST_READS, MOST_COPIES, MOST_OF_ENTROPIES = 1, 0, 200
+PRESETS = [f"{stage}:{preset}" for stage, presets in STAGES.items() for preset in presets]
+BOUNDS = {"tokenizer": (200, 1, 0), "maskgit": (0, 1, 1)}  # operations of entropies, reads, copies
+BATCH_MOVERS = ("train/tokenizer.py", "train/maskgit.py")  # which move batches to the device
 LISTED = 12
 SIMULATED = "simulated"
 # Operations without a kernel, besides views.
@@ -129,8 +133,8 @@ class SimulatedDevice(TorchDispatchMode):
         # 0-dimensional tensors on the CPU are arguments of kernels, which need no copy.
         copied = [value for value in given if isinstance(value, Tensor) and not is_simulated(value) and value.ndim]
         copied += [args[0]] if name == "aten::_to_copy" and not is_simulated(args[0]) and not args[0].ndim else []
-        if copied:
-            self.counts.copies[caller()] += len(copied)
+        if copied and not (place := caller()).startswith(BATCH_MOVERS):
+            self.counts.copies[place] += len(copied)
         result = func(*tree_map(without_values, args), **tree_map(without_values, kwargs))
         is_view = any(value.alias_info and not value.alias_info.is_write for value in func._schema.returns)
         if not copied and not is_view and name not in FREE:
@@ -151,6 +155,12 @@ class NumbersOfPython(TorchFunctionMode):
         if func in (torch.tensor, torch.as_tensor) and is_device(kwargs.get("device")):
             return func(*args, **(kwargs | {"device": "cpu"})).to(SIMULATED)
         return func(*args, **kwargs)
+
+
+def register() -> None:
+    """Let PyTorch know the simulated device, in this process."""
+    _setup_privateuseone_for_python_backend(SIMULATED)
+    torch.get_device_module(SIMULATED).get_amp_supported_dtype = lambda: [torch.bfloat16]
 
 
 def is_simulated(value: object) -> bool:
@@ -253,39 +263,50 @@ def random_codes(
 
 
 def operations_of_entropies(preset: str) -> int | None:
-    """Return the operations of both entropies for a batch of a preset of stage one; None without LFQ."""
+    """Return the operations of both entropies for a batch of a preset of stage one; None without entropies."""
     run = tokenizer.PRESETS[preset]
-    model = VideoTokenizer.from_config(run.model)
     if run.model.quantizer == "fsq":
         return None
     size = (run.data.num_frames, run.data.resolution, run.data.resolution)
+    shape = (run.batch_size, run.model.latent_channels, *run.model.code_shape(*size))
     with FakeTensorMode(allow_non_fake_inputs=True), SimulatedDevice() as device:
-        latents = torch.randn(
-            run.batch_size, model.config.latent_channels, *model.code_shape(*size), device=SIMULATED, requires_grad=True
-        )
-        for _ in range(2):
+        latents = torch.randn(shape, device=SIMULATED, requires_grad=True)
+        for _ in range(COUNTED_STEP + 1):
             device.forget()
             (sample_entropy(latents, 1.0) - codebook_entropy(latents, 1.0)).backward()
     return device.counts.operations.total()
 
 
+def most_frequent(counts: Counts) -> str:
+    """Return the most frequent operations, and the places of reads and copies, as text."""
+    lines = (f"{number:8} {what}" for counter in counts for what, number in counter.most_common(LISTED))
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--verbose", action="store_true", help="also print operations and places")
-    parser.add_argument("--presets", nargs="+", metavar="STAGE:PRESET", help="count only these")
+    parser.add_argument("--verbose", action="store_true", help="also print the most frequent operations and the places")
+    parser.add_argument("--presets", nargs="+", metavar="STAGE:PRESET", default=PRESETS, help="count only these")
     options = parser.parse_args()
-    wanted = options.presets or [f"{stage}:{preset}" for stage, presets in STAGES.items() for preset in presets]
-    _setup_privateuseone_for_python_backend(SIMULATED)
-    cells = [("preset", "operations", "reads", "copies", "entropies", "")]
+    register()
+    cells = [("", "operations", "of entropies", "reads", "copies", "")]
+    is_missed = False
     with tempfile.TemporaryDirectory() as folder:
-        for name in wanted:
-            stage, preset = name.split(":")
+        for name in options.presets:
+            stage, _, preset = name.partition(":")
             counts = counts_of(stage, preset, Path(folder))
-            print(name, counts.operations.total(), counts.reads.total(), counts.copies.total(), file=sys.stderr)
+            of_entropies = operations_of_entropies(preset) if stage == "tokenizer" else None
+            figures = (of_entropies or 0, counts.reads.total(), counts.copies.total())
+            missed = any(figure > most for figure, most in zip(figures, BOUNDS[stage], strict=True))
+            is_missed |= missed
+            written = ("–" if of_entropies is None else f"{of_entropies:,}", *(str(figure) for figure in figures[1:]))
+            cells.append((name, f"{counts.operations.total():,}", *written, "missed" if missed else "ok"))
             if options.verbose:
-                for counter in counts:
-                    for what, number in counter.most_common(LISTED):
-                        print(f"{number:8} {what}", file=sys.stderr)
+                print(f"{name}\n{most_frequent(counts)}\n", flush=True)
+    for stage, bounds in BOUNDS.items():
+        cells.append((f"bound for {stage}", "", *(str(most) for most in bounds), ""))
+    print(aligned(cells))
+    sys.exit(is_missed)
 
 
 if __name__ == "__main__":

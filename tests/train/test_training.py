@@ -42,7 +42,7 @@ from magvit2_pytorch.train.metrics.reconstruction import ReconstructionScores
 from magvit2_pytorch.train.optimization import AdamWConfig, ExponentialMovingAverage
 from magvit2_pytorch.train.process import SignalInterruption
 from magvit2_pytorch.train.run_folder import RunFolder
-from magvit2_pytorch.train.session import Interruption
+from magvit2_pytorch.train.session import Interruption, create_accelerator
 from magvit2_pytorch.train.task_mix import WeightedTask
 from magvit2_pytorch.train.tokenizer import TokenizerRun
 
@@ -996,6 +996,13 @@ def test_two_processes_train_the_tasks_as_one_with_the_joined_batch(
     one, two = (weights_in(folder / "pipeline" / "maskgit") for folder in (whole.output_dir, halves.output_dir))
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, rtol=1e-4, atol=1e-5)
+
+
+def test_processes_do_not_send_each_other_the_buffers_of_a_model(tokenizer_run: TokenizerRun) -> None:
+    handler = create_accelerator(tokenizer_run).ddp_handler
+
+    assert handler is not None
+    assert not handler.broadcast_buffers
 
 
 def test_processes_that_do_not_know_of_each_other_are_refused(
