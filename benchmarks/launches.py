@@ -48,13 +48,13 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-from magvit2_pytorch import VideoTokenizer
+from magvit2_pytorch import VideoTokenizer, devices
 from magvit2_pytorch.tokenizer import autoencoder
 from magvit2_pytorch.tokenizer.efficientnet import EfficientNetLite0
 from magvit2_pytorch.tokenizer.entropy import codebook_entropy, sample_entropy
 from magvit2_pytorch.tokenizer.perceptual import FeatureDistance, PerceptualNetwork
 from magvit2_pytorch.train import adversarial, maskgit, tokenizer
-from magvit2_pytorch.train.codes import features
+from magvit2_pytorch.train.codes import clip_of, features
 from magvit2_pytorch.train.data import VideoData
 from magvit2_pytorch.train.data.config import MOVING_SHAPES
 from magvit2_pytorch.train.metrics.report import aligned
@@ -84,6 +84,8 @@ FREE = {
     "aten::_reshape_alias",
     "prim::device",
 }
+WITHOUT_VALUES = FakeTensorMode(allow_non_fake_inputs=True)
+
 Result = TypeVar("Result")
 
 
@@ -217,7 +219,7 @@ def counts_of(stage: str, preset: str, folder: Path) -> Counts:
         for place, name, replacement in replaced(stage, preset):
             stack.enter_context(patch.object(place, name, replacement))
         stack.enter_context(patch.object(FakeTensor, "tolist", lambda tensor: tensor.cpu().tolist()))
-        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        stack.enter_context(WITHOUT_VALUES)
         stack.enter_context(NumbersOfPython())
         device = stack.enter_context(SimulatedDevice())
         with CountedSession(run, device) as session:
@@ -228,6 +230,7 @@ def counts_of(stage: str, preset: str, folder: Path) -> Counts:
 def replaced(stage: str, preset: str) -> Iterator[tuple[Any, str, Any]]:
     """Yield what a run takes from elsewhere, with replacements that need neither files nor time."""
     yield Accelerator, "device", torch.device(SIMULATED, 0)
+    yield devices, "is_lasting", lambda _: True
     yield _foreach_utils, "_foreach_supported_types", [Tensor, FakeTensor]
     yield autoencoder, "activations_fit", lambda *_: True
     for module, name in ((tokenizer, "make_optimizers"), (maskgit, "make_optimizers"), (adversarial, "adamw")):
@@ -253,8 +256,7 @@ def random_codes(
 ) -> datasets.Dataset:
     """Return a table like that of `encoded`, of random codes."""
     num_rows = passes * len(data.train)
-    video = data.train.video(0)
-    grid = tokenizer.code_shape(*video.shape[1:])
+    grid = tokenizer.code_shape(*clip_of(data, 0).shape[1:])
     codes = np.random.default_rng(0).integers(tokenizer.codebook_size, size=(len(data.train), math.prod(grid)))
     once = {"file": 0, "first_frame": 0, "label": 0, "flip": False, "is_blank": False}
     columns = {name: [value] * num_rows for name, value in once.items()}
@@ -269,7 +271,7 @@ def operations_of_entropies(preset: str) -> int | None:
         return None
     size = (run.data.num_frames, run.data.resolution, run.data.resolution)
     shape = (run.batch_size, run.model.latent_channels, *run.model.code_shape(*size))
-    with FakeTensorMode(allow_non_fake_inputs=True), SimulatedDevice() as device:
+    with patch.object(devices, "is_lasting", lambda _: True), WITHOUT_VALUES, SimulatedDevice() as device:
         latents = torch.randn(shape, device=SIMULATED, requires_grad=True)
         for _ in range(COUNTED_STEP + 1):
             device.forget()

@@ -82,11 +82,11 @@ def orthogonalized(matrices: Float[Tensor, "n r c"]) -> Float[Tensor, "n r c"]:
     x = x / (x.norm(dim=(1, 2), keepdim=True) + EPSILON)
     a, b, c = COEFFICIENTS
     gram = x @ x.mT
-    one = torch.eye(x.shape[1], device=x.device)
-    product = one
-    for _ in range(ITERATIONS):
-        polynomial = a * one + torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-        product = polynomial @ product
+    constant = a * torch.eye(x.shape[1], device=x.device)
+    product = polynomial = constant + torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+    for _ in range(ITERATIONS - 1):
         gram = polynomial @ gram @ polynomial
+        polynomial = constant + torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        product = polynomial @ product
     x = product @ x
     return (x.mT if is_tall else x).to(matrices.dtype)
