@@ -85,7 +85,6 @@ FREE = {
     "prim::device",
 }
 WITHOUT_VALUES = FakeTensorMode(allow_non_fake_inputs=True)
-
 Result = TypeVar("Result")
 
 
@@ -100,7 +99,7 @@ class Counts(NamedTuple):
 class SimulatedDevice(TorchDispatchMode):
     """Runs operators on tensors of the simulated device without values, all others as usual, and counts.
 
-    It needs a `FakeTensorMode` around it.
+    It needs a `FakeTensorMode` around it. Operators whose result has a size that depends on values raise an error.
     """
 
     def __init__(self) -> None:
@@ -181,7 +180,8 @@ def without_values(value: Any) -> Any:
 
 
 def scalar_of(value: Tensor) -> bool | int | float:
-    return {True: 1.0}.get(value.is_floating_point(), value.dtype == torch.bool or 1)
+    """Return what a read of any value gives."""
+    return 1.0 if value.is_floating_point() else value.dtype == torch.bool or 1
 
 
 def caller() -> str:

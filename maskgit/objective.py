@@ -115,15 +115,12 @@ class MaskGitObjective(nn.Module):
 
         chance = Chance(len(codes), generator)
         num_codes = codes[0].numel()
-        drawn = [chance.mask(num_codes, self.schedule)]
-        drawn += [
-            self._dropped(chance, probability)[:, None]
-            for probability in (self.label_dropout, self.condition_dropout, self.context_dropout)
-        ]
-        if config.critic:
-            drawn.append(chance.draws(num_codes, len(config.vocab_sizes)).flatten(1))
-        is_hidden, *rest = copied_together(drawn, codes.device)
-        is_without_label, is_plain, is_without_context = (rows[:, 0] for rows in rest[:3])
+        mask = chance.mask(num_codes, self.schedule)
+        probabilities = (self.label_dropout, self.condition_dropout, self.context_dropout)
+        dropped = torch.stack([self._dropped(chance, probability) for probability in probabilities], dim=1)
+        draws = chance.draws(num_codes, len(config.vocab_sizes)).flatten(1) if config.critic else mask[:, :0]
+        is_hidden, dropped, draws = copied_together((mask, dropped, draws), codes.device)
+        is_without_label, is_plain, is_without_context = dropped.unbind(dim=1)
         labels = labels.masked_fill(is_without_label, config.null_label)
         condition_codes = condition_codes.masked_fill(is_plain[:, None, None, None], config.mask_id)
         tasks = None if tasks is None else tasks.masked_fill(is_plain, config.null_task)
@@ -152,7 +149,7 @@ class MaskGitObjective(nn.Module):
         if config.critic:
             with torch.no_grad():
                 # If predictions are not finite, so are the losses above: there is no need to wait for them here.
-                sampled, _ = sample_codes(predicted, config.vocab_sizes, rest[3].view_as(targets), check_finite=False)
+                sampled, _ = sample_codes(predicted, config.vocab_sizes, draws.view_as(targets), check_finite=False)
             completed = torch.where(is_hidden, sampled, real)
             rows, is_counted = chance.one_in(JUDGED_ONE_IN)
             conditions = {name: None if value is None else value[rows] for name, value in given.items()}
@@ -203,6 +200,6 @@ class Chance:
 
 def copied_together(parts: Sequence[Tensor], device: torch.device) -> list[Tensor]:
     """Return integer or boolean matrices with equal numbers of rows on `device`, moved by a single copy."""
-    joined = torch.cat(list(parts), dim=1).to(device, non_blocking=True)
+    joined = torch.cat(tuple(parts), dim=1).to(device, non_blocking=True)
     columns = joined.split([part.shape[1] for part in parts], dim=1)
     return [part.to(given.dtype) for part, given in zip(columns, parts, strict=True)]

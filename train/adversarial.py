@@ -71,8 +71,11 @@ class Adversary:
         return [discriminator.weight * adaptive_weight for discriminator in self.config.discriminators]
 
     def learn(self, real: Float[Tensor, "b c T H W"], fake: Float[Tensor, "b c T H W"], step: int) -> Update:
-        """Compute the gradients of the discriminators for one batch. They are clipped at the end of an accumulation,
-        and have no norm before. `update` must follow."""
+        """Compute the gradients of the discriminators for one batch, for `update`, which must follow.
+
+        Returns:
+            Their losses, and at the end of an accumulation the norm of the gradients, which are then clipped.
+        """
         config, since_start = self.config, step - self.config.start_step
         with_r1 = config.r1_weight > 0 and since_start % config.r1_every == 0
         set_learning_rate(
