@@ -1,6 +1,6 @@
 """Operations, host reads and copies that a training step of each preset asks of a device, counted without a device.
 
-    python benchmarks/launches.py           # about two minutes
+    python benchmarks/launches.py           # 90 CPU seconds
     python benchmarks/launches.py --verbose # also the most frequent operations, and where reads and copies come from
 
 A GPU is fast only while it has work in its queue. Each operation costs some microseconds to launch, each host read
