@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..devices import built_once
 from .factorization import split_codes
 
 EMBEDDING_STD = 0.02  # small, so that the heads, which share these vectors, start with nearly uniform predictions
@@ -35,14 +36,19 @@ class SubCodeEmbedding(nn.Module):
 
     def vectors(self) -> Float[Tensor, "v c"]:
         """Return the embedding table."""
-        return self.own + self._values() @ self.of_bits
+        return self.own + values_of_digits(self.digits, self.of_bits.dtype, self.of_bits.device) @ self.of_bits
 
-    def _values(self) -> Float[Tensor, "v k"]:
-        """Return the value of each digit of each sub-code, the highest first, in [-1, 1].
 
-        They are computed in every pass: a buffer outside the state dict would be lost when a model that was built on
-        the meta device is loaded.
-        """
-        sub_codes = torch.arange(self.own.shape[0], device=self.own.device)
-        digits = split_codes(sub_codes[None], self.digits)[0].to(self.of_bits.dtype)
-        return 2 * digits / (digits.new_tensor(self.digits) - 1) - 1
+@built_once
+def values_of_digits(sizes: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Float[Tensor, "v k"]:
+    """Return the value of each digit of each sub-code, the highest first, in [-1, 1].
+
+    They are no buffer of the module: a buffer outside the state dict would be lost when a model that was built on the
+    meta device is loaded.
+
+    Args:
+        sizes: number of values of each digit, the highest first.
+    """
+    sub_codes = torch.arange(math.prod(sizes), device=device)
+    digits = split_codes(sub_codes[None], sizes)[0].to(dtype)
+    return 2 * digits / (digits.new_tensor(sizes) - 1) - 1

@@ -78,12 +78,14 @@ def masked_means(values: Mapping[str, Float[Tensor, "b n"]], masks: Mapping[str,
     The mean of the results of all processes is the mean over the global batch, however the positions with True are
     distributed over the processes.
     """
-    counts = torch.stack([masks[name].sum() for name in values]).double()
+    counts = torch.stack([masks[name].sum() for name in values])
     num_processes = 1
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(counts)
         num_processes = torch.distributed.get_world_size()
-    divisors = counts.clamp(min=1) / num_processes
+    # Not in float64, which not every device has.
+    exact = torch.promote_types(torch.float32, next(iter(values.values())).dtype)
+    divisors = counts.clamp(min=1).to(exact) / num_processes
     return {
         name: value.masked_fill(~masks[name], 0).sum() / divisor.to(value.dtype)
         for (name, value), divisor in zip(values.items(), divisors, strict=True)

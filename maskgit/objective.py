@@ -1,5 +1,6 @@
 """Training objective of stage two: the masked transformer and its losses as one module."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -115,11 +116,13 @@ class MaskGitObjective(nn.Module):
             context, context_padding: as in `MaskGit.forward`.
 
         Raises:
-            ValueError: if codes, labels or tasks are not integers or out of range, or if shapes do not match.
+            ValueError: if codes, labels or tasks are not integers, or if shapes do not match; on the CPU also if values
+                are out of range. On another device this is not checked, since reading them waits for the device.
         """
         config = self.maskgit.config
-        check_integers("codes", codes, config.codebook_size - 1)
-        check_integers("labels", labels, config.null_label)
+        check_range = codes.device.type == "cpu"
+        check_integers("codes", codes, config.codebook_size - 1, check_range=check_range)
+        check_integers("labels", labels, config.null_label, check_range=check_range)
         if condition_codes is None:
             condition_codes = torch.full_like(codes, config.mask_id)
         elif condition_codes.shape != codes.shape:
@@ -127,18 +130,22 @@ class MaskGitObjective(nn.Module):
                 f"condition_codes must have the shape of codes, {tuple(codes.shape)}, "
                 f"got {tuple(condition_codes.shape)}"
             )
-        check_integers("condition_codes", condition_codes, config.mask_id)
+        check_integers("condition_codes", condition_codes, config.mask_id, check_range=check_range)
         if tasks is not None:
-            check_integers("tasks", tasks, config.null_task)
+            check_integers("tasks", tasks, config.null_task, check_range=check_range)
             labels = labels_seen(labels, tasks, config.tasks, config.null_label)
 
-        chance = Chance(len(codes), generator, codes.device)
-        is_hidden = chance.mask(codes[0].numel(), self.schedule)
-        labels = labels.masked_fill(self._dropped(chance, self.label_dropout), config.null_label)
-        is_plain = self._dropped(chance, self.condition_dropout)
+        chance = Chance(len(codes), generator)
+        num_codes = codes[0].numel()
+        mask = chance.mask(num_codes, self.schedule)
+        probabilities = (self.label_dropout, self.condition_dropout, self.context_dropout)
+        dropped = torch.stack([self._dropped(chance, probability) for probability in probabilities], dim=1)
+        draws = chance.draws(num_codes, len(config.vocab_sizes)).flatten(1) if config.critic else mask[:, :0]
+        is_hidden, dropped, draws = copied_together((mask, dropped, draws), codes.device)
+        is_without_label, is_plain, is_without_context = dropped.unbind(dim=1)
+        labels = labels.masked_fill(is_without_label, config.null_label)
         condition_codes = condition_codes.masked_fill(is_plain[:, None, None, None], config.mask_id)
         tasks = None if tasks is None else tasks.masked_fill(is_plain, config.null_task)
-        is_without_context = self._dropped(chance, self.context_dropout)
         if context is not None:
             padding = context.new_zeros(context.shape[:2], dtype=torch.bool)
             context_padding = (padding if context_padding is None else context_padding) | is_without_context[:, None]
@@ -146,12 +153,8 @@ class MaskGitObjective(nn.Module):
         given = {"tasks": tasks, "context": context, "context_padding": context_padding}
         trial = None
         if config.critic:
-            rows, is_counted = chance.one_in(JUDGED_ONE_IN)
-            trial = Trial(is_hidden, chance.draws(len(config.vocab_sizes), is_hidden.shape[1]), rows)
-        values, masks = self.position_losses(codes, labels, is_hidden, condition_codes, trial, **given)
-        if trial is not None:
-            masks["critic"] = is_counted[:, None].expand_as(values["critic"])
-        return masked_means(values, masks)
+            trial = Trial(is_hidden, draws.view(*is_hidden.shape, -1), *chance.one_in(JUDGED_ONE_IN))
+        return masked_means(*self.position_losses(codes, labels, is_hidden, condition_codes, trial, **given))
 
     def position_losses(
         self,
@@ -166,7 +169,7 @@ class MaskGitObjective(nn.Module):
 
         Args:
             is_hidden: True at hidden codes.
-            trial: of the critic. Its losses have no mask yet.
+            trial: of the critic.
             given: `tasks`, `context` and `context_padding`; all arguments are as in `forward`.
         """
         config = self.maskgit.config
@@ -181,8 +184,9 @@ class MaskGitObjective(nn.Module):
             "accuracy": is_hidden & ~has_condition,
         }
         of_codes = self.code_losses(self.maskgit, shown, labels, given, real, self.label_smoothing, trial)
-        names = [*masks, *(["critic"] if trial is not None else [])]
-        return PositionLosses({name: of_codes.get(name, of_codes["cross_entropy"]) for name in names}, masks)
+        if trial is not None:
+            masks["critic"] = torch.full_like(of_codes["critic"], trial.are_counted, dtype=torch.bool)
+        return PositionLosses({name: of_codes.get(name, of_codes["cross_entropy"]) for name in masks}, masks)
 
     def _dropped(self, chance: "Chance", probability: float) -> Bool[Tensor, " b"]:
         """Return True for samples that lose a condition. Evaluation mode draws the same numbers, but drops nothing."""
@@ -196,8 +200,10 @@ class Trial(NamedTuple):
     is_hidden: Bool[Tensor, "b n"]
     draws: Int[Tensor, "b n g"]
     """Random integers for `sample_codes`."""
-    rows: Int[Tensor, " rows"]
+    rows: slice
     """The samples."""
+    are_counted: bool
+    """Whether their losses count."""
 
 
 def code_losses(
@@ -227,7 +233,8 @@ def code_losses(
     if trial is None:
         return losses
     with torch.no_grad():
-        drawn, _ = sample_codes(predicted, maskgit.config.vocab_sizes, trial.draws)
+        # If predictions are not finite, so are the losses above: there is no need to wait for them here.
+        drawn, _ = sample_codes(predicted, maskgit.config.vocab_sizes, trial.draws, check_finite=False)
     completed, rows = torch.where(trial.is_hidden, drawn, real), trial.rows
     of_rows = {name: None if value is None else value[rows] for name, value in conditions.items()}
     verdicts = maskgit.criticize(completed.view_as(shown)[rows], labels[rows], **of_rows)
@@ -235,33 +242,41 @@ def code_losses(
 
 
 class Chance:
-    """Random numbers for the rows of this process, drawn for the global batch in every process."""
+    """Random numbers for the rows of this process, drawn for the global batch in every process.
 
-    def __init__(self, batch_size: int, generator: torch.Generator | None, device: torch.device) -> None:
+    They are drawn on the CPU, so that they do not depend on the device.
+    """
+
+    def __init__(self, batch_size: int, generator: torch.Generator | None) -> None:
         is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         index, count = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if is_distributed else (0, 1)
         self.joined_size = count * batch_size
         self.rows = slice(index * batch_size, (index + 1) * batch_size)
         self.generator = generator
-        self.device = device
 
     def mask(self, num_codes: int, schedule: MaskSchedule) -> Bool[Tensor, "b n"]:
-        mask = training_mask(self.joined_size, num_codes, schedule, self.generator, rows=self.rows)
-        return mask.to(self.device)
+        return training_mask(self.joined_size, num_codes, schedule, self.generator, rows=self.rows)
 
-    def one_in(self, number: int) -> tuple[Int[Tensor, " rows"], Bool[Tensor, " rows"]]:
-        """Return the rows of this process whose index in the global batch is a multiple of `number`, and True for each.
+    def one_in(self, number: int) -> tuple[slice, bool]:
+        """Return the rows of this process whose index in the global batch is a multiple of `number`, and True.
 
         If there are none, the first row is returned, with False.
         """
-        is_one = torch.arange(self.rows.start, self.rows.stop, device=self.device) % number == 0
-        rows = is_one.nonzero()[:, 0] if is_one.any() else torch.zeros_like(is_one[:1], dtype=torch.long)
-        return rows, is_one[rows]
+        first = -self.rows.start % number
+        is_any = first < self.rows.stop - self.rows.start
+        return (slice(first, None, number) if is_any else slice(1)), is_any
 
     def uniform(self) -> Float[Tensor, " b"]:
-        return torch.rand(self.joined_size, generator=self.generator, dtype=torch.float32)[self.rows].to(self.device)
+        return torch.rand(self.joined_size, generator=self.generator, dtype=torch.float32)[self.rows]
 
-    def draws(self, num_sub_codes: int, num_codes: int) -> Int[Tensor, "b n g"]:
+    def draws(self, num_codes: int, num_sub_codes: int) -> Int[Tensor, "b n g"]:
         """Return the random integers for `sample_codes`."""
         size = (self.joined_size, num_codes, num_sub_codes)
-        return torch.randint(2**DRAW_BITS, size, generator=self.generator)[self.rows].to(self.device)
+        return torch.randint(2**DRAW_BITS, size, generator=self.generator)[self.rows]
+
+
+def copied_together(parts: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Return integer or boolean matrices with equal numbers of rows on `device`, moved by a single copy."""
+    joined = torch.cat(tuple(parts), dim=1).to(device, non_blocking=True)
+    columns = joined.split([part.shape[1] for part in parts], dim=1)
+    return [part.to(given.dtype) for part, given in zip(columns, parts, strict=True)]

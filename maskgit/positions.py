@@ -4,11 +4,14 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from ..devices import built_once
+
 MIN_HEAD_SIZE = 6  # one pair of channels for each axis
 RATES_PER_AXIS = 16
 NUM_POSITION_FEATURES = 3 * 2 * RATES_PER_AXIS
 
 
+@built_once
 def position_features(grid: tuple[int, int, int], device: torch.device) -> Float[Tensor, "n f"]:
     """Return sines and cosines of the t, h and w of each position, at several frequencies.
 
@@ -19,6 +22,7 @@ def position_features(grid: tuple[int, int, int], device: torch.device) -> Float
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
+@built_once
 def rotary_turns(grid: tuple[int, int, int], head_size: int, device: torch.device) -> Complex[Tensor, "n pairs"]:
     """Return the rotations exp(i angle) of pairs of channels in attention (rotary position embedding).
 

@@ -105,6 +105,8 @@ def sample_codes(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
+    *,
+    check_finite: bool = True,
 ) -> tuple[Int[Tensor, "b n"], Float[Tensor, "b n"]]:
     """Sample a code for each position, one sub-code after another, and return the codes and their log-probabilities.
 
@@ -114,10 +116,12 @@ def sample_codes(
     Args:
         draws: random integers, uniform in [0, 2**DRAW_BITS). A sub-code is the first value whose cumulative
             probability, times 2**DRAW_BITS, exceeds its integer.
+        check_finite: whether to check that the logits are valid, which waits for the device. Without it, invalid logits
+            give arbitrary codes.
 
     Raises:
-        ValueError: if logits do not fit `vocab_sizes`, or (except in compiled code) if they contain NaN or +inf, or if
-            all are -inf at a position.
+        ValueError: if logits do not fit `vocab_sizes`; with `check_finite` also if they contain NaN or +inf, or if all
+            are -inf at a position.
     """
     sub_codes, log_probs = [], []
     if len(logits) != len(vocab_sizes):
@@ -126,8 +130,10 @@ def sample_codes(
         group = logits_given(of_sub_code, sub_codes).float()
         if group.shape[-1] != size:
             raise ValueError(f"sub-code {len(sub_codes)} requires {size} logits, got {group.shape[-1]}")
+        if not check_finite:
+            group = group.nan_to_num()
         largest = group.amax(dim=-1, keepdim=True)
-        if not torch.compiler.is_compiling() and not largest.isfinite().all():
+        if check_finite and not largest.isfinite().all():
             raise ValueError("logits must not be NaN or +inf, and not all -inf at a position")
         coldest = torch.finfo(group.dtype).tiny
         probability = (group - largest).div_(max(temperature, coldest)).softmax(dim=-1)

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ..choices import chosen
+from ..devices import built_once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,5 +58,10 @@ def labels_seen(
         tasks: indices into `names`. The null task, `len(names)`, is plain generation and uses the label.
         names: `MaskGitConfig.tasks`.
     """
-    uses_label = torch.tensor([*(task_named(name).uses_label for name in names), True], device=labels.device)
-    return torch.where(uses_label[tasks], labels, null_label)
+    return torch.where(uses_label(tuple(names), labels.device)[tasks], labels, null_label)
+
+
+@built_once
+def uses_label(names: tuple[str, ...], device: torch.device) -> Bool[Tensor, " tasks"]:
+    """Return whether each task uses the label, and True for the null task."""
+    return torch.tensor([*(task_named(name).uses_label for name in names), True], device=device)

@@ -15,6 +15,7 @@ from .norms import MakeNorm
 from .rotary import rotate
 
 HEAD_SIZE = 32
+MOST_SEQUENCES = 2**16 - 1  # the size of a grid of CUDA blocks along an axis; some kernels have a block per sequence
 
 Rows = Float[Tensor, "b heads n d"]
 """Vectors of the positions of each sequence, in row-major order."""
@@ -58,13 +59,31 @@ class Attention(nn.Module):
         raise NotImplementedError
 
 
+def attention(
+    queries: Float[Tensor, "b heads n d"],
+    keys: Float[Tensor, "b heads m d"],
+    values: Float[Tensor, "b heads m d"],
+    mask: Bool[Tensor, "*_ n m"] | None = None,
+    *,
+    is_causal: bool = False,
+) -> Float[Tensor, "b heads n d"]:
+    """Return the scaled dot product attention of any number of sequences, which kernels for GPUs limit.
+
+    Args:
+        mask: True where a query may attend to a key, the same for all sequences.
+    """
+    parts = zip(*(rows.split(MOST_SEQUENCES) for rows in (queries, keys, values)), strict=True)
+    attended = [F.scaled_dot_product_attention(*part, attn_mask=mask, is_causal=is_causal) for part in parts]
+    return attended[0] if len(attended) == 1 else torch.cat(attended)
+
+
 class SpaceAttention(Attention):
     """Full attention between the positions of a frame."""
 
     sequences, positions = "b t", ("h", "w")
 
     def attend(self, queries: Rows, keys: Rows, values: Rows, grid: tuple[int, ...], context: Context) -> Rows:
-        return F.scaled_dot_product_attention(rotate(queries, grid), rotate(keys, grid), values)
+        return attention(rotate(queries, grid), rotate(keys, grid), values)
 
 
 class LinearSpaceAttention(Attention):
@@ -105,11 +124,11 @@ class LocalSpaceAttention(Attention):
             blocks = grown.unfold(2, block + 2 * border, block).unfold(3, block + 2 * border, block)
             return rearrange(blocks, "n d y x p q -> n (y x) (p q) d")
 
-        attended = F.scaled_dot_product_attention(
+        attended = attention(
             rotate(laid_out(queries, 0), (block, block), start=reach),
             rotate(laid_out(keys, reach), (side, side)),
             laid_out(values, reach),
-            attn_mask=self._may_see(height, width, queries.device),
+            self._may_see(height, width, queries.device),
         )
         whole = rearrange(
             attended,
@@ -156,9 +175,9 @@ class TimeAttention(Attention):
         num_keys = keys.shape[2]
         queries, keys = rotate(queries, grid, start=num_keys - num_queries), rotate(keys, (num_keys,))
         if num_keys == num_queries:
-            return F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+            return attention(queries, keys, values, is_causal=True)
         is_earlier = torch.ones(num_queries, num_keys, dtype=torch.bool, device=keys.device)
-        return F.scaled_dot_product_attention(queries, keys, values, is_earlier.tril(num_keys - num_queries))
+        return attention(queries, keys, values, is_earlier.tril(num_keys - num_queries))
 
 
 class LocalTimeAttention(Attention):
@@ -196,11 +215,11 @@ class LocalTimeAttention(Attention):
         positions = torch.arange(block, device=keys.device)[None, :, None]
         others = torch.arange(size, device=keys.device)[None, None, :]
         is_visible = (others >= positions) & (others <= positions + border) & (starts + others >= missing)
-        attended = F.scaled_dot_product_attention(
+        attended = attention(
             rotate(laid_out(queries, 0, block), (block,), start=border),
             rotate(laid_out(keys, missing, size), (size,)),
             laid_out(values, missing, size),
-            attn_mask=is_visible[None],
+            is_visible[None],
         )
         whole = rearrange(attended, "(b heads) m n d -> b heads (m n) d", heads=queries.shape[1])
         return whole[:, :, :num_queries]

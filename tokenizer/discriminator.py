@@ -14,6 +14,8 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..devices import built_once
+
 WIDTHS_AFTER_BLOCKS = (
     2,
     4,
@@ -153,20 +155,20 @@ def frames_seen(video: Float[Tensor, "b c T H W"], stride: int, phase: int) -> F
 
 def details(video: Float[Tensor, "b c T H W"]) -> Float[Tensor, "b c T h w"]:
     """Return the amplified high-frequency part of the frames at half the resolution, which is zero for flat frames."""
-    height, width = (blur_matrix(size).to(video) for size in video.shape[3:])
+    height, width = (blur_matrix(size, video.dtype, video.device) for size in video.shape[3:])
     halved = height @ video @ width.T
-    rows, columns = (smoothing_matrix(size).to(video) for size in halved.shape[3:])
+    rows, columns = (smoothing_matrix(size, video.dtype, video.device) for size in halved.shape[3:])
     return DETAIL_GAIN * (halved - rows @ halved @ columns.T)
 
 
-def smoothing_matrix(size: int) -> Float[Tensor, "size size"]:
+@built_once
+def smoothing_matrix(size: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "size size"]:
     """Return the matrix of a blur: row i averages the positions around i. The border is repeated."""
     taps = torch.tensor(DETAIL_TAPS, dtype=torch.float32) / sum(DETAIL_TAPS)
     identity = torch.eye(size, dtype=torch.float32)
     padded = torch.cat([identity[:1], identity, identity[-1:]])
-    return torch.einsum(
-        "k, k i j -> i j", taps, torch.stack([padded[first : first + size] for first in range(len(taps))])
-    )
+    shifted = torch.stack([padded[first : first + size] for first in range(len(taps))])
+    return torch.einsum("k, k i j -> i j", taps, shifted).to(device, dtype)
 
 
 class DownBlock(nn.Module):
@@ -202,20 +204,21 @@ def blur_pool(video: Float[Tensor, "b c T H W"]) -> Float[Tensor, "b c t h w"]:
     Blur and stride along an axis are one matrix product. On a CPU, three matrix products are about five times faster
     than depthwise convolutions, and so are their gradients.
     """
-    num_frames, height, width = (blur_matrix(size).to(video) for size in video.shape[2:])
+    num_frames, height, width = (blur_matrix(size, video.dtype, video.device) for size in video.shape[2:])
     pooled = rearrange(
         num_frames @ rearrange(video, "b c T H W -> b c T (H W)"), "... (H W) -> ... H W", H=height.shape[1]
     )
     return height @ pooled @ width.T
 
 
-def blur_matrix(size: int) -> Float[Tensor, "half size"]:
+@built_once
+def blur_matrix(size: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "half size"]:
     """Return the matrix of blur and stride: row i averages the positions around 2i and 2i + 1 that are inside."""
     half = -(-size // 2)
     offset = torch.arange(size) - 2 * torch.arange(half)[:, None] + 1
     taps = torch.tensor(BLUR_TAPS, dtype=torch.float32)
     matrix = torch.where((offset >= 0) & (offset < len(taps)), taps[offset.clamp(0, len(taps) - 1)], 0.0)
-    return matrix / matrix.sum(dim=1, keepdim=True)
+    return (matrix / matrix.sum(dim=1, keepdim=True)).to(device, dtype)
 
 
 def fold(video: Float[Tensor, "b c T H W"], patch_size: int) -> Float[Tensor, "b d T h w"]:

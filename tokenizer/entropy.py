@@ -16,7 +16,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-LATENTS_AT_A_TIME = 512  # both factors of a chunk fit into the cache; they are recomputed in the backward pass
+from ..devices import built_once
+
+# Latents are taken in chunks, whose factors are recomputed in the backward pass. On a CPU a chunk fits into the cache.
+# On another device it is as large as this many bytes allow, since each chunk costs some 20 to 40 launches.
+LATENTS_AT_A_TIME = 512
+WORKSPACE_BYTES = 2**30
 
 
 def sample_entropy(latents: Float[Tensor, "b k *grid"], inverse_temperature: float) -> Float[Tensor, ""]:
@@ -53,8 +58,8 @@ class MeanAssignment(torch.autograd.Function):
         first_bits = logits.shape[1] // 2
         second_bits = logits.shape[1] - first_bits
         total = logits.new_zeros(2**first_bits, 2**second_bits)
-        for chunk in logits.split(LATENTS_AT_A_TIME):
-            first, second = chunk.split([first_bits, second_bits], dim=1)
+        for chunk in logits.split(chunk_size(logits, num_tables=2)):
+            first, second = bit_probabilities(chunk).split([first_bits, second_bits], dim=1)
             total.addmm_(word_probabilities(first).T, word_probabilities(second))
         return total.div_(len(logits))
 
@@ -66,11 +71,11 @@ class MeanAssignment(torch.autograd.Function):
             # Probabilities sum to one, so a constant in `grad` has no effect; subtracting it reduces rounding errors.
             grad = (grad - grad.mean()) / len(logits)
             first_bits, second_bits = (int(size).bit_length() - 1 for size in grad.shape)
-            tables = bits_of_words(first_bits, grad), bits_of_words(second_bits, grad)
+            tables = [bits_of_words(num_bits, grad.dtype, grad.device) for num_bits in (first_bits, second_bits)]
             grad_logits = torch.empty_like(logits)
-            chunks = zip(logits.split(LATENTS_AT_A_TIME), grad_logits.split(LATENTS_AT_A_TIME), strict=True)
-            for chunk, grad_chunk in chunks:
-                first, second = chunk.split([first_bits, second_bits], dim=1)
+            size = chunk_size(logits, num_tables=4)
+            for chunk, grad_chunk in zip(logits.split(size), grad_logits.split(size), strict=True):
+                first, second = bit_probabilities(chunk).split([first_bits, second_bits], dim=1)
                 words_first, words_second = word_probabilities(first), word_probabilities(second)
                 grad_first = (words_second @ grad.T).mul_(words_first)
                 grad_second = (words_first @ grad).mul_(words_second)
@@ -79,33 +84,51 @@ class MeanAssignment(torch.autograd.Function):
         return grad_logits
 
 
-def word_probabilities(logits: Float[Tensor, "n k"]) -> Float[Tensor, "n words"]:
+def chunk_size(logits: Float[Tensor, "n k"], *, num_tables: int) -> int:
+    """Return how many latents to take at a time.
+
+    Args:
+        num_tables: number of tables with a row for each latent and a column for each word that exist at once.
+    """
+    if logits.device.type == "cpu":
+        return LATENTS_AT_A_TIME
+    longest = -(-logits.shape[1] // 2)
+    return max(1, WORKSPACE_BYTES // (num_tables * 2**longest * logits.element_size()))
+
+
+def bit_probabilities(logits: Float[Tensor, "n k"]) -> Float[Tensor, "n k 2"]:
+    """Return the probabilities that each bit is not set and that it is."""
+    return torch.stack([-logits, logits], dim=-1).sigmoid_()
+
+
+def word_probabilities(bits: Float[Tensor, "n k 2"]) -> Float[Tensor, "n words"]:
     """Return the probability of each of the 2^k words of independent bits. The first bit is the highest."""
-    num_bits = logits.shape[1]
+    num_bits = bits.shape[1]
     if num_bits == 0:
-        return logits.new_ones(len(logits), 1)
+        return bits.new_ones(len(bits), 1)
     if num_bits == 1:
-        return torch.cat([-logits, logits], dim=1).sigmoid_()
-    first, second = (word_probabilities(half) for half in logits.chunk(2, dim=1))
+        return bits[:, 0]
+    first, second = (word_probabilities(half) for half in bits.chunk(2, dim=1))
     return (first[:, :, None] * second[:, None, :]).flatten(1)
 
 
-def bits_of_words(num_bits: int, like: Tensor) -> Float[Tensor, "words columns"]:
+@built_once
+def bits_of_words(num_bits: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "words columns"]:
     """Return for each word its bits, the highest first, and their complements."""
-    places = torch.arange(num_bits - 1, -1, -1, device=like.device)
-    is_set = (torch.arange(2**num_bits, device=like.device)[:, None] >> places & 1).to(like.dtype)
+    places = torch.arange(num_bits - 1, -1, -1, device=device)
+    is_set = (torch.arange(2**num_bits, device=device)[:, None] >> places & 1).to(dtype)
     return torch.cat([is_set, 1 - is_set], dim=1)
 
 
 def bit_gradient(
-    logits: Float[Tensor, "n k"], weighted: Float[Tensor, "n words"], bits: Float[Tensor, "words 2*k"]
+    bits: Float[Tensor, "n k 2"], weighted: Float[Tensor, "n words"], table: Float[Tensor, "words 2*k"]
 ) -> Float[Tensor, "n k"]:
     """Return the gradient of the logits, given the gradients of the words times their probabilities.
 
     d log p(word) / d logit is 1 - p(bit) where the word has the bit, and -p(bit) where it does not.
     """
-    is_set, is_not = (weighted @ bits).chunk(2, dim=1)
-    return is_set * (-logits).sigmoid() - is_not * logits.sigmoid()
+    is_set, is_not = (weighted @ table).chunk(2, dim=1)
+    return is_set * bits[..., 0] - is_not * bits[..., 1]
 
 
 class MeanOverProcesses(torch.autograd.Function):

@@ -1,5 +1,6 @@
 """Estimate of the memory of a training step's activations, to decide on gradient checkpointing."""
 
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import psutil
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from .config import TokenizerArchitecture
 from .context import Context
@@ -17,14 +19,27 @@ SHARE_OF_MEMORY = 0.5  # for activations; the rest is for weights, gradients, th
 
 def activations_fit(config: TokenizerArchitecture, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> bool:
     """Return whether the activations of a training step fit into half of the memory of `device`."""
-    return activation_bytes(config, tuple(shape), dtype) <= SHARE_OF_MEMORY * device_memory(device)
+    kind = device.type
+    is_autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    autocast = (kind, torch.get_autocast_dtype(kind)) if is_autocast else None
+    return activation_bytes(config, tuple(shape), dtype, autocast) <= SHARE_OF_MEMORY * device_memory(device)
 
 
 @lru_cache(maxsize=64)
-def activation_bytes(config: TokenizerArchitecture, shape: tuple[int, ...], dtype: torch.dtype) -> int:
+def activation_bytes(
+    config: TokenizerArchitecture,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    autocast: tuple[str, torch.dtype] | None = None,
+) -> int:
     """Return the bytes that are saved for the backward pass for aligned videos of `shape`, accurate to about 20 %.
 
-    This is the size of the outputs of all elementary layers, found by a forward pass on the meta device.
+    This is the size of the outputs of all elementary layers, found by a forward pass without values.
+
+    Args:
+        dtype: of the weights.
+        autocast: kind of device and type of autocast, if it is enabled. Which layers it applies to depends on the
+            device: norms are computed in float32 on a GPU.
     """
     total = 0
 
@@ -32,8 +47,13 @@ def activation_bytes(config: TokenizerArchitecture, shape: tuple[int, ...], dtyp
         nonlocal total
         total += output.numel() * output.element_size()
 
-    with torch.device("meta"), torch.no_grad():
-        encoder, decoder = Encoder(config).to(dtype), Decoder(config).to(dtype)
+    # Autocast ignores the meta device, but not tensors without values on another device.
+    kind, reduced = autocast or ("meta", dtype)
+    with_autocast = torch.autocast(kind, reduced) if autocast else nullcontext()
+    with FakeTensorMode() if autocast else nullcontext(), torch.device(kind), with_autocast, torch.no_grad():
+        encoder, decoder = Encoder(config), Decoder(config)
+        if autocast is None:  # which converts weights itself
+            encoder, decoder = encoder.to(dtype), decoder.to(dtype)
         for module in (*encoder.modules(), *decoder.modules()):
             if next(module.children(), None) is None:
                 module.register_forward_hook(count)
@@ -43,6 +63,7 @@ def activation_bytes(config: TokenizerArchitecture, shape: tuple[int, ...], dtyp
     return total
 
 
+@lru_cache
 def device_memory(device: torch.device) -> int:
     """Return the total memory of `device` in bytes: for a CPU, that of the machine or of its container."""
     if device.type not in ("cpu", "meta"):

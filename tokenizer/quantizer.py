@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from vector_quantize_pytorch import LFQ
 
+from ..devices import built_once
 from .config import TokenizerArchitecture
 from .entropy import at_least_float32, codebook_entropy, sample_entropy
 from .losses import Losses
@@ -112,7 +113,7 @@ class FiniteScalarQuantizer(nn.Module):
         self.codebook_size = math.prod(levels)
 
     def forward(self, latents: Latents) -> Quantization:
-        levels, place_values = self._digits(latents.device)
+        levels, place_values = digits_of_levels(self.levels, latents.device)
         bounded = self._bounded(latents)
         digits = bounded.detach().round().long() + levels // 2
         codes = (digits * place_values).sum(dim=1)
@@ -121,7 +122,7 @@ class FiniteScalarQuantizer(nn.Module):
 
     def dequantize(self, codes: Codes, dtype: torch.dtype) -> Latents:
         """Return the levels of each code: the exact inverse of `forward`."""
-        levels, place_values = (values.flatten() for values in self._digits(codes.device))
+        levels, place_values = (values.flatten() for values in digits_of_levels(self.levels, codes.device))
         steps = codes[..., None] // place_values % levels - levels // 2
         exact = steps.to(torch.promote_types(dtype, torch.float32))
         return (exact / (levels // 2)).to(dtype).movedim(-1, 1)
@@ -134,16 +135,10 @@ class FiniteScalarQuantizer(nn.Module):
     def _bounded(self, latents: Latents) -> Latents:
         """Return the latents between the lowest and the highest level of their channel. Levels are integers."""
         exact = at_least_float32(latents)
-        levels, _ = self._digits(latents.device)
+        levels, _ = digits_of_levels(self.levels, latents.device)
         half = (levels - 1).to(exact) * (1 + FSQ_MARGIN) / 2
         offset = 0.5 * (levels % 2 == 0).to(exact)
         return (exact + (offset / half).atanh()).tanh() * half - offset
-
-    def _digits(self, device: torch.device) -> tuple[Int[Tensor, "k 1 1 1"], Int[Tensor, "k 1 1 1"]]:
-        """Return the number of levels of each channel, and the place value of its digit in a code."""
-        place_values = [math.prod(self.levels[:channel]) for channel in range(len(self.levels))]
-        levels, values = torch.tensor([self.levels, place_values], device=device).view(2, -1, 1, 1, 1)
-        return levels, values
 
 
 Quantizer = LookupFreeQuantizer | FiniteScalarQuantizer
@@ -154,6 +149,13 @@ def make_quantizer(config: TokenizerArchitecture) -> Quantizer:
     if config.fsq_levels is not None:
         return FiniteScalarQuantizer(config.fsq_levels)
     return {"lfq": LookupFreeQuantizer, "bsq": SphericalQuantizer}[config.quantizer](config.codebook_size)
+
+
+@built_once
+def digits_of_levels(levels: tuple[int, ...], device: torch.device) -> Int[Tensor, "2 k 1 1 1"]:
+    """Return the number of levels of each channel, and the place value of its digit in a code."""
+    place_values = [math.prod(levels[:channel]) for channel in range(len(levels))]
+    return torch.tensor([levels, place_values], device=device).view(2, -1, 1, 1, 1)
 
 
 def straight_through(quantized: Latents, latents: Latents) -> Latents:

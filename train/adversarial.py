@@ -10,7 +10,7 @@ from torch import Tensor
 from ..tokenizer import DiscriminatorObjective
 from ..tokenizer.adversarial import ADVERSARIAL_LOSSES, AdversarialLoss
 from ..tokenizer.losses import Losses
-from .bad_steps import BadSteps, nan_unless_finite
+from .bad_steps import Update, nan_unless_finite
 from .command_line import WrittenDiscriminators
 from .optimization import AdamWConfig, adamw, set_learning_rate, update
 
@@ -72,18 +72,11 @@ class Adversary:
         """Return the factor of the adversarial weight for each discriminator."""
         return [discriminator.weight * adaptive_weight for discriminator in self.config.discriminators]
 
-    def learn(
-        self,
-        real: Float[Tensor, "b c T H W"],
-        fake: Float[Tensor, "b c T H W"],
-        step: int,
-        bad_steps: BadSteps | None,
-    ) -> Losses:
-        """Train the discriminators on one batch and return their losses, with the latest R1 penalty.
+    def learn(self, real: Float[Tensor, "b c T H W"], fake: Float[Tensor, "b c T H W"], step: int) -> Update:
+        """Compute the gradients of the discriminators for one batch, for `update`, which must follow.
 
-        Args:
-            bad_steps: counts the step if a loss or gradient is not finite. It is then skipped. None: it is already
-                known to be bad.
+        Returns:
+            Their losses, and at the end of an accumulation the norm of the gradients, which are then clipped.
         """
         config, since_start = self.config, step - self.config.start_step
         with_r1 = config.r1_weight > 0 and since_start % config.r1_every == 0
@@ -93,11 +86,13 @@ class Adversary:
         weights = {"discriminator": 1.0, "lecam": config.lecam_weight, "r1": config.r1_weight * config.r1_every}
         total = torch.stack([weights[name.rpartition("_")[0]] * loss for name, loss in losses.items()]).sum()
         self.accelerator.backward(total * nan_unless_finite(losses))
-        is_bad = bad_steps is None
+        norm = None
         if self.accelerator.sync_gradients:
             norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), config.optimizer.max_grad_norm)
-            is_bad = is_bad or (bad_steps is not None and bad_steps.is_bad(norm, losses, step))
             self.optimization = {"discriminator_learning_rate": learning_rate, "discriminator_gradient_norm": norm}
-        update([self.optimizer], skip=is_bad)
         self.latest_r1 |= {name: loss.detach() for name, loss in losses.items() if name.startswith("r1_")}
-        return losses | self.latest_r1
+        return Update(norm, losses)
+
+    def update(self, *, skip: bool = False) -> None:
+        """Train the discriminators with the gradients of `learn`, unless the step is skipped."""
+        update([self.optimizer], skip=skip)

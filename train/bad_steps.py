@@ -3,12 +3,23 @@
 import logging
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 logger = logging.getLogger(__name__)
+
+
+class Update(NamedTuple):
+    """An update of weights that may be skipped."""
+
+    norm: Tensor | float | None
+    """Norm of the gradients, the same on all processes. Losses that are not finite must have made it NaN; see
+    `nan_unless_finite`. Not None, which is for the types of accelerate."""
+    losses: Mapping[str, Tensor]
+    """Losses of this process, for the message."""
 
 
 class BadSteps:
@@ -39,16 +50,26 @@ class BadSteps:
         return self.num_in_row >= self.most
 
     def is_bad(self, norm: Tensor | float | None, losses: Mapping[str, Tensor], step: int) -> bool:
-        """Return whether the caller must skip an update, and log it.
+        """Return whether the caller must skip the only update of a step, and log it; see `are_bad`."""
+        return self.are_bad(Update(norm, losses), step=step)[0]
+
+    def are_bad(self, *updates: "Update", step: int) -> list[bool]:
+        """Return for each update of a step whether the caller must skip it, and log it.
+
+        After an update that is skipped, all are. The norms are read together, since a read waits for the device.
 
         Args:
-            norm: of the gradients, the same on all processes. Losses that are not finite must have made it NaN; see
-                `nan_unless_finite`.
-            losses: of this process, for the message.
             step: number of the step, from 0.
         """
-        assert norm is not None
-        if math.isfinite(float(norm)):
+        norms = torch.stack([torch.as_tensor(update.norm) for update in updates]).tolist()
+        is_bad, are_bad = False, []
+        for norm, update in zip(norms, updates, strict=True):
+            is_bad = is_bad or self._is_bad(norm, update.losses, step)
+            are_bad.append(is_bad)
+        return are_bad
+
+    def _is_bad(self, norm: float, losses: Mapping[str, Tensor], step: int) -> bool:
+        if math.isfinite(norm):
             return False
         broken = [f"{name} is {loss.item()}" for name, loss in losses.items() if not loss.isfinite()]
         if self.has_scaler and not broken:
@@ -56,7 +77,7 @@ class BadSteps:
         self.is_step_bad = True
         logger.warning(
             "step %d is skipped: %s (batch %d of seed %d, bad step %d in a row)",
-            *(step + 1, ", ".join(broken) or f"the norm of the gradients is {float(norm)}", step, self.seed),
+            *(step + 1, ", ".join(broken) or f"the norm of the gradients is {norm}", step, self.seed),
             self.num_in_row + 1,
         )
         return not self.has_scaler

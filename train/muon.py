@@ -1,7 +1,7 @@
 """Muon: an optimizer whose updates are orthogonal matrices (Jordan et al. 2024, kellerjordan.github.io/posts/muon)."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -52,20 +52,22 @@ class Muon(torch.optim.Optimizer):
                 if parameter.grad is not None:
                     of_shape[parameter.shape].append(parameter)
             for parameters in of_shape.values():
-                directions = torch.stack([self._direction(p, group["momentum"]).flatten(1) for p in parameters])
+                directions = torch.stack([one.flatten(1) for one in self._directions(parameters, group["momentum"])])
                 scale = RMS_OF_ADAMW * max(directions.shape[1:]) ** 0.5
-                for parameter, update in zip(parameters, orthogonalized(directions), strict=True):
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.add_(update.view_as(parameter), alpha=-group["lr"] * scale)
+                updates = [one.view_as(p) for one, p in zip(orthogonalized(directions), parameters, strict=True)]
+                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_add_(parameters, updates, alpha=-group["lr"] * scale)
 
-    def _direction(self, parameter: Tensor, momentum: float) -> Tensor:
-        """Return the gradient with Nesterov momentum."""
-        assert parameter.grad is not None
-        state = self.state[parameter]
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter, memory_format=torch.contiguous_format)
-        state["momentum"].lerp_(parameter.grad, 1 - momentum)
-        return parameter.grad.lerp(state["momentum"], momentum)
+    def _directions(self, parameters: list[Tensor], momentum: float) -> Sequence[Tensor]:
+        """Return the gradients with Nesterov momentum."""
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        for parameter in parameters:
+            if not self.state[parameter]:
+                zeros = torch.zeros_like(parameter, memory_format=torch.contiguous_format)
+                self.state[parameter]["momentum"] = zeros
+        momenta = [self.state[parameter]["momentum"] for parameter in parameters]
+        torch._foreach_lerp_(momenta, gradients, 1 - momentum)
+        return torch._foreach_lerp(gradients, momenta, momentum)
 
 
 def orthogonalized(matrices: Float[Tensor, "n r c"]) -> Float[Tensor, "n r c"]:
@@ -80,11 +82,11 @@ def orthogonalized(matrices: Float[Tensor, "n r c"]) -> Float[Tensor, "n r c"]:
     x = x / (x.norm(dim=(1, 2), keepdim=True) + EPSILON)
     a, b, c = COEFFICIENTS
     gram = x @ x.mT
-    one = torch.eye(x.shape[1], device=x.device)
-    product = one
-    for _ in range(ITERATIONS):
-        polynomial = a * one + torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-        product = polynomial @ product
+    constant = a * torch.eye(x.shape[1], device=x.device)
+    product = polynomial = constant + torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+    for _ in range(ITERATIONS - 1):
         gram = polynomial @ gram @ polynomial
+        polynomial = constant + torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        product = polynomial @ product
     x = product @ x
     return (x.mT if is_tall else x).to(matrices.dtype)

@@ -137,5 +137,4 @@ class ExponentialMovingAverage(Generic[Model]):
         """Update the average with the weights after optimizer step `step`, counted from 0. The decay is smaller in the
         first steps, so that the initial weights are soon forgotten."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        for average, trained in zip(self.model.parameters(), model.parameters(), strict=True):
-            average.lerp_(trained, 1 - decay)
+        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)

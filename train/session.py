@@ -11,7 +11,12 @@ from typing import Any, Self, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs, gather_object
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    GradientAccumulationPlugin,
+    InitProcessGroupKwargs,
+    gather_object,
+)
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -371,7 +376,7 @@ class Session:
         """Return whether something is so for any process. Called on all processes."""
         if self.accelerator.num_processes == 1:
             return is_so
-        number = self.accelerator.reduce(torch.tensor(int(is_so), device=self.accelerator.device), "sum")
+        number = self.accelerator.reduce(torch.full((), int(is_so), device=self.accelerator.device), "sum")
         return int(torch.as_tensor(number)) > 0
 
 
@@ -398,7 +403,10 @@ def create_accelerator(run: RunConfig) -> Accelerator:
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=run.gradient_accumulation),
         log_with=trackers_for_accelerate(run.trackers, run.output_dir) or None,
         project_dir=run.output_dir,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=run.timeout))],
+        kwargs_handlers=[
+            InitProcessGroupKwargs(timeout=timedelta(minutes=run.timeout)),
+            DistributedDataParallelKwargs(broadcast_buffers=False),  # all processes compute the same values
+        ],
     )
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size != accelerator.num_processes:

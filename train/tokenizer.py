@@ -34,7 +34,7 @@ from magvit2_pytorch.tokenizer.pixels import to_unit_range
 from magvit2_pytorch.tokenizer.presets import PRESETS as MODEL_PRESETS
 from magvit2_pytorch.train.adversarial import AdversarialConfig, Adversary
 from magvit2_pytorch.train.annealing import AnnealingConfig
-from magvit2_pytorch.train.bad_steps import nan_unless_finite
+from magvit2_pytorch.train.bad_steps import Update, nan_unless_finite
 from magvit2_pytorch.train.compilation import compile_objective
 from magvit2_pytorch.train.data import Clips, DataConfig, TrainingBatches, load_sources
 from magvit2_pytorch.train.data.config import ARCADE, DEAD_LEAVES, SHIPPED_CLIPS
@@ -285,14 +285,23 @@ def train_in(session: Session, run: TokenizerRun) -> Path | None:
                     factors = opponent.factors(adaptive_weight) if opponent else ()
                     total = weighted_sum(losses, loss_weights, adversarial_factors=factors)
                     accelerator.backward(total * nan_unless_finite(losses))
-                    is_bad = False
+                    norm = None
                     if accelerator.sync_gradients:
                         norm = accelerator.clip_grad_norm_(objective.parameters(), run.optimizer.max_grad_norm)
-                        is_bad = session.bad_steps.is_bad(norm, losses, step)
-                    update(optimizers, skip=is_bad)
+                    updates = [Update(norm, losses)]
+                    # A gradient scaler (fp16) allows one update at a time, and skips bad ones itself.
+                    if scales := session.bad_steps.has_scaler:
+                        update(optimizers)
                     if opponent:
-                        learned = opponent.learn(video, reconstruction, step, None if is_bad else session.bad_steps)
-                        losses |= learned | {"adaptive_weight": adaptive_weight}
+                        updates.append(opponent.learn(video, reconstruction, step))
+                        if scales:
+                            opponent.update()
+                        losses = losses | updates[-1].losses | opponent.latest_r1 | {"adaptive_weight": adaptive_weight}
+                    skips = session.bad_steps.are_bad(*updates, step=step) if accelerator.sync_gradients else [False]
+                    if not scales:
+                        update(optimizers, skip=skips[0])
+                        if opponent:
+                            opponent.update(skip=skips[-1])
             ema.update(accelerator.unwrap_model(objective).tokenizer, step)
 
             done = step + 1

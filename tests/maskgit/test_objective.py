@@ -9,10 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
+from torch.profiler import profile
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from magvit2_pytorch.maskgit import MaskGit, MaskGitConfig, MaskGitObjective, iterative_decode
 from magvit2_pytorch.maskgit.factorization import split_codes
 from magvit2_pytorch.maskgit.losses import MaskGitLossWeights, cross_entropies, weighted_sum
+from magvit2_pytorch.maskgit.objective import Chance, copied_together
 
 TASKS = ("central_inpainting", "class_generation", "class_frame_prediction")
 WEIGHTS = MaskGitLossWeights()
@@ -378,3 +382,62 @@ def test_a_share_outside_zero_and_one_is_refused(maskgit: MaskGit, setting: str)
     for value in (-0.1, 1.5, math.nan):
         with pytest.raises(ValueError, match=rf"{setting} must be in \[0, 1\], got {value}"):
             MaskGitObjective(maskgit, **dict[str, Any]({setting: value}))
+
+
+def test_a_training_pass_reads_nothing_from_the_device(conditioned: MaskGit, config: MaskGitConfig) -> None:
+    """The meta device has no values, so that reading one is an error."""
+    objective = MaskGitObjective(conditioned).train().to("meta")
+    batch = {name: value.to("meta") for name, value in a_batch(config).items()}
+
+    losses = objective(generator=generator(), **batch)
+    weighted_sum(losses, WEIGHTS).backward()
+
+    assert all(loss.is_meta for loss in losses.values())
+
+
+def test_random_numbers_are_copied_to_the_device_together() -> None:
+    parts = [torch.rand(3, 5) < 0.5, torch.rand(3, 1) < 0.5, torch.randint(2**31, (3, 8))]
+
+    assert all(torch.equal(*pair) for pair in zip(copied_together(parts, torch.device("cpu")), parts, strict=True))
+    with profile() as steps:
+        copied_together(parts, torch.device("meta"))
+    assert [step.name for step in steps.events()].count("aten::to") <= 1 + len(parts)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 9])
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_one_of_four_rows_of_the_global_batch_is_judged(batch_size: int, rank: int) -> None:
+    chance = Chance(batch_size, None)
+    chance.rows = slice(rank * batch_size, (rank + 1) * batch_size)
+
+    rows, is_counted = chance.one_in(4)
+
+    wanted = [row for row in range(batch_size) if (rank * batch_size + row) % 4 == 0]
+    assert torch.arange(batch_size)[rows].tolist() == (wanted or [0])
+    assert is_counted == bool(wanted)
+
+
+def test_weights_that_are_not_finite_give_losses_that_are_not(conditioned: MaskGit, config: MaskGitConfig) -> None:
+    with torch.no_grad():
+        conditioned.mask_vector.fill_(math.nan)
+
+    losses = MaskGitObjective(conditioned).train()(generator=generator(), **a_batch(config))
+
+    assert losses["masked_code"].isnan()
+
+
+def test_losses_need_no_float64(conditioned: MaskGit, config: MaskGitConfig) -> None:
+    """Apple's GPUs do not have it."""
+    seen = set()
+
+    class Types(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = func(*args, **(kwargs or {}))
+            seen.update(value.dtype for value in tree_leaves(result) if isinstance(value, Tensor))
+            return result
+
+    with Types():
+        MaskGitObjective(conditioned).train()(generator=generator(), **a_batch(config))
+
+    assert torch.float32 in seen
+    assert torch.float64 not in seen

@@ -1,7 +1,10 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.profiler import profile
 
 from magvit2_pytorch.tokenizer import DetailDiscriminator, DiscriminatorConfig, VideoDiscriminator
 from magvit2_pytorch.tokenizer.discriminator import DETAIL_GAIN, Sight, blur_pool, details, new_discriminator
@@ -25,6 +28,17 @@ def test_blur_pool_is_a_binomial_convolution_of_stride_2(sizes: tuple[int, int, 
     video = torch.randn(2, 3, *sizes, dtype=torch.float64)
 
     torch.testing.assert_close(blur_pool(video), blurred_by_hand(video))
+
+
+@pytest.mark.parametrize("see", [blur_pool, details])
+def test_the_matrices_of_a_blur_are_built_once_and_kept_on_the_device(see: Callable[[Tensor], Tensor]) -> None:
+    video = torch.randn(1, 2, 5, 12, 10)
+    see(video)
+
+    with profile() as steps:
+        see(video)
+
+    assert not {step.name for step in steps.events()} & {"aten::arange", "aten::eye", "aten::where"}
 
 
 def test_a_size_of_1_is_not_pooled() -> None:

@@ -70,6 +70,15 @@ def test_entropies_equal_the_library_in_double_precision(
         torch.testing.assert_close(gradient, expected_gradient, rtol=0, atol=1e-10)
 
 
+def test_a_device_takes_as_many_latents_at_a_time_as_fit_into_the_workspace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entropy, "WORKSPACE_BYTES", 2**20)
+
+    for code_bits, words in ((18, 2**9), (9, 2**5), (1, 2)):
+        logits = torch.empty(1, code_bits, device="meta", dtype=torch.float32)
+        assert entropy.chunk_size(logits, num_tables=4) == 2**20 // (4 * words * 4)
+    assert entropy.chunk_size(torch.empty(1, 62, device="meta"), num_tables=4) == 1
+
+
 def test_latents_are_taken_in_chunks_without_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     latents = torch.randn(2, 9, 5, 8, 8, dtype=torch.float64)
     whole = value_and_gradient(lambda z: codebook_entropy(z, 1.0), latents)

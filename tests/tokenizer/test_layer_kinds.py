@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from magvit2_pytorch import VideoTokenizer
+from magvit2_pytorch.tokenizer import attention
 from magvit2_pytorch.tokenizer.context import WHOLE
 from magvit2_pytorch.tokenizer.convolution import Blur
 from magvit2_pytorch.tokenizer.layer_kinds import LAYER_KINDS, LayerSpec
@@ -269,3 +271,20 @@ def test_antialiasing_streams_and_stays_causal() -> None:
 
     assert torch.equal(tokenizer.encode(video[:, :, :9]), codes[:, :3])
     assert torch.equal(torch.cat(list(tokenizer.encode_stream(video.split(3, dim=2))), dim=1), codes)
+
+
+@pytest.mark.parametrize("kind", ["attend_space", "local_attend_space", "attend_time", "local_attend_time"])
+def test_more_sequences_than_a_kernel_takes_are_attended_to_in_parts(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = lively(VideoTokenizer(image_size=16, init_dim=16, layers=(SPECS[kind],), codebook_size=2**4))
+    video = torch.randn(2, 3, 5, 8, 8)
+    whole = tokenizer.autoencode(video).reconstruction
+    calls = []
+    original = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, **k: calls.append(len(a[0])) or original(*a, **k))
+    monkeypatch.setattr(attention, "MOST_SEQUENCES", 7)
+
+    torch.testing.assert_close(tokenizer.autoencode(video).reconstruction, whole)
+
+    assert max(calls) == 7

@@ -67,3 +67,27 @@ def test_checkpointing_stays_off_where_memory_is_ample(monkeypatch: pytest.Monke
     tokenizer(torch.zeros(1, 3, 5, 16, 16), return_loss=True)[0].backward()
 
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("norm", ["group", "channel"])
+def test_the_estimate_is_near_what_autograd_keeps_under_autocast(norm) -> None:
+    tokenizer = VideoTokenizer(
+        image_size=32, init_dim=16, layers=("residual", "compress_space", "residual"), codebook_size=2**8, norm=norm
+    )
+    video = torch.randn(2, 3, 9, 32, 32)
+
+    estimate = activation_bytes(tokenizer.config, tuple(video.shape), torch.float32, ("cpu", torch.bfloat16))
+
+    with torch.autocast("cpu", torch.bfloat16):
+        assert 0.7 < estimate / saved_bytes(tokenizer, video) < 1.4
+
+
+def test_autocast_is_seen_when_checkpointing_is_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TokenizerConfig(init_dim=16, layers=("residual",), codebook_size=2**4)
+    shape = torch.Size((1, 3, 5, 16, 16))
+    needed = activation_bytes(config, tuple(shape), torch.float32)
+    monkeypatch.setattr(memory, "device_memory", lambda device: 1.6 * needed)
+
+    assert not memory.activations_fit(config, shape, torch.float32, torch.device("cpu"))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert memory.activations_fit(config, shape, torch.float32, torch.device("cpu"))

@@ -2,8 +2,9 @@ import math
 
 import pytest
 import torch
+from torch.profiler import profile
 
-from magvit2_pytorch.train.bad_steps import BadSteps, nan_unless_finite
+from magvit2_pytorch.train.bad_steps import BadSteps, Update, nan_unless_finite
 
 GOOD, BAD = {"loss": torch.tensor(1.0)}, {"loss": torch.tensor(math.nan), "other": torch.tensor(1.0)}
 
@@ -27,6 +28,27 @@ def test_two_updates_of_a_step_count_once() -> None:
     steps.end_step()
 
     assert steps.num_in_row == 1
+
+
+def test_after_an_update_that_is_skipped_all_of_the_step_are(caplog: pytest.LogCaptureFixture) -> None:
+    good, bad = Update(torch.tensor(2.0), GOOD), Update(torch.tensor(math.nan), BAD)
+
+    assert BadSteps(10, seed=0).are_bad(good, good, step=0) == [False, False]
+    assert BadSteps(10, seed=0).are_bad(good, bad, step=0) == [False, True]
+    caplog.clear()
+    assert BadSteps(10, seed=0).are_bad(bad, bad, step=0) == [True, True]
+    assert len(caplog.messages) == 1
+
+
+def test_norms_of_a_step_are_read_together() -> None:
+    updates = [Update(torch.tensor(2.0), GOOD), Update(torch.tensor(3.0), GOOD)]
+
+    with profile() as steps:
+        BadSteps(10, seed=0).are_bad(*updates, step=0)
+
+    names = [step.name for step in steps.events()]
+    assert names.count("aten::stack") == 1
+    assert "aten::item" not in names
 
 
 def test_a_scaler_skips_steps_itself_and_only_losses_count() -> None:

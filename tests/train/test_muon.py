@@ -120,3 +120,17 @@ def test_wrong_settings_are_refused() -> None:
         make_optimizers(nn.Linear(16, 16), OptimizerConfig(matrices="muon"), mixed_precision="fp16")
     with pytest.raises(ValueError, match="takes no closure"):
         Muon([a_kernel()], lr=0.1).step(lambda: None)
+
+
+def test_weights_of_equal_shape_are_updated_together_as_one_by_one() -> None:
+    together, alone = ([nn.Parameter(a_kernel(seed).detach().clone()) for seed in range(3)] for _ in range(2))
+    optimizers = [Muon(together, lr=0.1, weight_decay=0.3), *(Muon([one], lr=0.1, weight_decay=0.3) for one in alone)]
+
+    for step in range(3):
+        for index, kernels in enumerate(zip(together, alone, strict=True)):
+            for kernel in kernels:
+                kernel.grad = a_kernel(10 * step + index).detach()
+        for optimizer in optimizers:
+            optimizer.step()
+
+    torch.testing.assert_close(list(together), list(alone))

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.profiler import profile
 
 from magvit2_pytorch.train.optimization import ExponentialMovingAverage, OptimizerConfig, adamw
 
@@ -54,3 +55,18 @@ def test_moving_the_average_does_not_touch_the_model() -> None:
 
     assert torch.equal(model.weight, before)
     assert model.weight.requires_grad
+
+
+def test_all_weights_are_averaged_by_one_operation() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    average = ExponentialMovingAverage(model, decay=0.5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+
+    with profile() as steps:
+        average.update(model, step=100)
+
+    expected = {name: value - 0.5 for name, value in model.state_dict().items()}
+    torch.testing.assert_close(dict(average.model.state_dict()), expected)
+    assert sum(step.name == "aten::_foreach_lerp_" for step in steps.events()) == 1

@@ -43,7 +43,7 @@ from magvit2_pytorch.train.metrics_file import read_records
 from magvit2_pytorch.train.optimization import AdamWConfig, ExponentialMovingAverage
 from magvit2_pytorch.train.process import SignalInterruption
 from magvit2_pytorch.train.run_folder import RunFolder
-from magvit2_pytorch.train.session import Interruption
+from magvit2_pytorch.train.session import Interruption, create_accelerator
 from magvit2_pytorch.train.task_mix import WeightedTask
 from magvit2_pytorch.train.tokenizer import TokenizerRun
 
@@ -300,7 +300,8 @@ def test_a_bad_step_of_a_discriminator_leaves_its_state(caplog: pytest.LogCaptur
     video = torch.full((1, 3, 5, 16, 16), math.nan)
     before = {name: value.clone() for name, value in adversary.objective.state_dict().items()}
 
-    adversary.learn(video, torch.zeros_like(video), step=7, bad_steps=BadSteps(10, 0))
+    learned = adversary.learn(video, torch.zeros_like(video), step=7)
+    adversary.update(skip=BadSteps(10, 0).are_bad(learned, step=7)[0])
 
     assert "step 8 is skipped: discriminator_0 is nan, lecam_0 is nan" in caplog.text
     assert_equal_weights(adversary.objective.state_dict(), before)
@@ -1115,6 +1116,13 @@ def test_two_processes_train_the_tasks_as_one_with_the_joined_batch(
     scores = [read_json(folder / "metrics.json") for folder in (whole.output_dir, halves.output_dir)]
     assert scores[1] == pytest.approx(scores[0], rel=1e-3)
     assert scores[0].keys() == {"masked_code", "refined_code", "accuracy"}
+
+
+def test_processes_do_not_send_each_other_the_buffers_of_a_model(tokenizer_run: TokenizerRun) -> None:
+    handler = create_accelerator(tokenizer_run).ddp_handler
+
+    assert handler is not None
+    assert not handler.broadcast_buffers
 
 
 def test_processes_that_do_not_know_of_each_other_are_refused(
