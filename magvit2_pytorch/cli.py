@@ -3,10 +3,12 @@
 import logging
 import sys
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
 from .cli_generation import generate, inpaint, interpolate, outpaint, predict
+from .cli_options import Positional
 from .cli_tokenization import detokenize, info, reconstruct, tokenize
 from .files import as_path
 from .messages import printable
@@ -44,8 +46,23 @@ def demo(
     )
 
 
+def train(stage: Positional[Literal["tokenizer", "maskgit"]]) -> None:
+    """Train a stage on your own videos: `magvit2 train tokenizer`, then `magvit2 train maskgit`.
+
+    The commands are those of train/tokenizer.py and train/maskgit.py. `--help` after a stage lists its options.
+
+    Args:
+        stage: tokenizer (stage one) or maskgit (stage two).
+    """
+    if stage == "tokenizer":
+        from .train.tokenizer import main as train_stage
+    else:
+        from .train.maskgit import main as train_stage
+    train_stage()
+
+
 MAX_MESSAGE = 2000  # characters
-COMMANDS = (generate, predict, interpolate, inpaint, outpaint, reconstruct, tokenize, detokenize, info, demo)
+COMMANDS = (generate, predict, interpolate, inpaint, outpaint, reconstruct, tokenize, detokenize, info, demo, train)
 
 
 def main() -> None:
@@ -57,6 +74,12 @@ def main() -> None:
             f"{magvit2_pytorch.__file__} belongs to another package of the same name: "
             "run `pip uninstall magvit2-pytorch`, then `pip install -e .` in the clone of this one"
         )
+    match sys.argv[1:]:
+        case ["train"]:
+            sys.argv.append("--help")
+        case ["train", ("tokenizer" | "maskgit") as stage, *arguments]:
+            sys.argv = [f"magvit2 train {stage}", *arguments]  # the stage reads them itself, --help too
+            return train(stage)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         tyro.extras.subcommand_cli_from_dict(

@@ -1,13 +1,13 @@
 """Estimate of the memory of a training step's activations, to decide on gradient checkpointing."""
 
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 from torch import Tensor, nn
 
+from ..cgroups import memory_limit
 from .config import TokenizerArchitecture
 from .context import Context
 from .encoder_decoder import Decoder, Encoder
@@ -49,7 +49,5 @@ def device_memory(device: torch.device) -> int:
         module = torch.get_device_module(device)
         if hasattr(module, "mem_get_info"):
             return module.mem_get_info(device)[1]
-    limit = Path("/sys/fs/cgroup/memory.max")
-    allowed = limit.read_text().strip() if limit.is_file() else "max"
-    total = psutil.virtual_memory().total
-    return min(total, int(allowed)) if allowed.isdigit() else total
+    limit, total = memory_limit(), psutil.virtual_memory().total
+    return total if limit is None else min(total, limit)

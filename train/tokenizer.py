@@ -400,5 +400,10 @@ def draw(tokenizer: VideoTokenizer, clips: Clips, path: Path) -> None:
     save_videos(path, to_unit_range(pairs[:, :, middle : middle + 1].float()), columns=len(chosen))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the command line of this stage."""
     run_command(train, PRESETS, description="Train the video tokenizer (stage one).")
+
+
+if __name__ == "__main__":
+    main()

@@ -67,3 +67,11 @@ def test_checkpointing_stays_off_where_memory_is_ample(monkeypatch: pytest.Monke
     tokenizer(torch.zeros(1, 3, 5, 16, 16), return_loss=True)[0].backward()
 
     assert len(calls) == 1
+
+
+def test_the_memory_of_a_cpu_is_at_most_that_of_its_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "memory_limit", lambda: None)
+    whole = memory.device_memory(torch.device("cpu"))
+    monkeypatch.setattr(memory, "memory_limit", lambda: 2**20)
+
+    assert memory.device_memory(torch.device("cpu")) == 2**20 < whole
