@@ -272,6 +272,8 @@ def create_accelerator(run: RunConfig) -> Accelerator:
         project_dir=run.output_dir,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=1))],  # while one process evaluates
     )
+    if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        raise ValueError("fp16 needs a GPU: a CPU would train in float32; use `--mixed_precision bf16` or no")
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size != accelerator.num_processes:
         raise ValueError(

@@ -214,6 +214,7 @@ def train(run: TokenizerRun, interruption: Interruption | None = None) -> Path |
 def train_in(session: Session, run: TokenizerRun) -> Path | None:
     """Do the work of `train` in a session."""
     accelerator = session.accelerator
+    check_precision(run, accelerator.mixed_precision)
     sources = load_sources(run.data, progress=session.shows_progress)
     session.begin({"data": " ".join(source.fingerprint for source in sources)}, *sources)
     heldout = {
@@ -303,6 +304,19 @@ def train_in(session: Session, run: TokenizerRun) -> Path | None:
         write_json(run.output_dir / "metrics.json", scores)
     logger.info("trained for %.0f seconds; the tokenizer is in %s", time.monotonic() - started, weights)
     return weights
+
+
+def check_precision(run: TokenizerRun, mixed_precision: str) -> None:
+    """
+    Raises:
+        ValueError: if the perceptual or adversarial losses are used with fp16. Their gradients at the pixels are
+            computed in the forward pass, where the gradient scaler does not keep them from underflowing; see `Judged`.
+    """
+    if mixed_precision == "fp16" and (run.perceptual is not None or run.adversarial.discriminators):
+        raise ValueError(
+            "the perceptual and adversarial losses cannot be trained in fp16, because their gradients may underflow; "
+            "use `--mixed_precision bf16`"
+        )
 
 
 def new_tokenizer(run: TokenizerRun) -> VideoTokenizer:
