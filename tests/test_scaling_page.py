@@ -41,7 +41,7 @@ def test_every_config_is_one_that_accelerate_reads(path: Path) -> None:
 
 
 def test_every_command_shown_is_one_that_accelerate_and_training_take() -> None:
-    lines = "\n".join(blocks(PAGE, "sh")).replace("\\\n", " ").splitlines()
+    lines = list(filter(None, "\n".join(blocks(PAGE, "sh")).replace("\\\n", " ").splitlines()))
 
     for line in lines:
         program, command, *words = shlex.split(line)
