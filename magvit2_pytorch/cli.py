@@ -3,7 +3,7 @@
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -64,8 +64,26 @@ def plot(
     print(f"{printable(output)}: {num_panels} curves of {len(runs)} run(s)")
 
 
+def train(stage: Positional[Literal["tokenizer", "maskgit"]]) -> None:
+    """Train a stage on your own videos: `magvit2 train tokenizer`, then `magvit2 train maskgit`.
+
+    The commands are those of train/tokenizer.py and train/maskgit.py. `--help` after a stage lists its options.
+
+    Args:
+        stage: tokenizer (stage one) or maskgit (stage two).
+    """
+    if stage == "tokenizer":
+        from .train.tokenizer import main as train_stage
+    else:
+        from .train.maskgit import main as train_stage
+    train_stage()
+
+
 MAX_MESSAGE = 2000  # characters
-COMMANDS = (generate, predict, interpolate, inpaint, outpaint, reconstruct, tokenize, detokenize, info, demo, plot)
+COMMANDS = (
+    *(generate, predict, interpolate, inpaint, outpaint, reconstruct, tokenize, detokenize, info, demo),
+    *(train, plot),
+)
 
 
 def main() -> None:
@@ -77,6 +95,12 @@ def main() -> None:
             f"{magvit2_pytorch.__file__} belongs to another package of the same name: "
             "run `pip uninstall magvit2-pytorch`, then `pip install -e .` in the clone of this one"
         )
+    match sys.argv[1:]:
+        case ["train"]:
+            sys.argv.append("--help")
+        case ["train", ("tokenizer" | "maskgit") as stage, *arguments]:
+            sys.argv = [f"magvit2 train {stage}", *arguments]  # the stage reads them itself, --help too
+            return train(stage)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         tyro.extras.subcommand_cli_from_dict(

@@ -2,7 +2,6 @@
 
 from contextlib import nullcontext
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from ..cgroups import memory_limit
 from .config import TokenizerArchitecture
 from .context import Context
 from .encoder_decoder import Decoder, Encoder
@@ -70,7 +70,5 @@ def device_memory(device: torch.device) -> int:
         module = torch.get_device_module(device)
         if hasattr(module, "mem_get_info"):
             return module.mem_get_info(device)[1]
-    limit = Path("/sys/fs/cgroup/memory.max")
-    allowed = limit.read_text().strip() if limit.is_file() else "max"
-    total = psutil.virtual_memory().total
-    return min(total, int(allowed)) if allowed.isdigit() else total
+    limit, total = memory_limit(), psutil.virtual_memory().total
+    return total if limit is None else min(total, limit)

@@ -133,7 +133,7 @@ class Judged:
     The gradient of each loss with respect to the pixels is computed immediately and kept. So the activations of a
     network are freed before the next one and before the backward pass of the tokenizer, its parameters receive no
     gradient, and the adaptive weight needs no second backward pass. A gradient scaler does not affect these gradients:
-    use bfloat16 for mixed precision, which needs none.
+    use bfloat16 for mixed precision, which needs none. Training refuses fp16 for this reason.
     """
 
     def __init__(self, reconstruction: Pixels) -> None:

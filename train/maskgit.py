@@ -461,5 +461,10 @@ def sample(pipeline: VideoGenerationPipeline, heldout: Clips, run: MaskGitRun, s
     logger.info("step %d: samples saved in %s", step, pictures)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the command line of this stage."""
     run_command(train, PRESETS, description="Train the masked transformer (stage two).")
+
+
+if __name__ == "__main__":
+    main()

@@ -408,6 +408,8 @@ def create_accelerator(run: RunConfig) -> Accelerator:
             DistributedDataParallelKwargs(broadcast_buffers=False),  # all processes compute the same values
         ],
     )
+    if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        raise ValueError("fp16 needs a GPU: a CPU would train in float32; use `--mixed_precision bf16` or no")
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size != accelerator.num_processes:
         raise ValueError(

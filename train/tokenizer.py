@@ -218,6 +218,7 @@ def train(run: TokenizerRun, interruption: Interruption | None = None) -> Path |
 def train_in(session: Session, run: TokenizerRun) -> Path | None:
     """Do the work of `train` in a session."""
     accelerator = session.accelerator
+    check_precision(run, accelerator.mixed_precision)
     sources = load_sources(run.data, progress=session.shows_progress)
     session.begin({"data": " ".join(source.fingerprint for source in sources)}, *sources)
     heldout = {
@@ -289,19 +290,13 @@ def train_in(session: Session, run: TokenizerRun) -> Path | None:
                     if accelerator.sync_gradients:
                         norm = accelerator.clip_grad_norm_(objective.parameters(), run.optimizer.max_grad_norm)
                     updates = [Update(norm, losses)]
-                    # A gradient scaler (fp16) allows one update at a time, and skips bad ones itself.
-                    if scales := session.bad_steps.has_scaler:
-                        update(optimizers)
                     if opponent:
                         updates.append(opponent.learn(video, reconstruction, step))
-                        if scales:
-                            opponent.update()
                         losses = losses | updates[-1].losses | opponent.latest_r1 | {"adaptive_weight": adaptive_weight}
                     skips = session.bad_steps.are_bad(*updates, step=step) if accelerator.sync_gradients else [False]
-                    if not scales:
-                        update(optimizers, skip=skips[0])
-                        if opponent:
-                            opponent.update(skip=skips[-1])
+                    update(optimizers, skip=skips[0])
+                    if opponent:
+                        opponent.update(skip=skips[-1])
             ema.update(accelerator.unwrap_model(objective).tokenizer, step)
 
             done = step + 1
@@ -323,6 +318,19 @@ def train_in(session: Session, run: TokenizerRun) -> Path | None:
         write_json(run.output_dir / "metrics.json", scores)
     logger.info("trained for %.0f seconds; the tokenizer is in %s", time.monotonic() - started, weights)
     return weights
+
+
+def check_precision(run: TokenizerRun, mixed_precision: str) -> None:
+    """
+    Raises:
+        ValueError: if the perceptual or adversarial losses are used with fp16. Their gradients at the pixels are
+            computed in the forward pass, where the gradient scaler does not keep them from underflowing; see `Judged`.
+    """
+    if mixed_precision == "fp16" and (run.perceptual is not None or run.adversarial.discriminators):
+        raise ValueError(
+            "the perceptual and adversarial losses cannot be trained in fp16, because their gradients may underflow; "
+            "use `--mixed_precision bf16`"
+        )
 
 
 def new_tokenizer(run: TokenizerRun) -> VideoTokenizer:
@@ -456,5 +464,10 @@ def draw(tokenizer: VideoTokenizer, clips: Clips, path: Path) -> None:
     save_videos(path, to_unit_range(pairs[:, :, middle : middle + 1].float()), columns=len(chosen))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the command line of this stage."""
     run_command(train, PRESETS, description="Train the video tokenizer (stage one).")
+
+
+if __name__ == "__main__":
+    main()

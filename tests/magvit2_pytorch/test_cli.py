@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from magvit2_pytorch.files import write_json
 from magvit2_pytorch.pipelines import VideoCodes
 from magvit2_pytorch.pipelines.media.decoding import probe
 from magvit2_pytorch.pipelines.media.video_files import read_video
+from magvit2_pytorch.train import maskgit, tokenizer
 from magvit2_pytorch.train.weights import MAKERS
 
 ROOT = Path(__file__).parents[2]
@@ -360,13 +362,36 @@ def test_the_help_of_every_verb_has_an_example_that_is_right(verb: Callable[...,
     assert len(parsed) == len(examples)
 
 
-def test_help_needs_no_torch() -> None:
+@pytest.mark.parametrize(
+    ("arguments", "said"), [(["predict", "--help"], "magvit2 predict film.mp4"), (["train"], "{tokenizer,maskgit}")]
+)
+def test_help_needs_no_torch(arguments: list[str], said: str) -> None:
     code = (
-        "import sys\nfrom magvit2_pytorch import cli\nsys.argv[1:] = ['predict', '--help']\n"
+        f"import sys\nfrom magvit2_pytorch import cli\nsys.argv[1:] = {arguments}\n"
         "try:\n    cli.main()\nfinally:\n    assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     )
 
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
 
     assert result.returncode == 0, result.stderr
-    assert "magvit2 predict film.mp4" in result.stdout
+    assert said in result.stdout
+
+
+@pytest.mark.parametrize("stage", [tokenizer, maskgit], ids=["tokenizer", "maskgit"])
+def test_a_stage_reads_its_own_arguments(magvit2: Magvit2, monkeypatch: pytest.MonkeyPatch, stage: ModuleType) -> None:
+    name = stage.__name__.rpartition(".")[2]
+    read = []
+    monkeypatch.setattr(stage, "run_command", lambda train, presets, description: read.append((train, *sys.argv)))
+
+    magvit2("train", name, "base", "--help", "--data.path", "a b", "--no-such-option")
+
+    assert read == [(stage.train, f"magvit2 train {name}", "base", "--help", "--data.path", "a b", "--no-such-option")]
+
+
+def test_a_stage_that_does_not_exist_is_refused_with_those_that_do(
+    magvit2: Magvit2, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        magvit2("train", "tokeniser", "--num-steps", 3)
+
+    assert "('tokenizer', 'maskgit')" in " ".join(capsys.readouterr().err.split())

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from magvit2_pytorch import VideoGenerationPipeline
 from magvit2_pytorch.configs import config_to_dict
-from magvit2_pytorch.files import write_json
+from magvit2_pytorch.files import read_json, write_json
 from magvit2_pytorch.pipelines.media.video_files import read_video
 from magvit2_pytorch.train import maskgit, tokenizer
 from magvit2_pytorch.train.codes import CodesConfig
@@ -45,22 +45,22 @@ def run(*command: str | Path, cwd: Path, check: bool = True, **environment: str)
     )
 
 
-def launched(script: str, *arguments: str | Path) -> Sequence[str | Path]:
-    accelerate = Path(sys.executable).with_name("accelerate")
-    return [accelerate, "launch", ROOT / "train" / script, *arguments]
+def launched(*arguments: str | Path) -> Sequence[str | Path]:
+    return [Path(sys.executable).with_name("accelerate"), "launch", *arguments]
 
 
 def test_both_stages_and_the_pipeline_as_commands(tmp_path: Path, videos: Path) -> None:
     data = ("--data.path", str(videos))
-    first = run(*launched("tokenizer.py", *SMALL, *SMALL_TOKENIZER, *data), cwd=tmp_path)
-    second = run(*launched("maskgit.py", *SMALL, *SMALL_TRANSFORMER, *data), cwd=tmp_path)
+    magvit2 = Path(sys.executable).with_name("magvit2")
+    as_module = ("-m", "magvit2_pytorch.cli", "train", "maskgit")
+    first = run(*launched(ROOT / "train" / "tokenizer.py", *SMALL, *SMALL_TOKENIZER, *data), cwd=tmp_path)
+    second = run(*launched(*as_module, *SMALL, *SMALL_TRANSFORMER, *data), cwd=tmp_path)
 
     assert "the tokenizer is in outputs/tokenizer/tokenizer" in first.stderr
     assert "the pipeline is in outputs/maskgit/pipeline" in second.stderr
     folder = tmp_path / "outputs" / "maskgit" / "pipeline"
     assert VideoGenerationPipeline.from_pretrained(folder).labels == ("left", "right")
 
-    magvit2 = Path(sys.executable).with_name("magvit2")
     generated = run(
         *(magvit2, "generate", folder, "--labels", "right", "0", "--seed", "1", "--output", "made/sample.mp4"),
         cwd=tmp_path,
@@ -125,6 +125,17 @@ def test_a_mistake_ends_with_one_line(tmp_path: Path, arguments: tuple[str, ...]
     assert "Traceback" not in result.stderr
 
 
+def test_several_processes_train_with_the_installed_command(tmp_path: Path) -> None:
+    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "magvit2_pytorch.cli")
+    arguments = ("train", "tokenizer", *SMALL, *SMALL_TOKENIZER, "--data.path", "shapes")
+
+    # Judged by its result: PyTorch's gloo can abort a process after all is done.
+    run(sys.executable, *launch, *arguments, cwd=tmp_path, check=False, ACCELERATE_USE_CPU="true")
+
+    assert read_json(tmp_path / "outputs" / "tokenizer" / "inputs.json")["num_processes"] == 2
+    assert (tmp_path / "outputs" / "tokenizer" / "tokenizer" / "model.safetensors").is_file()
+
+
 @pytest.mark.parametrize("script", ["tokenizer.py", "maskgit.py"])
 def test_another_package_of_the_same_name_is_named(tmp_path: Path, script: str) -> None:
     other = tmp_path / "magvit2_pytorch"
@@ -147,7 +158,7 @@ def test_a_missing_package_is_named(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_of_videos_ends_with_one_line(tmp_path: Path) -> None:
-    result = run(*launched("tokenizer.py", "--data.path", "missing"), cwd=tmp_path, check=False)
+    result = run(*launched(ROOT / "train" / "tokenizer.py", "--data.path", "missing"), cwd=tmp_path, check=False)
 
     assert "error: " in result.stderr
     assert "missing" in result.stderr

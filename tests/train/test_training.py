@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -865,6 +866,23 @@ def test_an_environment_that_training_does_not_support_is_refused(
 
     with pytest.raises(ValueError, match=f"{name}={value} is not supported"):
         tokenizer.train(tokenizer_run)
+
+
+def test_fp16_on_a_cpu_is_refused(tokenizer_run: TokenizerRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+
+    with pytest.raises(ValueError, match="fp16 needs a GPU"):
+        tokenizer.train(tokenizer_run)
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])
+def test_losses_whose_gradients_are_not_scaled_are_refused_in_fp16(tokenizer_run: TokenizerRun, precision: str) -> None:
+    tokenizer.check_precision(tokenizer_run, precision)
+
+    for run in (with_adversary(tokenizer_run), replace(tokenizer_run, perceptual="efficientnet-lite0")):
+        refused = pytest.raises(ValueError, match="--mixed_precision bf16") if precision == "fp16" else nullcontext()
+        with refused:
+            tokenizer.check_precision(run, precision)
 
 
 def test_the_cache_can_have_a_name_that_is_not_utf_8_but_the_output_cannot(

@@ -1,0 +1,1 @@
+../../magvit2_pytorch/cgroups.py
