@@ -175,9 +175,9 @@ class Chance:
 
         If there are none, the first row is returned, with False.
         """
-        is_one = torch.arange(self.rows.start, self.rows.stop, device=self.device) % number == 0
-        rows = is_one.nonzero()[:, 0] if is_one.any() else torch.zeros_like(is_one[:1], dtype=torch.long)
-        return rows, is_one[rows]
+        is_one = torch.arange(self.rows.start, self.rows.stop) % number == 0
+        rows = is_one.nonzero()[:, 0] if is_one.any() else torch.zeros(1, dtype=torch.long)
+        return rows.to(self.device), is_one[rows].to(self.device)
 
     def uniform(self) -> Float[Tensor, " b"]:
         return torch.rand(self.joined_size, generator=self.generator, dtype=torch.float32)[self.rows].to(self.device)

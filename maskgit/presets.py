@@ -4,6 +4,8 @@ Numbers of parameters are for 2^18 codes. Memory per clip is what a training ste
 pass, for the preset's grid and with attention kernels that do not store the attention weights.
 """
 
+from dataclasses import replace
+
 from .config import MaskGitConfig
 
 MAGVIT2 = MaskGitConfig(
@@ -11,19 +13,27 @@ MAGVIT2 = MaskGitConfig(
 )
 """The paper's size: 24 layers, width 1024, 16 heads, MLPs with 4096 hidden channels; 303.34 M parameters.
 
-Hardware: GPUs. Weights, gradients, optimizer state and averaged weights take 5.7 GiB on each. The paper's batch has
+Hardware: one GPU or several. Weights, gradients, optimizer state and averaged weights take 5.7 GiB on each. The paper's batch has
 256 clips.
 Memory per clip: about 5 GiB.
 Expected result: not trained here. The paper reports an FVD of 58 for class-conditional samples of UCF-101.
 """
 
-BASE = MaskGitConfig(
+MAGVIT2_SMALL = MaskGitConfig(
     codebook_size=2**18, grid=(5, 16, 16), width=768, depth=12, num_heads=12, dropout=0.1, num_registers=4
 )
-"""The size of the preset `base` of `train/maskgit.py`: 12 layers, width 768; 85.88 M parameters.
+"""The design of the paper with half the layers: 12 layers, width 768; 85.88 M parameters.
 
 Hardware: one GPU. Weights, gradients, optimizer state and averaged weights take 1.6 GiB.
-Memory per clip: about 2 GiB.
+Memory per clip: about 1.0 GiB.
+Expected result: not trained here, and not in the paper.
+"""
+
+BASE = replace(MAGVIT2_SMALL, sequential=True)
+"""`magvit2-small` with sub-codes that are predicted one after another: 12 layers, width 768; 0.00 M parameters.
+
+Hardware: one GPU. Weights, gradients, optimizer state and averaged weights take 1.6 GiB.
+Memory per clip: about 1.0 GiB.
 Expected result: not trained here, and not in the paper.
 """
 
@@ -44,4 +54,4 @@ Memory per clip: 0.005 GiB.
 Expected result: the output of `make demo`.
 """
 
-PRESETS = {"magvit2": MAGVIT2, "base": BASE, "small": SMALL, "tiny": TINY}
+PRESETS = {"magvit2": MAGVIT2, "magvit2-small": MAGVIT2_SMALL, "base": BASE, "small": SMALL, "tiny": TINY}

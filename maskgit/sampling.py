@@ -126,7 +126,7 @@ def sample_codes(
         if group.shape[-1] != size:
             raise ValueError(f"sub-code {len(sub_codes)} requires {size} logits, got {group.shape[-1]}")
         largest = group.amax(dim=-1, keepdim=True)
-        if not largest.isfinite().all():
+        if not largest.is_meta and not largest.isfinite().all():
             raise ValueError("logits must not be NaN or +inf, and not all -inf at a position")
         coldest = torch.finfo(group.dtype).tiny
         probability = (group - largest).div_(max(temperature, coldest)).softmax(dim=-1)

@@ -51,8 +51,8 @@ MAGVIT2 = TokenizerConfig(
 """The architecture of the paper: encoder 144.88 M and decoder 225.70 M parameters. 17 x 128 x 128 pixels are encoded as
 5 x 16 x 16 codes.
 
-Hardware: several GPUs. Weights, gradients, optimizer and averaged weights take 6.9 GiB on each. The batch of the paper
-is 256 clips.
+Hardware: GPUs with 80 GB, one or several. Weights, gradients, optimizer and averaged weights take 6.9 GiB on each. The
+batch of the paper is 256 clips.
 Memory for each clip: 11.8 GiB.
 Expected result: not trained in this project. The paper reports rFVD 16.12 and LPIPS 0.0694 on UCF-101.
 """
@@ -60,11 +60,32 @@ Expected result: not trained in this project. The paper reports rFVD 16.12 and L
 MAGVIT2_SMALL = TokenizerConfig(
     image_size=128, init_dim=64, layers=_SMALL_ENCODER, decoder_layers=_SMALL_DECODER, codebook_size=2**18
 )
-"""The architecture of the paper with half the width and half the blocks: 56.46 M parameters, the same grid of codes.
+"""The architecture of the paper with half the width and half the blocks: 56.46 M parameters. 17 x 128 x 128 pixels are
+encoded as 5 x 16 x 16 codes.
 
-Hardware: one GPU. Weights, gradients, optimizer and averaged weights take 1.1 GiB.
+Hardware: a GPU with 40 to 80 GB. Weights, gradients, optimizer and averaged weights take 1.1 GiB.
 Memory for each clip: 3.4 GiB.
 Expected result: not trained in this project, and not in the paper.
+"""
+
+BASE = TokenizerConfig(
+    image_size=128,
+    init_dim=256,
+    patch_size=(4, 4, 4),
+    overlapping_patches=True,
+    layers=("residual", "residual", ("compress_space", 512), *("residual",) * 4),
+    codebook_size=2**15,
+    quantizer="fsq",
+    fsq_levels=(8, 8, 8, 8, 8),
+    norm="channel",
+    loss_weights=TokenizerLossWeights(reconstruction=4.0, commitment=0.1),
+)
+"""The recipe that was best in small trainings, with more channels: 0.00 M parameters. 17 x 128 x 128 pixels are encoded
+as 5 x 16 x 16 codes.
+
+Hardware: a GPU with 24 GB. Weights, gradients, optimizer and averaged weights take 0.0 GiB.
+Memory for each clip: 0.0 GiB.
+Expected result: not trained in this project. With fewer channels, at 64 x 64 pixels: docs/results.md, preset `laptop`.
 """
 
 SEED = TokenizerConfig(image_size=256)
@@ -94,4 +115,4 @@ Memory for each clip: 0.012 GiB.
 Expected result: 22.87 dB on the held-out windows of the shipped clips at 0.018 bits per pixel (`make demo`).
 """
 
-PRESETS = {"magvit2": MAGVIT2, "magvit2-small": MAGVIT2_SMALL, "seed": SEED, "tiny": TINY}
+PRESETS = {"magvit2": MAGVIT2, "magvit2-small": MAGVIT2_SMALL, "base": BASE, "seed": SEED, "tiny": TINY}

@@ -39,7 +39,7 @@ def parse_run(presets: Mapping[str, Run], *, description: str, arguments: Sequen
         if len(given) < 2:
             sys.exit("error: --config needs the config.json of a run")
         base = config_from_dict(type(base), read_json(as_path(given[1])), where=given[1])
-        base = replace(base, resume=False, stop_after=None)
+        base = replace(base, resume=False, stop_after=None, dry_run=False)
         given = given[2:]
     elif given and not given[0].startswith("-"):
         if given[0] not in presets:

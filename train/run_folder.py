@@ -51,6 +51,8 @@ MAY_CHANGE = {
     "output_dir",
     "cache_dir",
     "progress",
+    "dry_run",
+    "peak_tflops",
 }
 
 

@@ -1,6 +1,7 @@
 """Shared parts of both training stages: processes, the output folder, logs, progress bars, interruption."""
 
 import logging
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -65,6 +66,11 @@ class RunConfig:
     """Stop after this step, counted from the start of the run. Continue with --resume."""
     progress: bool = True
     """Progress bars, on by default. Without them, the losses are logged as lines."""
+    dry_run: bool = False
+    """Print the parameters, memory, operations and disk space that the run needs, and stop. Nothing is trained, decoded
+    or written."""
+    peak_tflops: float = 312.0
+    """Peak of one GPU in TFLOP/s, for the hours of --dry-run. 312 is that of an A100 in bf16."""
 
     @property
     def last_step(self) -> int:
@@ -90,6 +96,8 @@ class RunConfig:
         for name in ("seed", "num_workers"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not 0 < self.peak_tflops < math.inf:
+            raise ValueError(f"peak_tflops must be positive and finite, got {self.peak_tflops}")
         if self.stop_after is not None and self.stop_after < 1:
             raise ValueError(f"stop_after must be at least 1, got {self.stop_after}")
         try:
