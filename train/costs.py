@@ -160,8 +160,11 @@ def fused_attention(
 ) -> Tensor:
     """`F.scaled_dot_product_attention` by a kernel that does not store the attention weights. Dropout, which such
     kernels compute without memory, is left out."""
-    attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    return attend(q, k, v, 0.0, is_causal, attn_mask=attn_mask)[0]
+    bias = None
+    if attn_mask is not None:
+        bias = attn_mask if attn_mask.is_floating_point() else torch.zeros_like(attn_mask, dtype=q.dtype)
+        bias = bias.expand(*q.shape[:-1], k.shape[-2])
+    return torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, bias, True, 0.0, is_causal)[0]
 
 
 def tensors_in(values: Any) -> list[Tensor]:
