@@ -110,7 +110,7 @@ def data_facts(source: str, data: DataConfig) -> DataFacts:
         return DataFacts(description="the number of clips is known after reading")
     found = find_files(source, data)
     gigabytes = sum(int(files.num_bytes.sum()) for files in (found.videos, found.pictures)) / 1e9
-    counted = f"{len(found.videos):,} videos and {len(found.pictures):,} images of {gigabytes:,.3g} GB"
+    counted = f"{len(found.videos):,} videos and {len(found.pictures):,} images of {three_digits(gigabytes)} GB"
     return DataFacts(description=f"{counted}; the number of clips is known after decoding")
 
 
@@ -154,7 +154,7 @@ def time_rows(run: RunConfig, budget: Budget, processes: int) -> Iterator[Row]:
         of_process = batches // number * budget.batch_flops + budget.update_flops
         hours = run.num_steps * of_process / (UTILIZATION * run.peak_tflops * 1e12) / 3600
         name = f"{number} {'process' if number == 1 else 'processes'}"
-        yield name, str(batches // number), f"{of_process * number / 1e12:,.3g}", f"{hours:,.3g}"
+        yield name, str(batches // number), three_digits(of_process * number / 1e12), three_digits(hours)
 
 
 def disk_rows(budget: Budget) -> Iterator[Row]:
@@ -164,8 +164,13 @@ def disk_rows(budget: Budget) -> Iterator[Row]:
     yield "exported model", f"{gib(budget.result_bytes)} GiB"
 
 
-def gib(size: float) -> str:
+def gib(size: int) -> str:
     return f"{size / GIB:,.2f}" if size >= GIB / 100 else f"{size / GIB:.2g}"
+
+
+def three_digits(value: float) -> str:
+    """Write a number with three digits, or more before the decimal point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def table(rows: Sequence[Row]) -> str:

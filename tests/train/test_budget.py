@@ -53,10 +53,9 @@ def said(pattern: str, text: str) -> float:
     return float(match[1])
 
 
-def rounds_to(value: float, text: str, pattern: str) -> bool:
-    """Whether a value is the number in a text, up to its last digit (and a few per cent, as estimates go)."""
-    number = said(pattern, text)
-    return value == pytest.approx(number, rel=0.06)
+def is_said(value: float, pattern: str, text: str) -> bool:
+    """Whether a value is the number in a text, which has at least two digits or is a rounded one."""
+    return value == pytest.approx(said(pattern, text), rel=0.06)
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +85,9 @@ def test_a_tokenizer_is_of_the_size_that_its_description_says(name: str, tokeniz
     assert millions in ([round(sum(parts) / 1e6, 2)], [round(part / 1e6, 2) for part in parts])
     assert size == " x ".join(map(str, config.height_width))
     assert grid == " x ".join(map(str, config.code_shape(FRAMES, *config.height_width)))
-    assert rounds_to(budget.activation_bytes["float32", False] / GIB, text, r"Memory for each clip: ([\d.]+) GiB")
+    assert is_said(budget.activation_bytes["float32", False] / GIB, r"Memory for each clip: ([\d.]+) GiB", text)
     if "averaged weights" in text:
-        assert rounds_to(budget.fixed_bytes / GIB, text, r"averaged weights take ([\d.]+) GiB")
+        assert is_said(budget.fixed_bytes / GIB, r"averaged weights take ([\d.]+) GiB", text)
 
 
 @pytest.mark.parametrize("name", maskgit_presets.PRESETS)
@@ -99,10 +98,10 @@ def test_a_transformer_is_of_the_size_that_its_description_says(name: str) -> No
     large = replace(config, codebook_size=2**18)
 
     assert round(large.num_parameters / 1e6, 2) == said(r"([\d.]+) M parameters", text)
-    assert rounds_to(budget.activation_bytes["float32", False] / GIB, text, r"Memory per clip: ([\d.]+) GiB")
+    assert is_said(budget.activation_bytes["float32", False] / GIB, r"Memory per clip: ([\d.]+) GiB", text)
     if "averaged weights" in text:
         fixed = budget.fixed_bytes - 4 * budget.parameters["tokenizer (frozen)"]
-        assert rounds_to(fixed / GIB, text, r"averaged weights take ([\d.]+) GiB")
+        assert is_said(fixed / GIB, r"averaged weights take ([\d.]+) GiB", text)
 
 
 @pytest.mark.parametrize("name", tokenizer_presets.PRESETS)
@@ -117,7 +116,7 @@ def test_the_page_of_the_tokenizer_says_the_same(name: str, tokenizer_budgets: d
     assert cells[0] == " + ".join(f"{budget.parameters[part] / 1e6:.2f} M" for part in ("encoder", "decoder"))
     assert cells[1] == " x ".join(map(str, config.height_width))
     assert cells[2] == f"{grid}, {config.code_bits} bits"
-    assert rounds_to(budget.activation_bytes["float32", False] / GIB, cells[3], r"^([\d.]+) GiB$")
+    assert is_said(budget.activation_bytes["float32", False] / GIB, r"^([\d.]+) GiB$", cells[3])
 
 
 @pytest.mark.parametrize("name", GPUS)
@@ -259,11 +258,12 @@ def test_the_time_is_that_of_the_operations(capsys: pytest.CaptureFixture[str], 
 
     printed = capsys.readouterr().out
     one, two = (
-        re.search(rf"^ *{name} +(\d+) +([\d.e-]+) +([\d.]+)$", printed, re.MULTILINE)
+        re.search(rf"^ *{name} +(\d+) +([\d.e-]+) +([\d.,e-]+)$", printed, re.MULTILINE)
         for name in ("1 process", "2 processes")
     )
     assert one
     assert two
+    hours = [float(row[3].replace(",", "")) for row in (one, two)]
     assert (one[1], two[1]) == ("2", "1")
-    assert float(one[3]) == pytest.approx(1000 * float(one[2]) * 1e12 / (0.4 * 1e9) / 3600, rel=0.01)
-    assert float(two[3]) > float(one[3]) / 2  # the processes share the batches, but not the work of the optimizer
+    assert hours[0] == pytest.approx(1000 * float(one[2]) * 1e12 / (0.4 * 1e9) / 3600, rel=0.01)
+    assert hours[1] >= hours[0] / 2  # the processes share the batches, but not the work of the optimizer
