@@ -77,7 +77,8 @@ def data_rows(run: RunConfig, data: DataConfig, processes: int) -> Iterator[Row]
     counts = [of_source.most_clips for of_source in facts]
     if len(counts) == 1 and counts[0]:
         steps = counts[0] / clips_per_step(run, processes)
-        yield "epochs", f"{clips_in_all / counts[0]:,.0f} or more, of at most {steps:,.1f} steps"
+        yield "an epoch", f"at most {steps:,.1f} steps"
+        yield "epochs", f"at least {clips_in_all / counts[0]:,.1f}"
 
 
 def clips_per_step(run: RunConfig, processes: int) -> int:
@@ -88,7 +89,7 @@ def clips_per_step(run: RunConfig, processes: int) -> int:
 def batches_of(run: RunConfig, processes: int) -> str:
     """Describe how the clips of a step are divided."""
     return (
-        f"{clips_per_step(run, processes):,} = {run.batch_size} x {processes} "
+        f"{clips_per_step(run, processes):,} = {run.batch_size} {'clip' if run.batch_size == 1 else 'clips'} x {processes} "
         f"{'process' if processes == 1 else 'processes'} x {run.gradient_accumulation} "
         f"{'batch' if run.gradient_accumulation == 1 else 'batches'}"
     )

@@ -73,6 +73,7 @@ def budget_of(config: TokenizerConfig) -> Budget:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", tokenizer_presets.PRESETS)
 def test_a_tokenizer_is_of_the_size_that_its_description_says(name: str, tokenizer_budgets: dict[str, Budget]) -> None:
     config, budget = tokenizer_presets.PRESETS[name], tokenizer_budgets[name]
@@ -104,6 +105,7 @@ def test_a_transformer_is_of_the_size_that_its_description_says(name: str) -> No
         assert is_said(fixed / GIB, r"averaged weights take ([\d.]+) GiB", text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", tokenizer_presets.PRESETS)
 def test_the_page_of_the_tokenizer_says_the_same(name: str, tokenizer_budgets: dict[str, Budget]) -> None:
     config, budget = tokenizer_presets.PRESETS[name], tokenizer_budgets[name]
@@ -119,6 +121,7 @@ def test_the_page_of_the_tokenizer_says_the_same(name: str, tokenizer_budgets: d
     assert is_said(budget.activation_bytes["float32", False] / GIB, r"^([\d.]+) GiB$", cells[3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GPUS)
 def test_a_preset_of_a_run_fits_the_gpu_that_it_names(name: str) -> None:
     first, second = tokenizer.PRESETS[name], maskgit.PRESETS[name]
