@@ -88,11 +88,12 @@ def clips_per_step(run: RunConfig, processes: int) -> int:
 
 def batches_of(run: RunConfig, processes: int) -> str:
     """Describe how the clips of a step are divided."""
-    return (
-        f"{clips_per_step(run, processes):,} = {run.batch_size} {'clip' if run.batch_size == 1 else 'clips'} x {processes} "
-        f"{'process' if processes == 1 else 'processes'} x {run.gradient_accumulation} "
-        f"{'batch' if run.gradient_accumulation == 1 else 'batches'}"
+    factors = (
+        counted(run.batch_size, "clip", "clips"),
+        counted(processes, "process", "processes"),
+        counted(run.gradient_accumulation, "batch", "batches"),
     )
+    return f"{clips_per_step(run, processes):,} = {' x '.join(factors)}"
 
 
 def data_facts(source: str, data: DataConfig) -> DataFacts:
@@ -111,8 +112,8 @@ def data_facts(source: str, data: DataConfig) -> DataFacts:
         return DataFacts(description="the number of clips is known after reading")
     found = find_files(source, data)
     gigabytes = sum(int(files.num_bytes.sum()) for files in (found.videos, found.pictures)) / 1e9
-    counted = f"{len(found.videos):,} videos and {len(found.pictures):,} images of {three_digits(gigabytes)} GB"
-    return DataFacts(description=f"{counted}; the number of clips is known after decoding")
+    files = f"{len(found.videos):,} videos and {len(found.pictures):,} images of {three_digits(gigabytes)} GB"
+    return DataFacts(description=f"{files}; the number of clips is known after decoding")
 
 
 def frames_in_header(path: Path) -> int:
@@ -154,8 +155,12 @@ def time_rows(run: RunConfig, budget: Budget, processes: int) -> Iterator[Row]:
             continue
         of_process = batches // number * budget.batch_flops + budget.update_flops
         hours = run.num_steps * of_process / (UTILIZATION * run.peak_tflops * 1e12) / 3600
-        name = f"{number} {'process' if number == 1 else 'processes'}"
-        yield name, str(batches // number), three_digits(of_process * number / 1e12), three_digits(hours)
+        yield (
+            counted(number, "process", "processes"),
+            str(batches // number),
+            three_digits(of_process * number / 1e12),
+            three_digits(hours),
+        )
 
 
 def disk_rows(budget: Budget) -> Iterator[Row]:
@@ -163,6 +168,10 @@ def disk_rows(budget: Budget) -> Iterator[Row]:
     yield "a checkpoint", f"{gib(size)} GiB"
     yield "checkpoints", f"{gib((CHECKPOINTS_KEPT + 1) * size)} GiB: {CHECKPOINTS_KEPT} kept, and one being written"
     yield "exported model", f"{gib(budget.result_bytes)} GiB"
+
+
+def counted(number: int, singular: str, plural: str) -> str:
+    return f"{number} {singular if number == 1 else plural}"
 
 
 def gib(size: int) -> str:
