@@ -66,7 +66,9 @@ class MaskGit(Pretrained):
 
     @classmethod
     def from_preset(cls, name: str, *, codebook_size: int, grid: tuple[int, int, int], **changes: Any) -> Self:
-        """Build a new transformer from a preset: `tiny`, `small`, `base` or `magvit2` (see `maskgit/presets.py`).
+        """Build a new transformer from a preset: `tiny`, `small`, `base`, `magvit2-small` or `magvit2`.
+
+        `maskgit/presets.py` describes them.
 
         Args:
             codebook_size: codebook size of the tokenizer.

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..devices import built_once
+from .autocast import without_autocast
 
 # Latents are taken in chunks, whose factors are recomputed in the backward pass. On a CPU a chunk fits into the cache.
 # On another device it is as large as this many bytes allow, since each chunk costs some 20 to 40 launches.
@@ -26,7 +27,7 @@ WORKSPACE_BYTES = 2**30
 
 def sample_entropy(latents: Float[Tensor, "b k *grid"], inverse_temperature: float) -> Float[Tensor, ""]:
     """Return the mean entropy of p(code | latent) in nats. It should be low."""
-    with torch.autocast(latents.device.type, enabled=False):
+    with without_autocast(latents.device):
         logits = (4 * inverse_temperature * at_least_float32(latents)).abs()  # entropy does not depend on the sign
         bit_entropy = F.softplus(-logits) + logits * (-logits).sigmoid()
         return bit_entropy.sum(dim=1).mean()
@@ -37,7 +38,7 @@ def codebook_entropy(latents: Float[Tensor, "b k *grid"], inverse_temperature: f
 
     The mean is over the latents of all processes.
     """
-    with torch.autocast(latents.device.type, enabled=False):
+    with without_autocast(latents.device):
         logits = rearrange(4 * inverse_temperature * at_least_float32(latents), "b k ... -> (b ...) k")
         probability = mean_over_processes(mean_assignment(logits))
         tiny = torch.finfo(probability.dtype).tiny
@@ -67,7 +68,7 @@ class MeanAssignment(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
         (logits,) = ctx.saved_tensors
-        with torch.autocast(logits.device.type, enabled=False):  # a backward pass may run under it, too
+        with without_autocast(logits.device):  # a backward pass may run under it, too
             # Probabilities sum to one, so a constant in `grad` has no effect; subtracting it reduces rounding errors.
             grad = (grad - grad.mean()) / len(logits)
             first_bits, second_bits = (int(size).bit_length() - 1 for size in grad.shape)

@@ -89,8 +89,8 @@ class VideoTokenizer(Autoencoder):
         """Return a new tokenizer with the config of a preset.
 
         Args:
-            name: `magvit2`, `magvit2-small`, `seed` or `tiny`. `tokenizer/presets.py` describes each: the hardware it
-                is meant for, its memory for each clip and the expected result.
+            name: `magvit2`, `magvit2-small`, `base`, `seed` or `tiny`. `tokenizer/presets.py` describes each: the
+                hardware it is meant for, its memory for each clip and the expected result.
             changes: fields of the config that differ from the preset.
 
         Raises:

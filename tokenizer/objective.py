@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from .adversarial import DiscriminatorObjective, adaptive_adversarial_weight
+from .autocast import without_autocast
 from .discriminator import frames_seen
 from .inputs import Condition
 from .losses import Losses
@@ -145,7 +146,7 @@ class Judged:
         """Return `loss`, computed from `picture`, with its gradient with respect to the reconstruction."""
         if not torch.is_grad_enabled():
             return loss
-        with torch.autocast(loss.device.type, enabled=False):
+        with without_autocast(loss.device):
             (self.gradients[name],) = torch.autograd.grad(loss, self.picture)
         return WithGradient.apply(self.reconstruction, loss.detach(), self.gradients[name])  # type: ignore[no-any-return]
 

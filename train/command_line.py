@@ -39,7 +39,7 @@ def parse_run(presets: Mapping[str, Run], *, description: str, arguments: Sequen
     if given and given[0] == "--config":
         if len(given) < 2:
             sys.exit("error: --config needs the config.json of a run")
-        base = replace(read_config(as_path(given[1]), type(base)), restart_in=None, stop_after=None)
+        base = replace(read_config(as_path(given[1]), type(base)), restart_in=None, stop_after=None, dry_run=False)
         given = given[2:]
     elif given and not given[0].startswith("-"):
         if given[0] not in presets:

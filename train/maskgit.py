@@ -23,15 +23,16 @@ from magvit2_pytorch.files import write_json
 from magvit2_pytorch.hub import local_folder
 from magvit2_pytorch.maskgit import MaskGit, MaskGitConfig, MaskGitObjective
 from magvit2_pytorch.maskgit.losses import MaskGitLossWeights, weighted_sum
-from magvit2_pytorch.maskgit.presets import BASE, TINY
+from magvit2_pytorch.maskgit.presets import BASE, MAGVIT2, MAGVIT2_SMALL, TINY
 from magvit2_pytorch.maskgit.seeds import seeded_generator
 from magvit2_pytorch.maskgit.tasks import TASKS
 from magvit2_pytorch.messages import printable
 from magvit2_pytorch.pipelines import VideoGenerationPipeline
 from magvit2_pytorch.pipelines.saved_pipeline import INDEX_NAME
 from magvit2_pytorch.pretrained import CONFIG_NAME
-from magvit2_pytorch.tokenizer import VideoTokenizer
+from magvit2_pytorch.tokenizer import TokenizerConfig, VideoTokenizer
 from magvit2_pytorch.train.bad_steps import nan_unless_finite
+from magvit2_pytorch.train.budget import maskgit_budget
 from magvit2_pytorch.train.code_batches import ClipBatches, CodeBatches, encoded_batch
 from magvit2_pytorch.train.codes import CodesConfig, Encoder, encoded, fingerprint
 from magvit2_pytorch.train.command_line import WrittenTasks
@@ -41,6 +42,7 @@ from magvit2_pytorch.train.data import Clips, DataConfig, load_data
 from magvit2_pytorch.train.data.config import ARCADE
 from magvit2_pytorch.train.data.sources.find import folder_of_files
 from magvit2_pytorch.train.data.transfer import batches_on
+from magvit2_pytorch.train.dry_run import num_processes, print_once, report
 from magvit2_pytorch.train.heldout_loss import LOSS, HeldoutLoss, overfitting_message
 from magvit2_pytorch.train.metrics_file import read_records
 from magvit2_pytorch.train.optimization import (
@@ -54,6 +56,7 @@ from magvit2_pytorch.train.process import run_command
 from magvit2_pytorch.train.session import Interruption, RunConfig, Session
 from magvit2_pytorch.train.task_mix import WeightedTask, check_mix, conditions_of
 from magvit2_pytorch.train.task_samples import draw_tasks
+from magvit2_pytorch.train.tokenizer import PRESETS as TOKENIZER_PRESETS
 
 logger = logging.getLogger(__name__)
 
@@ -181,6 +184,16 @@ LAPTOP = replace(
 # Relative frequencies, higher for harder tasks: generation and prediction without a label are the hardest, inpainting
 # and outpainting are the easiest.
 MIX = {"class_generation": 12.0, "frame_prediction": 7.0, "class_frame_prediction": 4.0, "frame_interpolation": 2.0}
+# The paper's optimizer and 256 clips per step, on 1 to 64 GPUs. The accumulation is for one of them.
+MAGVIT2_RUN = MaskGitRun(
+    output_dir=Path("outputs/maskgit-magvit2"),
+    tokenizer=Path("outputs/tokenizer-magvit2"),
+    batch_size=4,
+    gradient_accumulation=64,
+    data=DataConfig(resolution=128),
+    model=TransformerConfig.of(MAGVIT2),
+    optimizer=OptimizerConfig(betas=(0.9, 0.96), weight_decay=0.045, warmup_steps=5000),
+)
 PRESETS = {
     "demo": DEMO,
     "shapes": replace(
@@ -230,12 +243,25 @@ PRESETS = {
         ),
         optimizer=replace(LAPTOP.optimizer, ema_decay=0.998),
     ),
+    # One GPU with 24 GB. The recipe of `laptop` with a lower learning rate, as usual for larger models.
     "base": MaskGitRun(
         output_dir=Path("outputs/maskgit-base"),
         tokenizer=Path("outputs/tokenizer-base"),
+        batch_size=16,
         data=DataConfig(resolution=128),
         model=TransformerConfig.of(BASE),
+        optimizer=OptimizerConfig(learning_rate=1e-3, betas=(0.9, 0.96), weight_decay=0.045, matrices="muon"),
     ),
+    # A GPU with 24 GB, or up to 8: 64 clips per step.
+    "magvit2-small": replace(
+        MAGVIT2_RUN,
+        output_dir=Path("outputs/maskgit-magvit2-small"),
+        tokenizer=Path("outputs/tokenizer-magvit2-small"),
+        batch_size=8,
+        gradient_accumulation=8,
+        model=TransformerConfig.of(MAGVIT2_SMALL),
+    ),
+    "magvit2": MAGVIT2_RUN,
 }
 
 
@@ -246,14 +272,35 @@ def train(run: MaskGitRun, interruption: Interruption | None = None) -> Path | N
         interruption: asked after each step whether to stop.
 
     Returns:
-        The folder of the complete pipeline, with the averaged weights; None if the run has stopped before its end.
+        The folder of the complete pipeline, with the averaged weights; None if the run has stopped before its end, or
+        is only a dry run.
 
     Raises:
         ValueError, FileNotFoundError: if the output folder is in use, there is no tokenizer, or the data cannot be
             read.
     """
+    if run.dry_run:
+        return print_once(dry_run(run))
     with Session(run, interruption) as session:
         return train_in(session, run)
+
+
+def dry_run(run: MaskGitRun) -> str:
+    """Return what a run needs, as text. Nothing is trained or written. Labels, tasks and contexts are not counted.
+
+    Raises:
+        FileNotFoundError: if there is no tokenizer, and `run.tokenizer` is not the output folder of a preset.
+    """
+    tokenizer = planned_tokenizer(run.tokenizer)
+    config = MaskGitConfig(
+        codebook_size=tokenizer.codebook_size,
+        levels=tokenizer.fsq_levels,
+        grid=tokenizer.code_shape(run.data.num_frames, run.data.resolution, run.data.resolution),
+        **vars(run.model),
+    )
+    clips = run.clips_per_process(num_processes())
+    budget = maskgit_budget(config, clips, optimizer=run.optimizer, tokenizer=tokenizer)
+    return report(run, run.data, tokenizer, budget)
 
 
 def train_in(session: Session, run: MaskGitRun) -> Path | None:
@@ -427,13 +474,37 @@ def load_tokenizer(folder: Path) -> VideoTokenizer:
     Raises:
         FileNotFoundError: if there is none.
     """
+    return VideoTokenizer.from_pretrained(tokenizer_folder(folder))
+
+
+def tokenizer_folder(folder: Path) -> Path:
+    """Return the folder of the tokenizer that `load_tokenizer` loads.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
     folder = local_folder(folder)
     inner = folder / "tokenizer"
     if not (inner / CONFIG_NAME).is_file() and not (folder / CONFIG_NAME).is_file():
         raise FileNotFoundError(
             f"there is no trained tokenizer in {folder}: run train/tokenizer.py, or choose another --tokenizer"
         )
-    return VideoTokenizer.from_pretrained(inner if (inner / CONFIG_NAME).is_file() else folder)
+    return inner if (inner / CONFIG_NAME).is_file() else folder
+
+
+def planned_tokenizer(folder: Path) -> TokenizerConfig:
+    """Return the config of the tokenizer in a folder or, before it is trained, of the preset that would write it there.
+
+    Raises:
+        FileNotFoundError: if there is neither.
+    """
+    try:
+        return VideoTokenizer.load_config(tokenizer_folder(folder))
+    except FileNotFoundError:
+        for run in TOKENIZER_PRESETS.values():
+            if run.output_dir == folder:
+                return run.model
+        raise
 
 
 def load_pipeline(folder: Path) -> VideoGenerationPipeline:

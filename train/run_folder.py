@@ -59,6 +59,7 @@ MAY_CHANGE = {
     *("save_every", "keep_last", "keep_best", "stop_after"),
     *("output_dir", "restart_in", "allow_changed_precision"),
     *(f"data.{name}" for name in ("path", "heldout", "root", "column", "label_column", "split", "subset", "cache_dir")),
+    *("dry_run", "peak_tflops"),
 }
 
 

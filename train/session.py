@@ -1,6 +1,7 @@
 """Shared parts of both training stages: processes, the output folder, progress bars, interruption."""
 
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -97,6 +98,11 @@ class RunConfig:
     progress: bool = True
     """Progress bars, on by default. Without them, and where standard error is not a terminal, losses and speed are
     logged as lines."""
+    dry_run: bool = False
+    """Print the parameters, memory, operations and disk space that the run needs, and stop. Nothing is trained, decoded
+    or written."""
+    peak_tflops: float = 312.0
+    """Peak of one GPU in TFLOP/s, for the hours of --dry-run. 312 is that of an A100 in bf16."""
 
     @property
     def last_step(self) -> int:
@@ -118,7 +124,8 @@ class RunConfig:
             return self.batch_size_per_process
         if self.batch_size % num_processes:
             raise ValueError(
-                f"batch_size must be a multiple of the number of processes, {num_processes}, got {self.batch_size}"
+                f"batch_size must be a multiple of the number of processes, {num_processes}, got {self.batch_size}; "
+                "with a higher batch_size and a lower gradient_accumulation, a step has the same clips"
             )
         return self.batch_size // num_processes
 
@@ -150,6 +157,8 @@ class RunConfig:
                 raise ValueError(f"{name} must be at least 1, got {number}")
         if not self.timeout > 0:
             raise ValueError(f"timeout must be positive, got {self.timeout}")
+        if not 0 < self.peak_tflops < math.inf:
+            raise ValueError(f"peak_tflops must be positive and finite, got {self.peak_tflops}")
         object.__setattr__(self, "trackers", checked_trackers(self.trackers))
         try:
             str(self.output_dir).encode()

@@ -35,10 +35,12 @@ from magvit2_pytorch.tokenizer.presets import PRESETS as MODEL_PRESETS
 from magvit2_pytorch.train.adversarial import AdversarialConfig, Adversary
 from magvit2_pytorch.train.annealing import AnnealingConfig
 from magvit2_pytorch.train.bad_steps import Update, nan_unless_finite
+from magvit2_pytorch.train.budget import tokenizer_budget
 from magvit2_pytorch.train.compilation import compile_objective
 from magvit2_pytorch.train.data import Clips, DataConfig, TrainingBatches, load_sources
 from magvit2_pytorch.train.data.config import ARCADE, DEAD_LEAVES, SHIPPED_CLIPS
 from magvit2_pytorch.train.data.transfer import batches_on
+from magvit2_pytorch.train.dry_run import num_processes, print_once, report
 from magvit2_pytorch.train.metrics import (
     bit_balance,
     codebook_perplexity,
@@ -140,6 +142,18 @@ LAPTOP = replace(  # four times as many codes as the demo: 0.069 bits per pixel
         loss_weights=TokenizerLossWeights(reconstruction=4.0, commitment=0.1),
     ),
 )
+# The paper's losses, optimizer and 256 clips per step, on 1 to 64 GPUs with 80 GB. The accumulation is for one of them.
+MAGVIT2 = TokenizerRun(
+    output_dir=Path("outputs/tokenizer-magvit2"),
+    batch_size=4,
+    gradient_accumulation=64,
+    data=DataConfig(resolution=128),
+    model=MODEL_PRESETS["magvit2"],
+    optimizer=OptimizerConfig(betas=(0.0, 0.99), weight_decay=0.0),
+    annealing=AnnealingConfig(entropy_factor=3.0),
+    perceptual="efficientnet-lite0",
+    adversarial=AdversarialConfig(discriminators=(DiscriminatorConfig(),)),
+)
 PRESETS = {
     "demo": DEMO,
     "shapes": replace(DEMO, output_dir=Path("outputs/tokenizer-shapes"), data=DataConfig(path="shapes")),
@@ -186,16 +200,24 @@ PRESETS = {
         num_steps=20_000,
         data=DataConfig(path=(SHIPPED_CLIPS, DEAD_LEAVES), zoom=2.0, drawn_clips=2**16),
     ),
-    "base": TokenizerRun(output_dir=Path("outputs/tokenizer-base"), data=DataConfig(resolution=128)),
-    "magvit2": TokenizerRun(  # losses and optimizer of the paper, which has 256 clips per batch over all processes
-        output_dir=Path("outputs/tokenizer-magvit2"),
+    # One GPU with 24 GB. The recipe of `laptop` with a lower learning rate, as usual for larger models.
+    "base": TokenizerRun(
+        output_dir=Path("outputs/tokenizer-base"),
+        batch_size=16,
         data=DataConfig(resolution=128),
-        model=MODEL_PRESETS["magvit2"],
-        optimizer=OptimizerConfig(betas=(0.0, 0.99)),
-        annealing=AnnealingConfig(entropy_factor=3.0),
-        perceptual="efficientnet-lite0",
-        adversarial=AdversarialConfig(discriminators=(DiscriminatorConfig(),)),
+        model=MODEL_PRESETS["base"],
+        optimizer=OptimizerConfig(learning_rate=1e-3, matrices="muon"),
     ),
+    # A GPU with 40 to 80 GB, or up to 8: 64 clips per step.
+    "magvit2-small": replace(
+        MAGVIT2,
+        output_dir=Path("outputs/tokenizer-magvit2-small"),
+        batch_size=8,
+        gradient_accumulation=8,
+        model=MODEL_PRESETS["magvit2-small"],
+        adversarial=AdversarialConfig(discriminators=(DiscriminatorConfig(width=64),)),
+    ),
+    "magvit2": MAGVIT2,
 }
 
 
@@ -206,13 +228,37 @@ def train(run: TokenizerRun, interruption: Interruption | None = None) -> Path |
         interruption: asked after each step whether to stop.
 
     Returns:
-        The folder of the exported tokenizer, with the averaged weights; None if the run has stopped before its end.
+        The folder of the exported tokenizer, with the averaged weights; None if the run has stopped before its end, or
+        is only a dry run.
 
     Raises:
         ValueError, FileNotFoundError: if the output folder is in use, or the data cannot be read.
     """
+    if run.dry_run:
+        return print_once(dry_run(run))
     with Session(run, interruption) as session:
         return train_in(session, run)
+
+
+def dry_run(run: TokenizerRun) -> str:
+    """Return what a run needs, as text. Nothing is trained or written."""
+    shape = (
+        run.clips_per_process(num_processes()),
+        run.model.channels,
+        run.data.num_frames,
+        run.data.resolution,
+        run.data.resolution,
+    )
+    budget = tokenizer_budget(
+        run.model,
+        shape,
+        optimizer=run.optimizer,
+        adversarial=run.adversarial,
+        perceptual=run.perceptual,
+        perceptual_stride=run.perceptual_stride,
+        freeze_encoder=run.freeze_encoder,
+    )
+    return report(run, run.data, run.model, budget)
 
 
 def train_in(session: Session, run: TokenizerRun) -> Path | None:

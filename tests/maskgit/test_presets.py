@@ -23,7 +23,10 @@ def test_magvit2_is_of_the_papers_size() -> None:
     assert model.config.mlp_ratio * model.config.width == 4096
 
 
-@pytest.mark.parametrize(("name", "millions"), [("magvit2", 303.34), ("base", 85.88), ("small", 14.62), ("tiny", 1.37)])
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [("magvit2", 303.34), ("magvit2-small", 85.88), ("base", 87.06), ("small", 14.62), ("tiny", 1.37)],
+)
 def test_presets_are_of_the_size_that_they_are_described_with(name: str, millions: float) -> None:
     with torch.device("meta"):
         model = MaskGit.from_preset(name, **PAPERS_CODES)
@@ -37,7 +40,9 @@ def test_presets_are_of_the_size_that_they_are_described_with(name: str, million
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-@pytest.mark.parametrize(("name", "run"), [("tiny", "demo"), ("base", "base")])
+@pytest.mark.parametrize(
+    ("name", "run"), [("tiny", "demo"), ("base", "base"), ("magvit2-small", "magvit2-small"), ("magvit2", "magvit2")]
+)
 def test_presets_are_what_training_presets_of_that_kind_train(name: str, run: str) -> None:
     trained = vars(TRAINING_PRESETS[run].model)
 
@@ -60,7 +65,7 @@ def test_a_preset_takes_the_tokenizers_codes_and_other_changes() -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "said"),
     [
-        ("large", {}, "unknown preset 'large': must be one of magvit2, base, small, tiny"),
+        ("large", {}, "unknown preset 'large': must be one of magvit2, magvit2-small, base, small, tiny"),
         (
             "tiny",
             {"heads": 4},

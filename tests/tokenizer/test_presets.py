@@ -63,7 +63,12 @@ def test_every_preset_is_built_and_lets_gradients_through(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "millions", "grid"),
-    [("magvit2-small", 56.46, (5, 16, 16)), ("seed", 1.96, (9, 128, 128)), ("tiny", 1.53, (5, 4, 4))],
+    [
+        ("magvit2-small", 56.46, (5, 16, 16)),
+        ("base", 30.37, (5, 16, 16)),
+        ("seed", 1.96, (9, 128, 128)),
+        ("tiny", 1.53, (5, 4, 4)),
+    ],
 )
 def test_the_other_presets_are_of_the_size_that_they_are_described_with(
     name: str, millions: float, grid: tuple[int, int, int]
@@ -129,7 +134,7 @@ def test_the_config_of_a_preset_survives_its_file(name: str, tmp_path: Path) -> 
         (
             "magvit3",
             {},
-            "unknown preset 'magvit3': did you mean 'magvit2'. Allowed: magvit2, magvit2-small, seed, tiny",
+            "unknown preset 'magvit3': did you mean 'magvit2'. Allowed: magvit2, magvit2-small, base, seed, tiny",
         ),
         ("", {}, "unknown preset ''"),
         ("tiny", {"width": 8}, "unknown option 'width': must be one of image_only, init_dim, layers"),

@@ -92,7 +92,7 @@ def test_help_names_the_presets_and_explains_the_options(capsys: pytest.CaptureF
 
     printed = capsys.readouterr().out
     for text in (
-        "demo, shapes, shapes-tasks, laptop, arcade, general, arcade64, general64, base, magvit2",
+        "demo, shapes, shapes-tasks, laptop, arcade, general, arcade64, general64, base, magvit2-small, magvit2",
         "--config",
         "KIND[:ARGUMENT...]",
         "Number of optimizer steps.",
