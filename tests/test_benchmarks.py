@@ -26,19 +26,16 @@ def test_without_a_gpu_the_benchmark_says_so() -> None:
 
 @pytest.mark.slow
 def test_small_models_are_measured_without_a_gpu() -> None:
-    """With graphs that PyTorch's own kernels run, since the compiler takes minutes."""
+    """With graphs that PyTorch's own kernels run, since the compiler takes minutes, and without bf16, in which
+    convolutions are slow on a CPU."""
     models = ("tokenizer-tiny", "maskgit-tiny")
-    result = run("--device", "cpu", "--models", *models, "--steps", "2", "--most", "2", "--backend", "eager")
+    small = ("--precisions", "float32", "--most", "1", "--steps", "1", "--backend", "eager")
+    result = run("--device", "cpu", "--models", *models, *small)
 
     assert result.returncode == 0, result.stderr
     rows = [line.strip("| ").split(" | ") for line in result.stdout.splitlines() if "-tiny | " in line]
-    assert [row[:3] for row in rows] == [
-        [model, precision, mode]
-        for model in models
-        for precision in ("float32", "bf16")
-        for mode in ("eager", "compiled")
-    ]
+    assert [row[:3] for row in rows] == [[model, "float32", mode] for model in models for mode in ("eager", "compiled")]
     for row in rows:
         batch, milliseconds, clips = (float(figure) for figure in row[3:6])
-        assert batch == 2
-        assert clips == pytest.approx(2 / (milliseconds / 1000), rel=0.01)
+        assert batch == 1
+        assert clips == pytest.approx(1000 / milliseconds, rel=0.1)
