@@ -13,10 +13,10 @@ The share of the peak is the FLOP rate of these steps divided by the peak of the
 from the table below or `--peak-tflops`. FLOPs are those that `torch.utils.flop_counter` knows, of a step without R1.
 Memory is the peak of what PyTorch has allocated.
 
-`tokenizer-base` is compared with `magvit2-pytorch` 0.5.1 from PyPI: the same layers and width, with 2^10 codes, since
-the other package has a table with an entry for each latent and code. It has the same import name as this package, so
-it needs an environment of its own: `--peer-python` names the Python there. `benchmarks/tokenizer.py` makes such an
-environment in `~/.cache/magvit2-pytorch/peer`.
+`tokenizer-seed`, the default model with 36,864 codes per clip, is compared with `magvit2-pytorch` 0.5.1 from PyPI: the
+same layers and width, with 2^10 codes, since the other package has a table with an entry for each latent and code. It
+has the same import name as this package, so it needs an environment of its own: `--peer-python` names the Python there.
+`benchmarks/tokenizer.py` makes such an environment in `~/.cache/magvit2-pytorch/peer`.
 """
 
 import argparse
@@ -41,10 +41,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-GPU_MODELS = ("tokenizer-base", "tokenizer-magvit2", "maskgit-base", "maskgit-magvit2")
+GPU_MODELS = ("tokenizer-base", "tokenizer-seed", "tokenizer-magvit2", "maskgit-base", "maskgit-magvit2")
 MODELS = (*GPU_MODELS, "tokenizer-tiny", "maskgit-tiny")
 PRECISIONS = ("float32", "bf16")
-PEER = "peer of tokenizer-base"
+PEER = "peer of tokenizer-seed"
 PEER_CODES = 2**10
 NUM_LABELS = 101  # UCF-101
 STEPS = 16
@@ -126,7 +126,7 @@ def tokenizer_training(preset: str, device: torch.device) -> Training:
         with_adversary = AdversarialConfig(discriminators=(DiscriminatorConfig(width=4),))
         run = replace(PRESETS["demo"], adversarial=with_adversary)
     else:
-        run = PRESETS[preset]
+        run = {**PRESETS, "seed": seed_run()}[preset]
     model = replace(run.model, gradient_checkpointing=False)
     # The time does not depend on the weights, so the perceptual network has random ones.
     perceptual = None if run.perceptual is None else PerceptualNetwork(FeatureDistance(EfficientNetLite0()))
@@ -194,11 +194,17 @@ def peer_training(options: dict[str, Any], device: torch.device) -> Training:
     return Training(make_batch, step, tokenizer.compile, [tokenizer])
 
 
+def seed_run() -> Any:
+    """Return the run of stage one with the default model."""
+    from magvit2_pytorch.train.data import DataConfig
+    from magvit2_pytorch.train.tokenizer import TokenizerRun
+
+    return TokenizerRun(data=DataConfig(resolution=128))
+
+
 def peer_options() -> dict[str, Any]:
     """Return the settings of the other package, as JSON can hold them."""
-    from magvit2_pytorch.train.tokenizer import PRESETS
-
-    run = PRESETS["base"]
+    run = seed_run()
     return {
         "image_size": run.data.resolution,
         "num_frames": run.data.num_frames,
@@ -379,7 +385,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for precision in asked.precisions:
             setting = Setting(device, precision, asked.steps, asked.most)
             report_model(model, setting, peak, asked.backend)
-            if model == "tokenizer-base":
+            if model == "tokenizer-seed":
                 print(row(PEER, precision, "eager", measure_peer(asked.peer_python, setting)), flush=True)
 
 

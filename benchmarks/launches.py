@@ -55,15 +55,16 @@ from magvit2_pytorch.tokenizer.entropy import codebook_entropy, sample_entropy
 from magvit2_pytorch.tokenizer.perceptual import FeatureDistance, PerceptualNetwork
 from magvit2_pytorch.train import adversarial, maskgit, tokenizer
 from magvit2_pytorch.train.codes import clip_of, features
-from magvit2_pytorch.train.data import VideoData
+from magvit2_pytorch.train.data import DataConfig, VideoData
 from magvit2_pytorch.train.data.config import MOVING_SHAPES
 from magvit2_pytorch.train.metrics.report import aligned
 from magvit2_pytorch.train.session import RunConfig, Session
 
 STAGES = {
-    "tokenizer": ("demo", "laptop", "shapes-tasks", "base", "magvit2"),
-    "maskgit": ("demo", "laptop", "shapes-tasks", "base"),
+    "tokenizer": ("demo", "laptop", "shapes-tasks", "base", "seed", "magvit2"),
+    "maskgit": ("demo", "laptop", "shapes-tasks", "base", "magvit2"),
 }
+SEED_RUN = tokenizer.TokenizerRun(data=DataConfig(resolution=128))  # the default model, with 36,864 codes per clip
 COUNTED_STEP = 1  # constants are on the device since step 0, and R1 is due in step 0 only
 PRESETS = [f"{stage}:{preset}" for stage, presets in STAGES.items() for preset in presets]
 BOUNDS = {"tokenizer": (200, 1, 0), "maskgit": (0, 1, 1)}  # operations of entropies, reads, copies
@@ -201,7 +202,7 @@ class CountedSession(Session):
         self.device = device
         self.accelerator.device_placement = False  # see `after_move`
 
-    def ends_after(self, done: int, ema: nn.Module) -> bool:
+    def ends_after(self, done: int, ema: nn.Module, score: float | None = None) -> bool:
         self.done = done
         self.bad_steps.end_step()
         if done == COUNTED_STEP:
@@ -210,11 +211,11 @@ class CountedSession(Session):
 
 
 def counts_of(stage: str, preset: str, folder: Path) -> Counts:
-    """Return the counts of one optimizer step of a run with a preset."""
+    """Return the counts of one optimizer step of a run with a preset, without gradient accumulation."""
     module = {"tokenizer": tokenizer, "maskgit": maskgit}[stage]
-    run = module.PRESETS[preset]
+    run = {**module.PRESETS, "seed": SEED_RUN}[preset]
     data = replace(run.data, path=MOVING_SHAPES, weights=(), zoom=1.0, drawn_clips=64, cache_dir=str(folder))
-    run = replace(run, data=data, output_dir=folder / stage / preset, progress=False)
+    run = replace(run, data=data, output_dir=folder / stage / preset, progress=False, gradient_accumulation=1)
     with ExitStack() as stack:
         for place, name, replacement in replaced(stage, preset):
             stack.enter_context(patch.object(place, name, replacement))
@@ -266,7 +267,7 @@ def random_codes(
 
 def operations_of_entropies(preset: str) -> int | None:
     """Return the operations of both entropies for a batch of a preset of stage one; None without entropies."""
-    run = tokenizer.PRESETS[preset]
+    run = {**tokenizer.PRESETS, "seed": SEED_RUN}[preset]
     if run.model.quantizer == "fsq":
         return None
     size = (run.data.num_frames, run.data.resolution, run.data.resolution)

@@ -110,7 +110,7 @@ def test_a_job_that_is_stopped_before_its_end_is_put_back_into_the_queue(
         job.send_signal(signal.SIGTERM)
         said, _ = job.communicate(timeout=60)
 
-    assert said == "saved train maskgit base --resume --no-progress\n"
+    assert said == "saved train maskgit base --no-progress\n"
     assert job.returncode == status
     assert (tmp_path / "asked").exists() == is_requeued
 

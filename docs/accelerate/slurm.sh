@@ -1,7 +1,8 @@
 #!/bin/bash
 # Training with Slurm that continues in a new job after the time limit:
 #
-#     sbatch docs/accelerate/slurm.sh tokenizer magvit2 --data.path /shared/videos --output-dir /shared/run
+#     sbatch docs/accelerate/slurm.sh tokenizer magvit2 --data.path /shared/videos --output-dir /shared/run \
+#         --batch-size 256 --gradient-accumulation 1
 #
 # All arguments are those of `magvit2 train`. Choose the numbers below for your cluster, and activate the environment
 # with the package before `sbatch`, or here.
@@ -30,11 +31,10 @@ export MASTER_ADDR MASTER_PORT WORLD_SIZE ACCELERATE_MIXED_PRECISION
 is_stopped=false
 trap 'is_stopped=true; kill -TERM "$training"' TERM
 
-# --resume starts the run if its folder is empty, and continues it otherwise. --kill-on-bad-exit ends all processes if
-# one has failed.
+# The run starts if its folder is empty, and goes on otherwise. --kill-on-bad-exit ends all processes if one has failed.
 srun --kill-on-bad-exit=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" --cpu-bind=cores \
     bash -c 'RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID exec magvit2 train "$@"' magvit2 \
-    "$@" --resume --no-progress &
+    "$@" --no-progress &
 training=$!
 wait "$training"
 status=$?
