@@ -16,7 +16,7 @@ MOST_WORKERS = 4  # of a process, by default
 def batches_on(
     device: torch.device, batches: Dataset[dict[str, Tensor]], *, num_workers: int | None = None
 ) -> Iterator[dict[str, Tensor]]:
-    """Yield the batches on a device, with pixels (uint8) converted to [-1, 1]. They do not depend on the workers.
+    """Return the batches on a device, with pixels (uint8) converted to [-1, 1]. They do not depend on the workers.
 
     For a CUDA device, batches are prepared in pinned memory, so that the copy does not wait for the device.
 
@@ -26,11 +26,14 @@ def batches_on(
     """
     number = default_workers(device) if num_workers is None else num_workers
     loader = DataLoader(batches, batch_size=None, num_workers=number, pin_memory=device.type == "cuda")
-    for batch in loader:
-        yield {
+    prepared = iter(loader)  # at once: it draws from PyTorch's global generator, which later belongs to the model
+    return (
+        {
             name: pixels_on(device, values) if values.dtype == torch.uint8 else values.to(device, non_blocking=True)
             for name, values in batch.items()
         }
+        for batch in prepared
+    )
 
 
 def default_workers(device: torch.device) -> int:

@@ -31,6 +31,15 @@ def test_batches_are_the_same_with_any_number_of_workers(batches: TrainingBatche
             assert torch.equal(ours["label"], theirs["label"])
 
 
+def test_taking_batches_draws_no_random_numbers(batches: TrainingBatches) -> None:
+    stream = batches_on(CPU, batches)
+    state = torch.get_rng_state()
+
+    next(stream)
+
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_pixels_are_bytes_until_they_are_on_the_device(batches: TrainingBatches) -> None:
     prepared, received = batches.batch(2), next(batches_on(CPU, batches))
 
