@@ -153,7 +153,10 @@ def check_maskgit(_: int, critic: bool) -> None:
         width=32,
         depth=2,
         num_heads=2,
-        **({"critic": True, "tasks": ("frame_prediction",), "dim_context": 5} if critic else {"sequential": True}),
+        critic=critic,
+        sequential=not critic,
+        tasks=("frame_prediction",) if critic else (),
+        dim_context=5 if critic else None,
     )
     objective = MaskGitObjective(MaskGit(config))
     codes, labels = torch.randint(2**8, (6, 4, *config.grid)), torch.randint(3, (6, 4))
