@@ -1,6 +1,5 @@
 """The loss of stage two on held-out clips, with the same masks in each evaluation, and a warning of overfitting."""
 
-from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -26,7 +25,7 @@ LOSS = "masked_code"
 MEASURED = (LOSS, "refined_code", "accuracy")
 RISES = 3  # evaluations in a row in which the loss rises before there is a warning
 
-Part = tuple[Counter[str], Counter[str]]
+Part = tuple[dict[str, float], dict[str, int]]
 
 
 class HeldoutLoss:
@@ -75,7 +74,7 @@ class HeldoutLoss:
             maskgit: in evaluation mode.
         """
         objective = MaskGitObjective(maskgit, label_smoothing=self.label_smoothing)
-        sums, counts = Counter[str](), Counter[str]()
+        sums, counts = dict.fromkeys(MEASURED, 0.0), dict.fromkeys(MEASURED, 0)
         for batch in self.batches:
             given = {name: value.to(self.accelerator.device) for name, value in batch.items()}
             if "tasks" in given:

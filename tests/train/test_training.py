@@ -973,7 +973,7 @@ def test_the_metrics_of_a_run_that_was_killed_are_those_of_one_run(
 ) -> None:
     for stage, run in ((tokenizer, tokenizer_run), (maskgit, maskgit_run)):
         whole = replace(run, log_every=1)
-        killed = replace(whole, output_dir=run.output_dir.with_name("killed"), resume=True)
+        killed = replace(whole, output_dir=run.output_dir.with_name("killed"))
         stage.train(whole)
 
         failing_after(3, lambda run=killed, stage=stage: stage.train(run), monkeypatch)  # before the first checkpoint
