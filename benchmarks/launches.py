@@ -293,7 +293,7 @@ def main() -> None:
     parser.add_argument("--presets", nargs="+", metavar="STAGE:PRESET", default=PRESETS, help="count only these")
     options = parser.parse_args()
     register()
-    cells = [("", "operations", "of entropies", "reads", "copies", "")]
+    cells: list[tuple[str, ...]] = [("", "operations", "of entropies", "reads", "copies", "")]
     is_missed = False
     with tempfile.TemporaryDirectory() as folder:
         for name in options.presets:

@@ -74,28 +74,31 @@ class HeldoutLoss:
             maskgit: in evaluation mode.
         """
         objective = MaskGitObjective(maskgit, label_smoothing=self.label_smoothing)
-        sums, counts = dict.fromkeys(MEASURED, 0.0), dict.fromkeys(MEASURED, 0)
+        sums: dict[str, float] = dict.fromkeys(MEASURED, 0.0)
+        counts: dict[str, int] = dict.fromkeys(MEASURED, 0)
         for batch in self.batches:
             given = {name: value.to(self.accelerator.device) for name, value in batch.items()}
             if "tasks" in given:
                 config = maskgit.config
                 given["labels"] = labels_seen(given["labels"], given["tasks"], config.tasks, config.null_label)
+            codes, labels, is_hidden, known = (
+                given.pop(name) for name in ("codes", "labels", "is_hidden", "condition_codes")
+            )
             with self.accelerator.autocast():
-                losses = objective.position_losses(**given)
+                losses = objective.position_losses(codes, labels, is_hidden, known, None, **given)
             for name in MEASURED:
                 mask = losses.masks[name]
                 sums[name] += losses.values[name][mask].double().sum().item()
                 counts[name] += int(mask.sum())
         return sums, counts
 
-    def joined(self, parts: Sequence[Part]) -> dict[str, float]:
-        """Return the means over the parts of all processes; those that apply to no position are missing."""
-        num_positions = {name: sum(of_part[name] for _, of_part in parts) for name in MEASURED}
-        return {
-            name: sum(of_part[name] for of_part, _ in parts) / number
-            for name, number in num_positions.items()
-            if number
-        }
+
+def joined(parts: Sequence[Part]) -> dict[str, float]:
+    """Return the means over the parts of all processes; those that apply to no position are missing."""
+    num_positions = {name: sum(of_part[name] for _, of_part in parts) for name in MEASURED}
+    return {
+        name: sum(of_part[name] for of_part, _ in parts) / number for name, number in num_positions.items() if number
+    }
 
 
 def heldout_batches(

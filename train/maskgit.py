@@ -43,7 +43,7 @@ from magvit2_pytorch.train.data.config import ARCADE
 from magvit2_pytorch.train.data.sources.find import folder_of_files
 from magvit2_pytorch.train.data.transfer import batches_on
 from magvit2_pytorch.train.dry_run import num_processes, print_once, report
-from magvit2_pytorch.train.heldout_loss import LOSS, HeldoutLoss, overfitting_message
+from magvit2_pytorch.train.heldout_loss import LOSS, HeldoutLoss, joined, overfitting_message
 from magvit2_pytorch.train.metrics_file import read_records
 from magvit2_pytorch.train.optimization import (
     ExponentialMovingAverage,
@@ -459,7 +459,7 @@ def evaluate(session: Session, averaged: MaskGit, heldout_loss: HeldoutLoss, ste
     parts = session.results_of_all(lambda: heldout_loss.part(averaged))
     if parts is None:
         return {}
-    scores = heldout_loss.joined(parts)
+    scores = joined(parts)
     session.log.evaluation(step, scores)
     if session.is_main:
         logger.info("step %d, held out: %s", step, ", ".join(f"{name} {value:.4g}" for name, value in scores.items()))

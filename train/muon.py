@@ -1,5 +1,8 @@
 """Muon: an optimizer whose updates are orthogonal matrices (Jordan et al. 2024, kellerjordan.github.io/posts/muon)."""
 
+# pyright: reportPrivateImportUsage=false
+# The operations on lists of tensors have names with an underscore, but torch.optim uses them, too.
+
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any

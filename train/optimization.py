@@ -1,5 +1,8 @@
 """Optimizer, learning rate schedule, and exponential moving average of the weights."""
 
+# pyright: reportPrivateImportUsage=false
+# The operations on lists of tensors have names with an underscore, but torch.optim uses them, too.
+
 import copy
 import math
 from collections.abc import Collection, Iterable

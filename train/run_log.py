@@ -140,7 +140,7 @@ class RunLog:
         Args:
             details: values for the file alone.
         """
-        if self.accelerator.is_main_process:
+        if self.accelerator.is_main_process and scores:
             self.write(
                 done,
                 {f"{HELDOUT}{name}": value for name, value in scores.items()},

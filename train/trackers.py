@@ -44,7 +44,7 @@ def check_installed(names: Sequence[str]) -> None:
             )
 
 
-def trackers_for_accelerate(names: Sequence[str], output_dir: Path) -> list[str | GeneralTracker]:
+def trackers_for_accelerate(names: Sequence[str], output_dir: Path) -> list[str | LoggerType | GeneralTracker]:
     """Return the trackers as `Accelerator(log_with=...)` takes them.
 
     TensorBoard writes into a folder with the name of the project. Here this is a folder in the run's folder.

@@ -401,7 +401,7 @@ def test_random_numbers_are_copied_to_the_device_together() -> None:
     assert all(torch.equal(*pair) for pair in zip(copied_together(parts, torch.device("cpu")), parts, strict=True))
     with profile() as steps:
         copied_together(parts, torch.device("meta"))
-    assert [step.name for step in steps.events()].count("aten::to") <= 1 + len(parts)
+    assert [step.name for step in steps.events() or ()].count("aten::to") <= 1 + len(parts)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 9])

@@ -248,7 +248,7 @@ def test_a_run_resumes_after_a_dry_run(tokenizer_run: TokenizerRun) -> None:
     tokenizer.train(replace(tokenizer_run, stop_after=2))
     tokenizer.train(replace(tokenizer_run, dry_run=True))
 
-    result = tokenizer.train(replace(tokenizer_run, resume=True, peak_tflops=100.0))
+    result = tokenizer.train(replace(tokenizer_run, peak_tflops=100.0))
 
     assert result is not None
     assert json.loads((tokenizer_run.output_dir / "config.json").read_text())["dry_run"] is False

@@ -9,7 +9,7 @@ from magvit2_pytorch.maskgit import MaskGit, MaskGitConfig
 from magvit2_pytorch.tokenizer import VideoTokenizer
 from magvit2_pytorch.train.codes import Encoder
 from magvit2_pytorch.train.data import load_data
-from magvit2_pytorch.train.heldout_loss import HeldoutLoss, heldout_masks, overfitting_message
+from magvit2_pytorch.train.heldout_loss import HeldoutLoss, heldout_masks, joined, overfitting_message
 from magvit2_pytorch.train.metrics_file import Record
 from magvit2_pytorch.train.task_mix import WeightedTask, conditions_of
 from magvit2_pytorch.train.tokenizer import TokenizerRun
@@ -44,7 +44,7 @@ def test_a_transformer_that_knows_nothing_has_the_entropy_of_the_codebook(
     for parameter in maskgit.parameters():
         torch.nn.init.zeros_(parameter)
 
-    scores = loss.of(maskgit)
+    scores = joined([loss.part(maskgit)])
 
     assert scores.keys() == {"masked_code", "accuracy", *(["refined_code"] if mix else [])}
     for name in scores.keys() - {"accuracy"}:
@@ -57,17 +57,17 @@ def test_the_loss_is_a_function_of_the_weights_alone(tokenizer_run: TokenizerRun
     loss, maskgit = measured(tokenizer_run, mix)
     state = torch.get_rng_state()
 
-    first = loss.of(maskgit)
+    first = joined([loss.part(maskgit)])
 
     assert torch.equal(torch.get_rng_state(), state)
-    assert loss.of(maskgit) == first
+    assert joined([loss.part(maskgit)]) == first
     torch.manual_seed(1)
     other, same = measured(tokenizer_run, mix, batch_size=7)
-    assert other.of(same) == pytest.approx(first, rel=1e-5)
+    assert joined([other.part(same)]) == pytest.approx(first, rel=1e-5)
     with torch.no_grad():
         for parameter in same.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    assert other.of(same)["masked_code"] != pytest.approx(first["masked_code"], rel=1e-3)
+    assert joined([other.part(same)])["masked_code"] != pytest.approx(first["masked_code"], rel=1e-3)
 
 
 def test_every_clip_is_hidden_at_ratios_spread_over_the_schedule() -> None:

@@ -203,8 +203,8 @@ def scored(monkeypatch: pytest.MonkeyPatch, scores: dict[int, float]) -> None:
     """Give the evaluations after some steps a score."""
     evaluate = tokenizer.evaluate
 
-    def evaluated(session: Any, model: Any, heldout: Any, folder: Path, step: int) -> dict[str, float]:
-        return evaluate(session, model, heldout, folder, step) | ({"psnr": scores[step]} if step in scores else {})
+    def evaluated(session: Any, averaged: Any, trained: Any, heldout: Any, step: int) -> dict[str, float]:
+        return evaluate(session, averaged, trained, heldout, step) | ({"psnr": scores[step]} if step in scores else {})
 
     monkeypatch.setattr(tokenizer, "evaluate", evaluated)
 

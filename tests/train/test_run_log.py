@@ -94,7 +94,8 @@ def test_the_time_that_batches_are_waited_for_is_a_share(log: RunLog, clock: Clo
 
 
 def test_random_numbers_of_a_loader_are_drawn_before_the_first_step(log: RunLog) -> None:
-    batches = log.timed(DataLoader(range(4), batch_size=None))
+    loader: DataLoader[int] = DataLoader(list(range(4)), batch_size=None)  # type: ignore[arg-type]
+    batches = log.timed(loader)
     state = torch.get_rng_state()
 
     next(batches)

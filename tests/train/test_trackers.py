@@ -109,7 +109,7 @@ def test_a_run_can_be_resumed_with_other_trackers(tokenizer_run: TokenizerRun, r
     assert tokenizer.train(replace(tokenizer_run, stop_after=3, trackers=("none",))) is None
     assert not (tokenizer_run.output_dir / "tensorboard").exists()
 
-    assert tokenizer.train(replace(tokenizer_run, resume=True, trackers=("tensorboard", "wandb"))) is not None
+    assert tokenizer.train(replace(tokenizer_run, trackers=("tensorboard", "wandb"))) is not None
 
     assert list((tokenizer_run.output_dir / "tensorboard").glob("events*"))
     assert [step for step, _ in recorders[0].logged] == [4, 4, 6, 6]
