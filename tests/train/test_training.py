@@ -1143,6 +1143,33 @@ def test_processes_do_not_send_each_other_the_buffers_of_a_model(tokenizer_run: 
     assert not handler.broadcast_buffers
 
 
+@pytest.mark.parametrize("gradient_accumulation", [1, 4])
+def test_a_run_goes_on_with_another_number_of_processes(
+    tokenizer_run: TokenizerRun, maskgit_run: MaskGitRun, tmp_path: Path, gradient_accumulation: int
+) -> None:
+    """One process, then two, then one."""
+    changes = {"num_steps": 10, "log_every": 1, "evaluate_every": 10, "gradient_accumulation": gradient_accumulation}
+    adversarial = with_adversary(replace(tokenizer_run, **changes))
+    adversarial = replace(adversarial, adversarial=replace(adversarial.adversarial, r1_every=1))
+    dropout = replace(maskgit_run.model, dropout=0.0, critic=True)  # each process draws its own dropout
+    transformer = replace(maskgit_run, **changes, model=dropout, tasks=MIX)
+    for stage, run in (("tokenizer", adversarial), ("maskgit", transformer)):
+        whole = replace(run, output_dir=tmp_path / f"whole-{stage}")
+        train = {"tokenizer": tokenizer.train, "maskgit": maskgit.train}[stage]
+        train(whole)  # type: ignore[arg-type]
+
+        train(replace(run, stop_after=3))  # type: ignore[arg-type]
+        train_in_two_processes(replace(run, stop_after=7), stage, tmp_path)
+        train(run)  # type: ignore[arg-type]
+
+        losses, of_whole = (
+            [{name: loss for name, loss in step.items() if name.startswith(("loss/", "train/"))} for step in steps]
+            for steps in (losses_of(run), losses_of(whole))
+        )
+        assert losses[:10] == [pytest.approx(step, rel=1e-5, abs=1e-5) for step in of_whole[:10]]
+        assert losses[5]  # of step 6, in two processes
+
+
 def test_processes_that_do_not_know_of_each_other_are_refused(
     tokenizer_run: TokenizerRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
