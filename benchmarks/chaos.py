@@ -142,7 +142,7 @@ class Training:
         self.finish(self.undisturbed)
         self.seconds = time.monotonic() - started
         begun = self.start(self.folder / "timed")
-        wait_for_line(begun, " to ")
+        wait_for_line(begun, ", steps ")
         started = time.monotonic()
         ended(begun)
         self.seconds_of_steps = time.monotonic() - started
@@ -207,7 +207,7 @@ def kills(training: Training) -> Iterator[Row]:
     output_dir = training.new_folder()
     while num_kills < training.num_kills:
         process = training.start(output_dir)
-        begun = wait_for_line(process, " to ")
+        begun = wait_for_line(process, ", steps ")
         drained(process)
         share = 1.0 if begun is None else 1 - steps_done(begun) / NUM_STEPS
         try:
@@ -275,7 +275,7 @@ class Pair:
         """Send a signal to the second process during the training. Return the seconds until the first one ended, and
         how."""
         first, second = self.processes
-        wait_for_line(first, " to ")
+        wait_for_line(first, ", steps ")
         time.sleep(after)
         second.send_signal(number)
         started = time.monotonic()
@@ -380,7 +380,7 @@ def damage(training: Training) -> Iterator[Row]:
 
     output_dir = training.new_folder()
     process = training.start(output_dir)
-    wait_for_line(process, " to ")
+    wait_for_line(process, ", steps ")
     drained(process)
     time.sleep(training.random.uniform(0.2, 0.8) * training.seconds_of_steps)
     shutil.rmtree(output_dir, ignore_errors=True)

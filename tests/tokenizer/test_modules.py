@@ -17,6 +17,7 @@ from magvit2_pytorch import VideoTokenizer
 from magvit2_pytorch.tokenizer import DiscriminatorConfig, DiscriminatorObjective, TokenizerObjective
 from magvit2_pytorch.tokenizer.attention import Attention
 from magvit2_pytorch.tokenizer.autoencoder import Autoencoder
+from magvit2_pytorch.tokenizer.discriminator import FrameDiscriminator
 from magvit2_pytorch.tokenizer.efficientnet import EfficientNetLite0
 from magvit2_pytorch.tokenizer.layer_kinds import LayerSpec
 from magvit2_pytorch.tokenizer.perceptual import FeatureDistance, LpipsDistance, PerceptualNetwork
@@ -32,7 +33,7 @@ EVERY_MODULE: tuple[LayerSpec, ...] = (
     "adaptive_norm",
     ("compress", (2, 1, 1)),
 )
-BASES = {Attention, Autoencoder}
+BASES = {Attention, Autoencoder, FrameDiscriminator}
 OF_THE_RUN = {
     TokenizerObjective,
     PerceptualNetwork,

@@ -81,7 +81,7 @@ def test_a_tokenizer_is_of_the_size_that_its_description_says(name: str, tokeniz
     parts = budget.parameters["encoder"], budget.parameters["decoder"]
     size, grid = re.search(r"17 x (\d+ x \d+) pixels are encoded as (\d+ x \d+ x \d+) codes", text).groups()  # type: ignore[union-attr]
 
-    millions = [float(number) for number in re.findall(r"([\d.]+) M", text)]
+    millions = [float(number) for number in re.findall(r"(\d[\d.]*) M", text)]
 
     assert millions in ([round(sum(parts) / 1e6, 2)], [round(part / 1e6, 2) for part in parts])
     assert size == " x ".join(map(str, config.height_width))
@@ -163,7 +163,8 @@ def test_magvit2_has_the_batch_of_the_paper_on_1_to_64_gpus() -> None:
     for presets in (tokenizer.PRESETS, maskgit.PRESETS):
         run = presets["magvit2"]
         for processes in (1, 2, 4, 8, 16, 32, 64):
-            divided = replace(run, gradient_accumulation=run.gradient_accumulation // processes)
+            batches = run.gradient_accumulation // processes
+            divided = replace(run, batch_size=run.batch_size * processes, gradient_accumulation=batches)
             assert clips_per_step(divided, processes) == 256
 
 

@@ -93,7 +93,7 @@ def test_two_processes_of_both_stages_are_killed_and_go_on(
         environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
         with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None
-            assert any("step 5:" in line for line in process.stderr)
+            assert any("step 5 of 10:" in line for line in process.stderr)
             workers = psutil.Process(process.pid).children()
             next(worker for worker in workers if worker.environ().get("RANK") == "1").kill()
             assert "SIGKILL" in process.stderr.read()

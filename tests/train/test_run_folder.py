@@ -144,6 +144,7 @@ def test_processes_share_the_batch_evenly(tokenizer_run: TokenizerRun) -> None:
         run.clips_per_process(4)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores
 def test_workers_may_change(tokenizer_run: TokenizerRun) -> None:
     whole = replace(tokenizer_run, output_dir=tokenizer_run.output_dir.with_name("whole"))
     tokenizer.train(whole)

@@ -1046,7 +1046,7 @@ def test_overfitting_of_a_transformer_is_named(
 ) -> None:
     tokenizer.train(tokenizer_run)
     losses = iter((3.0, 3.1, 3.2, 3.3, 3.0))
-    monkeypatch.setattr(maskgit.HeldoutLoss, "of", lambda self, model: {"masked_code": next(losses)})
+    monkeypatch.setattr(maskgit, "joined", lambda parts: {"masked_code": next(losses)})
     optimizer = replace(maskgit_run.optimizer, learning_rate=1e-2)
 
     finished(maskgit.train(replace(maskgit_run, num_steps=50, log_every=1, evaluate_every=10, optimizer=optimizer)))

@@ -19,6 +19,7 @@ def batches() -> TrainingBatches:
     return TrainingBatches(data, batch_size=3, seed=0, start=2)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores
 def test_batches_are_the_same_with_any_number_of_workers(batches: TrainingBatches) -> None:
     expected = [batches.batch(index) for index in range(2, 7)]
 
