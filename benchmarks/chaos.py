@@ -38,6 +38,7 @@ from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
+from measured import Measured
 
 from magvit2_pytorch.configs import config_to_dict
 from magvit2_pytorch.files import write_json
@@ -58,26 +59,8 @@ PATIENCE = 300.0  # seconds for any command
 DISK = 2**20  # bytes of the small disk besides checkpoints
 
 
-class Row(NamedTuple):
-    what: str
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-    @property
-    def is_met(self) -> bool:
-        return (self.low is None or self.value >= self.low) and (self.high is None or self.value <= self.high)
-
-    def line(self) -> str:
-        bound = f"at least {self.low:g}" if self.low is not None else ""
-        if self.high is not None:
-            bound = f"{self.low:g} to {self.high:g}" if self.low is not None else f"at most {self.high:g}"
-        verdict = "" if not bound else "met" if self.is_met else "MISSED"
-        return f"{self.what:72} {self.value:8.1f}  {bound:12}  {verdict}".rstrip()
-
-
-def equal(what: str, is_equal: bool) -> Row:
-    return Row(f"{what}: equal (1: yes)", float(is_equal), low=1)
+def equal(what: str, is_equal: bool) -> Measured:
+    return Measured(f"{what}: equal (1: yes)", float(is_equal), low=1)
 
 
 def main() -> None:
@@ -91,7 +74,7 @@ def main() -> None:
     if arguments.child:
         run_disturbed(*arguments.child)
         return
-    rows: list[Row] = []
+    rows: list[Measured] = []
     with tempfile.TemporaryDirectory() as name:
         os.environ["MAGVIT2_CACHE"] = str(Path(name) / "cache")
         for stage in arguments.stages:
@@ -202,7 +185,7 @@ def drained(process: Process) -> None:
     threading.Thread(target=lambda: process.stdout and process.stdout.read(), daemon=True).start()
 
 
-def kills(training: Training) -> Iterator[Row]:
+def kills(training: Training) -> Iterator[Measured]:
     num_kills, num_runs, all_equal = 0, 0, True
     output_dir = training.new_folder()
     while num_kills < training.num_kills:
@@ -224,7 +207,7 @@ def kills(training: Training) -> Iterator[Row]:
         output_dir = training.new_folder()
     training.finish(output_dir)
     all_equal &= training.is_equal(output_dir)
-    yield Row(
+    yield Measured(
         f"{training.stage}: kills at random moments, each followed by a resume", num_kills, low=training.num_kills
     )
     yield equal(f"{training.stage}: {num_runs + 1} results after these kills", all_equal)
@@ -235,7 +218,7 @@ def steps_done(line: str) -> int:
     return int(line.partition("steps ")[2].split()[0])
 
 
-def points(training: Training) -> Iterator[Row]:
+def points(training: Training) -> Iterator[Measured]:
     num_kills = 0
     output_dir = training.new_folder()
     for name in POINTS:
@@ -249,7 +232,9 @@ def points(training: Training) -> Iterator[Row]:
             print(f"{training.stage}: the run ended before call {calls} of the point {name}", file=sys.stderr)
             output_dir = training.new_folder()
     training.finish(output_dir)
-    yield Row(f"{training.stage}: kills at points inside saving, each followed by a resume", num_kills, low=len(POINTS))
+    yield Measured(
+        f"{training.stage}: kills at points inside saving, each followed by a resume", num_kills, low=len(POINTS)
+    )
     yield equal(f"{training.stage}: result after these kills", training.is_equal(output_dir))
 
 
@@ -287,18 +272,18 @@ class Pair:
         return seconds, how
 
 
-def processes(training: Training) -> Iterator[Row]:
+def processes(training: Training) -> Iterator[Measured]:
     undisturbed = training.new_folder()
     Pair(training, undisturbed).ended()
     output_dir = training.new_folder()
     after = training.random.uniform(0.1, 1.0)
     seconds, _ = Pair(training, output_dir).disturb(signal.SIGKILL, after)
-    yield Row(f"{training.stage}: seconds until a process ends after the other one was killed", seconds, high=60)
+    yield Measured(f"{training.stage}: seconds until a process ends after the other one was killed", seconds, high=60)
     seconds, how = Pair(training, output_dir).disturb(signal.SIGTERM, after)
-    yield Row(f"{training.stage}: seconds until a process ends after SIGTERM at the other one", seconds, high=30)
-    yield Row(f"{training.stage}: its exit status", how.status, low=INTERRUPTED, high=INTERRUPTED)
+    yield Measured(f"{training.stage}: seconds until a process ends after SIGTERM at the other one", seconds, high=30)
+    yield Measured(f"{training.stage}: its exit status", how.status, low=INTERRUPTED, high=INTERRUPTED)
     seconds, _ = Pair(training, output_dir, "--timeout", "0.3").disturb(signal.SIGSTOP, after)
-    yield Row(
+    yield Measured(
         f"{training.stage}: seconds until a process gives up one that is stopped (--timeout 0.3)", seconds, high=60
     )
     Pair(training, output_dir).ended()
@@ -306,7 +291,7 @@ def processes(training: Training) -> Iterator[Row]:
     yield equal(f"{training.stage}: result of two processes after these disturbances", is_equal)
 
 
-def disk(training: Training) -> Iterator[Row]:
+def disk(training: Training) -> Iterator[Measured]:
     newest = run_folder.latest_checkpoint(training.undisturbed)
     assert newest is not None
     size = sum(path.stat().st_size for path in newest.iterdir())
@@ -335,14 +320,16 @@ def disk(training: Training) -> Iterator[Row]:
         yield equal(f"{training.stage}: result after a disk that was full at the export", training.is_equal(output_dir))
 
 
-def named(training: Training, when: str, result: Ended, folder: str) -> Row:
+def named(training: Training, when: str, result: Ended, folder: str) -> Measured:
     """Return whether a run has ended with a message that names its folder, and without a traceback."""
     last = result.output.rstrip().rpartition("\n")[2]
     is_named = result.status == 1 and last.startswith("error: ") and folder in last
     if not is_named or "Traceback" in result.output:
         print(result.output, file=sys.stderr)
     is_plain = is_named and "Traceback" not in result.output
-    return Row(f"{training.stage}: disk full at the {when}: named with its folder (1: yes)", float(is_plain), low=1)
+    return Measured(
+        f"{training.stage}: disk full at the {when}: named with its folder (1: yes)", float(is_plain), low=1
+    )
 
 
 @contextmanager
@@ -361,7 +348,7 @@ def small_disk(place: Path, num_bytes: int) -> Iterator[Callable[[int], None] | 
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def damage(training: Training) -> Iterator[Row]:
+def damage(training: Training) -> Iterator[Measured]:
     output_dir = training.new_folder()
     num_named = 0
     for step in (8, 18, 28):
@@ -375,7 +362,7 @@ def damage(training: Training) -> Iterator[Row]:
         result = training.finish(output_dir, "--stop-after", str(step + 4))
         num_named += f"{newest} is damaged" in result.output
     training.finish(output_dir)
-    yield Row(f"{training.stage}: checkpoints with a changed bit that are named", num_named, low=3)
+    yield Measured(f"{training.stage}: checkpoints with a changed bit that are named", num_named, low=3)
     yield equal(f"{training.stage}: result after these changes", training.is_equal(output_dir))
 
     output_dir = training.new_folder()
@@ -389,7 +376,7 @@ def damage(training: Training) -> Iterator[Row]:
     yield equal(f"{training.stage}: result after its folder was removed", training.is_equal(output_dir))
 
 
-def nan(training: Training) -> Iterator[Row]:
+def nan(training: Training) -> Iterator[Measured]:
     if training.stage != "tokenizer":
         return
     undisturbed, output_dir = training.new_folder(), training.new_folder()
@@ -399,13 +386,13 @@ def nan(training: Training) -> Iterator[Row]:
     result = training.finish(output_dir, disturbance="nan:7")
     skipped = result.output.count("is skipped")
     expected = sum(number % 7 == 6 for number in range(20, NUM_STEPS))
-    yield Row(
+    yield Measured(
         "tokenizer: steps with a NaN batch that are skipped, of the last 20", skipped, low=expected, high=expected
     )
     yield equal("tokenizer: result with NaN batches after two stops", training.is_equal(output_dir, to=undisturbed))
 
 
-PARTS: dict[str, Callable[[Training], Iterator[Row]]] = {
+PARTS: dict[str, Callable[[Training], Iterator[Measured]]] = {
     part.__name__: part for part in (kills, points, processes, disk, damage, nan)
 }
 

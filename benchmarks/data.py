@@ -39,12 +39,13 @@ from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 import numpy as np
 import pyarrow as pa
 import torch
+from measured import Measured
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -71,24 +72,6 @@ KILLS = 10  # while decoding, and while encoding
 LONGEST_LIFE = 3.0  # seconds from the first change of a file to the kill
 
 
-class Measured(NamedTuple):
-    what: str
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-    @property
-    def is_met(self) -> bool:
-        return (self.low is None or self.value >= self.low) and (self.high is None or self.value <= self.high)
-
-    def line(self, width: int) -> str:
-        bound = ""
-        if self.low is not None or self.high is not None:
-            bound = f"at least {self.low:g}" if self.low is not None else f"at most {self.high:g}"
-        verdict = "" if not bound else "met" if self.is_met else "MISSED"
-        return f"{self.what:{width}}  {self.value:10.2f}  {bound:14}  {verdict}".rstrip()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=[*PARTS], default=[*PARTS], help="default: all")
@@ -104,7 +87,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             measured = PARTS[part](Path(name))
         for row in measured:
-            print(row.line(78), flush=True)
+            print(row.line(), flush=True)
         rows += measured
     if not all(row.is_met for row in rows):
         sys.exit(1)
