@@ -359,7 +359,8 @@ class Session:
         """
         self.done = done
         self.bad_steps.end_step()
-        self.interruption.asked = interrupted = self.is_interrupted()  # here or in another process
+        if interrupted := self.is_interrupted():
+            self.interruption.asked = True  # in another process perhaps; the exit status depends on it
         too_many = self.bad_steps.are_too_many
         best = self.run.keep_best and done % self.run.evaluate_every == 0 and self.is_best(score)
         if interrupted or too_many or best or done % self.run.save_every == 0 or done == self.run.last_step:
