@@ -443,6 +443,7 @@ def train_in(session: Session, run: MaskGitRun) -> Path | None:
         return None
 
     scores = evaluate(session, ema.model, heldout_loss, run.num_steps)
+    session.mark_if_best(-scores[LOSS] if LOSS in scores else None)
     result = run.output_dir / PIPELINE_FOLDER
     if session.is_main:
         pipeline.save_pretrained(result)

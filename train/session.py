@@ -372,6 +372,12 @@ class Session:
             raise ValueError(self.bad_steps.message(done))
         return interrupted and not self.is_complete
 
+    def mark_if_best(self, score: float | None) -> None:
+        """Keep the last checkpoint as the best one if the evaluation at the end has the best score. Called on all
+        processes."""
+        if self.run.keep_best and self.is_best(score) and score is not None and self.is_main:
+            self.folder.mark_best(self.done, score)
+
     def is_interrupted(self) -> bool:
         """Whether any process was asked to stop. Called on all processes."""
         return self.is_so_for_any(self.interruption.is_asked())

@@ -358,6 +358,7 @@ def train_in(session: Session, run: TokenizerRun) -> Path | None:
         return None
 
     scores = evaluate(session, ema.model, accelerator.unwrap_model(objective).tokenizer, heldout, run.num_steps)
+    session.mark_if_best(mean_psnr(scores))
     weights = run.output_dir / WEIGHTS_FOLDER
     if session.is_main:
         ema.model.save_pretrained(weights)

@@ -224,6 +224,16 @@ def test_the_best_checkpoint_is_kept_across_interruptions(
     assert read_json(run.output_dir / "checkpoints" / "best.json") == {"step": 3, "score": 12.0}
 
 
+def test_the_evaluation_at_the_end_can_be_the_best(
+    tokenizer_run: TokenizerRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored(monkeypatch, {4: 9.0, 6: 12.0})
+
+    tokenizer.train(replace(tokenizer_run, keep_best=True))
+
+    assert read_json(tokenizer_run.output_dir / "checkpoints" / "best.json") == {"step": 6, "score": 12.0}
+
+
 def test_without_keep_best_no_checkpoint_is_saved_for_its_score(
     tokenizer_run: TokenizerRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
